@@ -45,7 +45,8 @@ Result Send(int socket, std::span<const uint8_t> bytes, std::span<const int> fds
 Result Receive(int socket, size_t max_bytes, size_t max_fds, Message& message,
                bool dont_wait = false);
 
-// A connected pair of close-on-exec SOCK_SEQPACKET sockets; invalid descriptors and errno on failure.
+// A connected pair of close-on-exec SOCK_SEQPACKET sockets; invalid descriptors and errno on
+// failure.
 std::pair<UniqueFd, UniqueFd> MakePair();
 
 }  // namespace tlsbroker::channel

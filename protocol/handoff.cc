@@ -86,15 +86,26 @@ bool ReadSsl(wire::Bytes value, Description& d) {
   d.verify = in.U32();
   while (auto tlv = in.NextTlv()) {
     switch (tlv->type) {
-      case kSslVersion: d.tls_version = wire::AsString(tlv->value); break;
-      case kSslCommonName: d.client_common_name = wire::AsString(tlv->value); break;
-      case kSslCipher: d.cipher = wire::AsString(tlv->value); break;
-      case kSslKeyAlgorithm: d.key_algorithm = wire::AsString(tlv->value); break;
-      case kSslGroup: d.group = wire::AsString(tlv->value); break;
+      case kSslVersion:
+        d.tls_version = wire::AsString(tlv->value);
+        break;
+      case kSslCommonName:
+        d.client_common_name = wire::AsString(tlv->value);
+        break;
+      case kSslCipher:
+        d.cipher = wire::AsString(tlv->value);
+        break;
+      case kSslKeyAlgorithm:
+        d.key_algorithm = wire::AsString(tlv->value);
+        break;
+      case kSslGroup:
+        d.group = wire::AsString(tlv->value);
+        break;
       case kSslClientCertificate:
         d.client_certificate.assign(tlv->value.begin(), tlv->value.end());
         break;
-      default: break;
+      default:
+        break;
     }
   }
   return in.Done();
@@ -115,20 +126,32 @@ bool ReadHandoff(wire::Bytes value, Description& d) {
 
 bool ReadTlv(const wire::TlvView& tlv, Description& d, bool& has_handoff) {
   switch (tlv.type) {
-    case kAlpn: d.alpn = wire::AsString(tlv.value); return true;
-    case kAuthority: d.server_name = wire::AsString(tlv.value); return true;
+    case kAlpn:
+      d.alpn = wire::AsString(tlv.value);
+      return true;
+    case kAuthority:
+      d.server_name = wire::AsString(tlv.value);
+      return true;
     case kUniqueId:
       if (tlv.value.size() != d.unique_id.size()) return false;
       std::ranges::copy(tlv.value, d.unique_id.begin());
       return true;
-    case kSsl: return ReadSsl(tlv.value, d);
+    case kSsl:
+      return ReadSsl(tlv.value, d);
     case kHandoff:
       has_handoff = ReadHandoff(tlv.value, d);
       return has_handoff;
-    case kReason: d.reason = wire::AsString(tlv.value); return true;
-    case kRekeyToken: d.rekey_token.assign(tlv.value.begin(), tlv.value.end()); return true;
-    case kServiceName: d.service = wire::AsString(tlv.value); return true;
-    default: return true;
+    case kReason:
+      d.reason = wire::AsString(tlv.value);
+      return true;
+    case kRekeyToken:
+      d.rekey_token.assign(tlv.value.begin(), tlv.value.end());
+      return true;
+    case kServiceName:
+      d.service = wire::AsString(tlv.value);
+      return true;
+    default:
+      return true;
   }
 }
 
@@ -142,16 +165,20 @@ void Pad(wire::Writer& out) {
 
 const char* ModeName(Mode mode) {
   switch (mode) {
-    case Mode::kDirect: return "direct";
-    case Mode::kBridge: return "bridge";
-    case Mode::kRelay: return "relay";
+    case Mode::kDirect:
+      return "direct";
+    case Mode::kBridge:
+      return "bridge";
+    case Mode::kRelay:
+      return "relay";
   }
   return "unknown";
 }
 
 std::string Endpoint::AddressText() const {
   char text[INET6_ADDRSTRLEN];
-  if (inet_ntop(ipv6 ? AF_INET6 : AF_INET, address.data(), text, sizeof(text)) == nullptr) return "";
+  if (inet_ntop(ipv6 ? AF_INET6 : AF_INET, address.data(), text, sizeof(text)) == nullptr)
+    return "";
   return text;
 }
 
@@ -188,7 +215,8 @@ std::optional<Description> Decode(wire::Bytes bytes) {
   const uint8_t family = in.U8();
   const uint16_t length = in.U16();
   if (!in.ok() || !std::ranges::equal(signature, kSignature)) return std::nullopt;
-  if (version_command != kVersion2Proxy || (family != kTcp4 && family != kTcp6)) return std::nullopt;
+  if (version_command != kVersion2Proxy || (family != kTcp4 && family != kTcp6))
+    return std::nullopt;
   if (length != in.remaining()) return std::nullopt;
 
   Description d;

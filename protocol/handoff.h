@@ -49,16 +49,16 @@ struct Endpoint {
 struct Description {
   Mode mode = Mode::kDirect;
   bool resumed = false;
-  Endpoint peer;   // both of one family
+  Endpoint peer;  // both of one family
   Endpoint local;
   std::string service;
   std::array<uint8_t, 16> unique_id{};
-  std::string reason;       // why not direct; empty in direct mode. PROTOCOL.md lists them
-  std::string alpn;         // empty: none negotiated
-  std::string server_name;  // SNI; empty: the client sent none
-  std::string tls_version;  // "TLSv1.3"
-  std::string cipher;       // OpenSSL's name
-  std::string group;        // "x25519"; empty if not known (TLS 1.2 resumption)
+  std::string reason;         // why not direct; empty in direct mode. PROTOCOL.md lists them
+  std::string alpn;           // empty: none negotiated
+  std::string server_name;    // SNI; empty: the client sent none
+  std::string tls_version;    // "TLSv1.3"
+  std::string cipher;         // OpenSSL's name
+  std::string group;          // "x25519"; empty if not known (TLS 1.2 resumption)
   std::string key_algorithm;  // of the server certificate: "EC256", "RSA2048", "ED25519"
   uint8_t client = kClientSsl;
   uint32_t verify = 1;  // not 0 unless a client certificate was presented and verified

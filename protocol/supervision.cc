@@ -1,0 +1,345 @@
+#include "protocol/supervision.h"
+
+#include <algorithm>
+#include <string_view>
+#include <utility>
+
+namespace tlsbroker::supervision {
+namespace {
+
+// TLV types, one space for all messages.
+enum Tag : uint8_t {
+  kUid = 1,
+  kGid,
+  kIndex,
+  kGeneration,
+  kHandshakeTimeout,
+  kMaxHandshakes,
+  kMaxPerSource,
+  kMaxRelayed,
+  kKey,
+  kId,
+  kName,
+  kChain,
+  kKeyUri,
+  kPolicyTag,
+  kKtlsTag,
+  kAlpn,
+  kCertificateId,
+  kServiceId,
+  kDeadline,
+  kSubject,
+  kText,
+  kCounterValues,
+};
+
+constexpr size_t kMaxName = 255;
+constexpr size_t kMaxText = 1024;
+constexpr size_t kMaxTicketKeys = 3;
+
+// Gives the TLVs of one message by tag and remembers whether all were known, single and
+// well-formed.
+class Fields {
+ public:
+  explicit Fields(wire::Reader& in) : in_(in) {
+    while (auto tlv = in.NextTlv()) tlvs_.push_back({tlv->type, tlv->value, false});
+  }
+
+  std::optional<wire::Bytes> Optional(Tag tag) {
+    for (Field& field : tlvs_) {
+      if (field.tag != tag || field.used) continue;
+      field.used = true;
+      return field.value;
+    }
+    return std::nullopt;
+  }
+  wire::Bytes Required(Tag tag) {
+    auto value = Optional(tag);
+    if (!value) in_.Fail();
+    return value.value_or(wire::Bytes());
+  }
+  std::string Text(Tag tag, size_t max) {
+    const wire::Bytes value = Required(tag);
+    if (value.size() > max) in_.Fail();
+    return wire::AsString(value);
+  }
+  uint8_t U8(Tag tag) { return wire::ValueU8(in_, Required(tag)); }
+  uint16_t U16(Tag tag) { return wire::ValueU16(in_, Required(tag)); }
+  uint32_t U32(Tag tag) { return wire::ValueU32(in_, Required(tag)); }
+
+  std::vector<uint16_t> Ids(Tag tag) {
+    std::vector<uint16_t> ids;
+    while (auto value = Optional(tag)) ids.push_back(wire::ValueU16(in_, *value));
+    return ids;
+  }
+  void Fail() { in_.Fail(); }
+  // Every TLV was asked for: an unknown or a doubled one is left over.
+  bool Done() const {
+    return in_.Done() && std::ranges::all_of(tlvs_, [](const Field& f) { return f.used; });
+  }
+
+ private:
+  struct Field {
+    uint8_t tag;
+    wire::Bytes value;
+    bool used;
+  };
+  wire::Reader& in_;
+  std::vector<Field> tlvs_;
+};
+
+// The descriptors of a message: a decoder takes those that belong to it, any other count is
+// refused.
+class Fds {
+ public:
+  explicit Fds(std::vector<UniqueFd> fds) : fds_(std::move(fds)) {}
+  UniqueFd Only() {
+    if (fds_.size() != 1) return UniqueFd();
+    UniqueFd fd = std::move(fds_.front());
+    fds_.clear();
+    return fd;
+  }
+  bool AllTaken() const { return fds_.empty(); }
+
+ private:
+  std::vector<UniqueFd> fds_;
+};
+
+struct Encoder {
+  wire::Writer& out;
+  std::vector<int>& fds;
+
+  void operator()(const Confinement& m) const {
+    out.U8(static_cast<uint8_t>(MessageType::kConfinement));
+    if (!m.change_user) return;
+    out.TlvU32(kUid, m.uid).TlvU32(kGid, m.gid);
+  }
+  void operator()(const Settings& m) const {
+    out.U8(static_cast<uint8_t>(MessageType::kSettings));
+    out.TlvU16(kIndex, m.index).TlvU32(kGeneration, m.generation);
+    out.TlvU32(kHandshakeTimeout, m.handshake_timeout_ms).TlvU32(kMaxHandshakes, m.max_handshakes);
+    out.TlvU32(kMaxPerSource, m.max_handshakes_per_source).TlvU32(kMaxRelayed, m.max_relayed);
+    fds.push_back(m.signing_channel.get());
+  }
+  void operator()(const TicketKeys& m) const {
+    out.U8(static_cast<uint8_t>(MessageType::kTicketKeys));
+    for (const TicketKey& key : m.keys) {
+      out.U8(kKey).U16(sizeof(key.name) + sizeof(key.cipher) + sizeof(key.mac));
+      out.Raw(key.name).Raw(key.cipher).Raw(key.mac);
+    }
+  }
+  void operator()(const Certificate& m) const {
+    out.U8(static_cast<uint8_t>(MessageType::kCertificate));
+    out.TlvU16(kId, m.id).Tlv(kName, m.name).Tlv(kChain, m.chain_pem);
+    if (!m.key_uri.empty()) out.Tlv(kKeyUri, m.key_uri);
+    if (m.key_file) fds.push_back(m.key_file.get());
+  }
+  void operator()(const Service& m) const {
+    out.U8(static_cast<uint8_t>(MessageType::kService));
+    out.TlvU16(kId, m.id).Tlv(kName, m.name);
+    out.TlvU8(kPolicyTag, static_cast<uint8_t>(m.policy))
+        .TlvU8(kKtlsTag, static_cast<uint8_t>(m.ktls));
+    for (const std::string& protocol : m.alpn) out.Tlv(kAlpn, protocol);
+    for (const uint16_t id : m.certificate_ids) out.TlvU16(kCertificateId, id);
+    fds.push_back(m.queue.get());
+  }
+  void operator()(const Listener& m) const {
+    out.U8(static_cast<uint8_t>(MessageType::kListener)).TlvU16(kServiceId, m.service_id);
+    fds.push_back(m.socket.get());
+  }
+  void operator()(const HandshakerChannel& m) const {
+    out.U8(static_cast<uint8_t>(MessageType::kHandshakerChannel)).TlvU16(kIndex, m.index);
+    for (const uint16_t id : m.certificate_ids) out.TlvU16(kCertificateId, id);
+    fds.push_back(m.channel.get());
+  }
+  void operator()(const Start&) const { out.U8(static_cast<uint8_t>(MessageType::kStart)); }
+  void operator()(const Drain& m) const {
+    out.U8(static_cast<uint8_t>(MessageType::kDrain)).TlvU32(kDeadline, m.deadline_ms);
+  }
+  void operator()(const Ready&) const { out.U8(static_cast<uint8_t>(MessageType::kReady)); }
+  void operator()(const Failed& m) const {
+    out.U8(static_cast<uint8_t>(MessageType::kFailed));
+    out.TlvU8(kSubject, static_cast<uint8_t>(m.subject)).TlvU16(kId, m.id);
+    out.Tlv(kText, std::string_view(m.text).substr(0, kMaxText));
+  }
+  void operator()(const Counters& m) const {
+    out.U8(static_cast<uint8_t>(MessageType::kCounters));
+    out.U8(kCounterValues).U16(Counters::kCount * sizeof(uint64_t));
+    for (const uint64_t value :
+         {m.accepted, m.handshakes_full, m.handshakes_resumed, m.handshakes_failed,
+          m.handshakes_timed_out, m.refused_total_limit, m.refused_source_limit,
+          m.refused_relay_limit, m.refused_ktls_required, m.handed_off_direct, m.handed_off_relay,
+          m.ktls_install_failed, m.queue_waits, m.relay_active, m.handshakes_active,
+          m.sign_failed}) {
+      out.U64(value);
+    }
+  }
+  void operator()(const Drained&) const { out.U8(static_cast<uint8_t>(MessageType::kDrained)); }
+};
+
+Confinement DecodeConfinement(Fields& in) {
+  Confinement m;
+  if (auto uid = in.Optional(kUid)) {
+    wire::Reader reader(*uid);
+    m.uid = reader.U32();
+    m.gid = in.U32(kGid);
+    m.change_user = true;
+    if (!reader.Done()) in.Fail();
+  }
+  return m;
+}
+
+Settings DecodeSettings(Fields& in, Fds& fds) {
+  Settings m;
+  m.index = in.U16(kIndex);
+  m.generation = in.U32(kGeneration);
+  m.handshake_timeout_ms = in.U32(kHandshakeTimeout);
+  m.max_handshakes = in.U32(kMaxHandshakes);
+  m.max_handshakes_per_source = in.U32(kMaxPerSource);
+  m.max_relayed = in.U32(kMaxRelayed);
+  m.signing_channel = fds.Only();
+  if (!m.signing_channel) in.Fail();
+  return m;
+}
+
+TicketKeys DecodeTicketKeys(Fields& in) {
+  TicketKeys m;
+  while (auto value = in.Optional(kKey)) {
+    TicketKey key;
+    wire::Reader reader(*value);
+    for (std::span<uint8_t> part : {std::span<uint8_t>(key.name), std::span<uint8_t>(key.cipher),
+                                    std::span<uint8_t>(key.mac)}) {
+      std::ranges::copy(reader.Raw(part.size()), part.begin());
+    }
+    if (!reader.Done()) in.Fail();
+    m.keys.push_back(key);
+  }
+  if (m.keys.empty() || m.keys.size() > kMaxTicketKeys) in.Fail();
+  return m;
+}
+
+Certificate DecodeCertificate(Fields& in, Fds& fds) {
+  Certificate m;
+  m.id = in.U16(kId);
+  m.name = in.Text(kName, kMaxName);
+  m.chain_pem = in.Text(kChain, kMaxChain);
+  if (auto uri = in.Optional(kKeyUri)) m.key_uri = wire::AsString(*uri);
+  m.key_file = fds.Only();
+  if (m.key_file && !m.key_uri.empty()) in.Fail();
+  return m;
+}
+
+Service DecodeService(Fields& in, Fds& fds) {
+  Service m;
+  m.id = in.U16(kId);
+  m.name = in.Text(kName, kMaxName);
+  const uint8_t policy = in.U8(kPolicyTag);
+  const uint8_t ktls = in.U8(kKtlsTag);
+  if (policy > static_cast<uint8_t>(Policy::kModern)) in.Fail();
+  if (ktls > static_cast<uint8_t>(KtlsMode::kNever)) in.Fail();
+  m.policy = static_cast<Policy>(policy);
+  m.ktls = static_cast<KtlsMode>(ktls);
+  while (auto value = in.Optional(kAlpn)) {
+    if (value->empty() || value->size() > kMaxName) in.Fail();
+    m.alpn.push_back(wire::AsString(*value));
+  }
+  m.certificate_ids = in.Ids(kCertificateId);
+  m.queue = fds.Only();
+  if (!m.queue || m.certificate_ids.empty() || m.name.empty()) in.Fail();
+  return m;
+}
+
+Listener DecodeListener(Fields& in, Fds& fds) {
+  Listener m;
+  m.service_id = in.U16(kServiceId);
+  m.socket = fds.Only();
+  if (!m.socket) in.Fail();
+  return m;
+}
+
+HandshakerChannel DecodeHandshakerChannel(Fields& in, Fds& fds) {
+  HandshakerChannel m;
+  m.index = in.U16(kIndex);
+  m.certificate_ids = in.Ids(kCertificateId);
+  m.channel = fds.Only();
+  if (!m.channel) in.Fail();
+  return m;
+}
+
+Failed DecodeFailed(Fields& in) {
+  Failed m;
+  const uint8_t subject = in.U8(kSubject);
+  if (subject > static_cast<uint8_t>(Failed::Subject::kCertificateKey)) in.Fail();
+  m.subject = static_cast<Failed::Subject>(subject);
+  m.id = in.U16(kId);
+  m.text = in.Text(kText, kMaxText);
+  return m;
+}
+
+Counters DecodeCounters(Fields& in) {
+  Counters m;
+  wire::Reader reader(in.Required(kCounterValues));
+  for (uint64_t* value : {&m.accepted, &m.handshakes_full, &m.handshakes_resumed,
+                          &m.handshakes_failed, &m.handshakes_timed_out, &m.refused_total_limit,
+                          &m.refused_source_limit, &m.refused_relay_limit, &m.refused_ktls_required,
+                          &m.handed_off_direct, &m.handed_off_relay, &m.ktls_install_failed,
+                          &m.queue_waits, &m.relay_active, &m.handshakes_active, &m.sign_failed}) {
+    *value = reader.U64();
+  }
+  if (!reader.Done()) in.Fail();
+  return m;
+}
+
+std::optional<Message> DecodeBody(MessageType type, Fields& in, Fds& fds) {
+  switch (type) {
+    case MessageType::kConfinement:
+      return DecodeConfinement(in);
+    case MessageType::kSettings:
+      return DecodeSettings(in, fds);
+    case MessageType::kTicketKeys:
+      return DecodeTicketKeys(in);
+    case MessageType::kCertificate:
+      return DecodeCertificate(in, fds);
+    case MessageType::kService:
+      return DecodeService(in, fds);
+    case MessageType::kListener:
+      return DecodeListener(in, fds);
+    case MessageType::kHandshakerChannel:
+      return DecodeHandshakerChannel(in, fds);
+    case MessageType::kStart:
+      return Start{};
+    case MessageType::kDrain:
+      return Drain{in.U32(kDeadline)};
+    case MessageType::kReady:
+      return Ready{};
+    case MessageType::kFailed:
+      return DecodeFailed(in);
+    case MessageType::kCounters:
+      return DecodeCounters(in);
+    case MessageType::kDrained:
+      return Drained{};
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+Encoded Encode(const Message& message) {
+  wire::Writer out;
+  Encoded encoded;
+  std::visit(Encoder{out, encoded.fds}, message);
+  if (out.ok() && out.size() <= kMaxMessage) encoded.bytes = out.Take();
+  return encoded;
+}
+
+std::optional<Message> Decode(wire::Bytes bytes, std::vector<UniqueFd> descriptors) {
+  wire::Reader in(bytes);
+  const auto type = static_cast<MessageType>(in.U8());
+  Fields fields(in);
+  Fds fds(std::move(descriptors));
+  std::optional<Message> message = DecodeBody(type, fields, fds);
+  if (!message || !fields.Done() || !fds.AllTaken()) return std::nullopt;
+  return message;
+}
+
+}  // namespace tlsbroker::supervision
