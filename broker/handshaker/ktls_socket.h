@@ -1,0 +1,63 @@
+// A TCP socket whose records the kernel makes and opens, in both directions: the type exists only
+// after both keys were installed and read back. The only place of the broker that calls
+// setsockopt(SOL_TLS). Runs in the handshaker; trusts the kernel's answer, not its own intention.
+
+#ifndef TLSBROKER_BROKER_HANDSHAKER_KTLS_SOCKET_H_
+#define TLSBROKER_BROKER_HANDSHAKER_KTLS_SOCKET_H_
+
+#include <optional>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "broker/handshaker/traffic_secrets.h"
+#include "protocol/unique_fd.h"
+
+namespace tlsbroker {
+
+enum class Direction { kTx, kRx };
+
+// TCP_ULP "tls". The socket must be connected: do it right after accept(), since the kernel refuses
+// once the peer's FIN has come (ENOTCONN). Until keys are installed the socket is plain TCP, and
+// stays usable as such. The message says what would help.
+absl::Status EnableUlp(int socket);
+
+// One direction, installed and read back. A second time is a rekey (TLS 1.3, kernel >= 6.14; EBUSY
+// before). For KtlsSocket, the rekey and the probe; who installs this way is answerable for the
+// other direction: without TX keys the socket sends plaintext.
+absl::Status InstallDirection(int socket, Direction direction, const DirectionKeys& keys);
+
+enum class InstallResult {
+  kOk,
+  kNothingInstalled,  // the first direction was refused: the socket is as it was, good for a relay
+  kHalfInstalled,     // only good for closing
+};
+
+class KtlsSocket {
+ public:
+  struct Outcome;
+
+  // Needs EnableUlp() before. Does not block, sends nothing.
+  static Outcome Install(UniqueFd socket, const SessionKeys& keys);
+
+  KtlsSocket(KtlsSocket&&) noexcept = default;
+  KtlsSocket& operator=(KtlsSocket&&) noexcept = default;
+
+  int get() const { return socket_.get(); }
+  UniqueFd Release() && { return std::move(socket_); }
+
+ private:
+  explicit KtlsSocket(UniqueFd socket) : socket_(std::move(socket)) {}
+
+  UniqueFd socket_;
+};
+
+struct KtlsSocket::Outcome {
+  InstallResult result;
+  absl::Status status;               // why not, else OK
+  std::optional<KtlsSocket> socket;  // kOk
+  UniqueFd refused;                  // not kOk: the socket that was given
+};
+
+}  // namespace tlsbroker
+
+#endif  // TLSBROKER_BROKER_HANDSHAKER_KTLS_SOCKET_H_
