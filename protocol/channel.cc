@@ -102,6 +102,36 @@ Result Receive(int socket, size_t max_bytes, size_t max_fds, Message& message, b
   return Result::kOk;
 }
 
+Result SendEnd(int stream, bool dont_wait) {
+  // The descriptor only marks the byte. The socket itself is one that every sender has.
+  const uint8_t mark = 0;
+  return Send(stream, {&mark, 1}, {&stream, 1}, dont_wait);
+}
+
+Result ReceiveStream(int stream, std::span<uint8_t> buffer, StreamRead& read) {
+  read = {};
+  iovec iov{buffer.data(), buffer.size()};
+  ControlBuffer control{};
+  msghdr header{};
+  header.msg_iov = &iov;
+  header.msg_iovlen = 1;
+  header.msg_control = control.data;
+  header.msg_controllen = sizeof(control.data);
+  ssize_t n;
+  do {
+    n = recvmsg(stream, &header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+  } while (n < 0 && errno == EINTR);
+  if (n < 0) return FromErrno();
+  if (n == 0) return Result::kClosed;
+  std::vector<UniqueFd> fds;
+  CollectFds(header, fds);
+  // af_unix ends a read behind a message that carried descriptors (unix_stream_read_generic), so
+  // the mark is the last byte. MSG_CTRUNC: there were more than fit, which is a mark as well.
+  read.end = !fds.empty() || (header.msg_flags & MSG_CTRUNC) != 0;
+  read.size = static_cast<size_t>(n) - (read.end ? 1 : 0);
+  return Result::kOk;
+}
+
 std::pair<UniqueFd, UniqueFd> MakePair() {
   int fds[2];
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) != 0) return {};

@@ -45,6 +45,19 @@ Result Send(int socket, std::span<const uint8_t> bytes, std::span<const int> fds
 Result Receive(int socket, size_t max_bytes, size_t max_fds, Message& message,
                bool dont_wait = false);
 
+// The END message of a relay or bridge stream (PROTOCOL.md): one zero byte with one descriptor,
+// which says that the sender ends its direction on purpose. `stream` is a Unix SOCK_STREAM socket.
+Result SendEnd(int stream, bool dont_wait = false);
+
+struct StreamRead {
+  size_t size = 0;   // bytes of data at the start of the buffer
+  bool end = false;  // the END message came; nothing more is to be expected
+};
+
+// Reads what a worker wrote into a relay or bridge stream. Never blocks. kOk with neither data nor
+// `end` does not occur; kClosed is a close without END. Descriptors that came along are closed.
+Result ReceiveStream(int stream, std::span<uint8_t> buffer, StreamRead& read);
+
 // A connected pair of close-on-exec SOCK_SEQPACKET sockets; invalid descriptors and errno on
 // failure.
 std::pair<UniqueFd, UniqueFd> MakePair();
