@@ -1,0 +1,102 @@
+// What crosses the signing channel between a handshaker and the keyholder, and the rule for what a
+// private key of the broker ever signs. Decoded in the keyholder as if a stranger had written it: a
+// handshaker parses what the Internet sends. Internal, same version on both ends by construction.
+//
+// One SOCK_SEQPACKET message each, u8 type, then the TLVs of that type (wire.h), each once and in
+// the order of the struct's fields:
+//   handshaker -> keyholder: Sign
+//   keyholder -> handshaker: Signature or Refused, one for each Sign, in order
+// A malformed message is fatal to its channel; a well-formed request that is not allowed is
+// Refused.
+
+#ifndef TLSBROKER_PROTOCOL_SIGNING_H_
+#define TLSBROKER_PROTOCOL_SIGNING_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <variant>
+#include <vector>
+
+#include "protocol/wire.h"
+
+namespace tlsbroker::signing {
+
+// The longest content of a legal shape is TLS 1.2 with a P-521 share, 201 bytes.
+inline constexpr size_t kMaxContent = 256;
+inline constexpr size_t kMaxSignature = 2048;  // RSA with 16384 bits, OpenSSL's limit
+inline constexpr size_t kMaxMessage = kMaxSignature + 64;
+
+// The SignatureScheme code points that are in use here (RFC 8446 section 4.2.3).
+namespace schemes {
+inline constexpr uint16_t kRsaPkcs1Sha256 = 0x0401;
+inline constexpr uint16_t kRsaPkcs1Sha384 = 0x0501;
+inline constexpr uint16_t kRsaPkcs1Sha512 = 0x0601;
+inline constexpr uint16_t kEcdsaSecp256r1Sha256 = 0x0403;
+inline constexpr uint16_t kEcdsaSecp384r1Sha384 = 0x0503;
+inline constexpr uint16_t kEcdsaSecp521r1Sha512 = 0x0603;
+inline constexpr uint16_t kRsaPssRsaeSha256 = 0x0804;
+inline constexpr uint16_t kRsaPssRsaeSha384 = 0x0805;
+inline constexpr uint16_t kRsaPssRsaeSha512 = 0x0806;
+inline constexpr uint16_t kEd25519 = 0x0807;
+inline constexpr uint16_t kRsaPssPssSha256 = 0x0809;
+inline constexpr uint16_t kRsaPssPssSha384 = 0x080a;
+inline constexpr uint16_t kRsaPssPssSha512 = 0x080b;
+}  // namespace schemes
+
+enum class MessageType : uint8_t { kSign = 1, kSignature = 2, kRefused = 3 };
+
+struct Sign {
+  uint32_t request_id = 0;      // comes back in the answer
+  uint16_t certificate_id = 0;  // supervision.h's Certificate::id
+  uint16_t scheme = 0;
+  wire::Bytes content;  // all that is to be signed, never a hash of it; borrowed
+};
+
+struct Signature {
+  uint32_t request_id = 0;
+  std::vector<uint8_t> bytes;  // as TLS carries it: ECDSA in DER
+};
+
+enum class Reason : uint8_t {
+  kCertificate = 1,  // not one that this channel may use
+  kContent = 2,      // not what a TLS handshake signs
+  kScheme = 3,       // not one for this key in this version of TLS
+  kRate = 4,         // more requests than a handshaker can have
+  kFailed = 5,       // the key did not sign
+};
+const char* ReasonName(Reason reason);  // "certificate", "content", "scheme", "rate", "failed"
+
+struct Refused {
+  uint32_t request_id = 0;
+  Reason reason = Reason::kFailed;
+};
+
+using Reply = std::variant<Signature, Refused>;
+
+std::vector<uint8_t> Encode(const Sign& message);
+std::vector<uint8_t> Encode(const Reply& message);
+
+// nullopt for anything that Encode cannot have written.
+std::optional<Sign> DecodeSign(wire::Bytes bytes);  // borrows from `bytes`
+std::optional<Reply> DecodeReply(wire::Bytes bytes);
+
+// What a content is, by its shape alone. The three cannot be mistaken for each other: the byte
+// after the first 64 is 'T' in TLS 1.3 and the curve type, 3, in TLS 1.2.
+enum class Shape {
+  kTls13Server,  // CertificateVerify of a server, RFC 8446 section 4.4.3
+  kTls13Client,  // the same of a client
+  kTls12Server,  // ServerKeyExchange, RFC 8422 section 5.4
+};
+std::optional<Shape> ShapeOf(wire::Bytes content);
+
+// The kinds of key that the keyholder takes.
+enum class KeyType { kRsa, kRsaPss, kEcP256, kEcP384, kEd25519 };
+
+// Whether TLS lets such a key sign such a content with this scheme: TLS 1.3 ties ECDSA's hash to
+// the curve and knows PKCS#1 v1.5 only inside certificates (RFC 8446 section 4.2.3).
+bool SchemeFits(uint16_t scheme, KeyType key, Shape shape);
+
+}  // namespace tlsbroker::signing
+
+#endif  // TLSBROKER_PROTOCOL_SIGNING_H_
