@@ -1,0 +1,142 @@
+// Installs session keys in the kernel. TX goes first, for what is left when the second direction is
+// refused. With TX alone whatever is written, by mistake or on purpose, leaves as a record, and the
+// peer can be told with an encrypted alert; the raw records that come in are noise. With RX alone
+// every write leaves in clear, alerts included. Both were observed
+// (tests/interop/ktls_socket_test).
+
+#include "broker/handshaker/ktls_socket.h"
+
+#include <linux/tls.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <openssl/crypto.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "broker/handshaker/crypto_info.h"
+#include "broker/support/status.h"
+
+#ifndef SOL_TLS
+#define SOL_TLS 282
+#endif
+
+namespace tlsbroker {
+namespace {
+
+const char* OptionName(Direction direction) {
+  return direction == Direction::kTx ? "TLS_TX" : "TLS_RX";
+}
+
+int OptionNumber(Direction direction) { return direction == Direction::kTx ? TLS_TX : TLS_RX; }
+
+// net/ipv4/tcp_ulp.c; only a process with CAP_NET_ADMIN makes the kernel load the module.
+const char* UlpAdvice(int error) {
+  switch (error) {
+    case ENOENT:
+      return "the kernel has no TLS, or its module is not loaded; `modprobe tls` as root helps "
+             "where the module exists";
+    case ENOTCONN:
+      return "the connection is not established, or the peer has closed it already";
+    case EEXIST:
+      return "the socket has an upper layer protocol already";
+    default:
+      return "";
+  }
+}
+
+// net/tls/tls_main.c, do_tls_setsockopt_conf().
+const char* KeyAdvice(int error) {
+  switch (error) {
+    case ENOENT:
+      return "the kernel has no module for this AEAD, or cannot load it here";
+    case ENOPROTOOPT:
+      return "the socket has no TLS upper layer protocol";
+    case EBUSY:
+      return "keys are installed already, and this kernel does not replace them";
+    case EINVAL:
+      return "the kernel does not know this version or suite";
+    default:
+      return "";
+  }
+}
+
+// strerror() has no text for the kernel's internal ENOTSUPP, which net/tls lets through.
+absl::Status Refused(absl::string_view what, int error, absl::string_view advice) {
+  constexpr int kKernelEnotsupp = 524;
+  if (error == kKernelEnotsupp) error = EOPNOTSUPP;
+  return absl::ErrnoToStatus(
+      error, advice.empty() ? std::string(what) : absl::StrCat(what, " (", advice, ")"));
+}
+
+absl::Status ReadBack(int socket, Direction direction, const DirectionKeys& keys) {
+  const std::span<const uint8_t> wanted = keys.crypto_info.bytes();
+  SecretBytes installed;
+  const std::span<uint8_t> room = installed.Resize(wanted.size());
+  socklen_t size = static_cast<socklen_t>(room.size());
+  if (getsockopt(socket, SOL_TLS, OptionNumber(direction), room.data(), &size) != 0) {
+    return ErrnoStatus(absl::StrCat("reading ", OptionName(direction), " back"));
+  }
+  if (size != wanted.size() || CRYPTO_memcmp(room.data(), wanted.data(), wanted.size()) != 0) {
+    return absl::DataLossError(
+        absl::StrCat(OptionName(direction), " read back is not what was installed"));
+  }
+  return absl::OkStatus();
+}
+
+// What derivation hands over cannot be otherwise; an empty structure here would be noticed only
+// after the first direction is in.
+bool Complete(const SessionKeys& keys, const DirectionKeys& direction) {
+  const CryptoInfoLayout layout = LayoutOf(keys.suite);
+  const auto bytes = direction.crypto_info.bytes();
+  if (bytes.size() != layout.size()) return false;
+  const tls_crypto_info expected = {KernelVersion(keys.version), layout.cipher_type};
+  return memcmp(bytes.data(), &expected, sizeof(expected)) == 0;
+}
+
+// Separate from ReadBack(): whether anything was installed decides what the socket is still good
+// for.
+absl::Status SetKeys(int socket, Direction direction, const DirectionKeys& keys) {
+  const auto bytes = keys.crypto_info.bytes();
+  if (setsockopt(socket, SOL_TLS, OptionNumber(direction), bytes.data(),
+                 static_cast<socklen_t>(bytes.size())) == 0) {
+    return absl::OkStatus();
+  }
+  const int error = errno;
+  return Refused(OptionName(direction), error, KeyAdvice(error));
+}
+
+}  // namespace
+
+absl::Status EnableUlp(int socket) {
+  static constexpr char kUlp[] = "tls";
+  if (setsockopt(socket, IPPROTO_TCP, TCP_ULP, kUlp, sizeof(kUlp)) == 0) return absl::OkStatus();
+  const int error = errno;
+  return Refused("TCP_ULP \"tls\"", error, UlpAdvice(error));
+}
+
+absl::Status InstallDirection(int socket, Direction direction, const DirectionKeys& keys) {
+  RETURN_IF_ERROR(SetKeys(socket, direction, keys));
+  return ReadBack(socket, direction, keys);
+}
+
+KtlsSocket::Outcome KtlsSocket::Install(UniqueFd socket, const SessionKeys& keys) {
+  const auto refuse = [&](InstallResult result, absl::Status why) {
+    return Outcome{result, std::move(why), std::nullopt, std::move(socket)};
+  };
+  if (!Complete(keys, keys.tx) || !Complete(keys, keys.rx)) {
+    return refuse(InstallResult::kNothingInstalled,
+                  absl::InvalidArgumentError("session keys without a direction's structure"));
+  }
+  absl::Status status = SetKeys(socket.get(), Direction::kTx, keys.tx);
+  if (!status.ok()) return refuse(InstallResult::kNothingInstalled, std::move(status));
+  status = ReadBack(socket.get(), Direction::kTx, keys.tx);
+  if (status.ok()) status = InstallDirection(socket.get(), Direction::kRx, keys.rx);
+  if (!status.ok()) return refuse(InstallResult::kHalfInstalled, std::move(status));
+  return Outcome{InstallResult::kOk, absl::OkStatus(), KtlsSocket(std::move(socket)), UniqueFd()};
+}
+
+}  // namespace tlsbroker
