@@ -1,0 +1,84 @@
+#include "broker/sandbox/broker_process.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <utility>
+
+#include "broker/sandbox/capabilities.h"
+#include "broker/sandbox/landlock.h"
+#include "broker/sandbox/machine.h"
+#include "broker/sandbox/namespaces.h"
+#include "broker/sandbox/process_limits.h"
+#include "broker/sandbox/sanitizer.h"
+#include "broker/sandbox/user.h"
+#include "broker/support/status.h"
+
+namespace tlsbroker::sandbox {
+namespace {
+
+MissingParts Missing(const Machine& machine) {
+  MissingParts missing;
+  if (!machine.root) missing.Add("a user of its own (not root)");
+  if (!machine.namespaces) missing.Add("an empty root and own namespaces (no CAP_SYS_ADMIN)");
+  if (machine.landlock_version == 0) missing.Add("Landlock (not in this kernel)");
+  return missing;
+}
+
+absl::Status ForbidFiles() {
+  ASSIGN_OR_RETURN(Landlock nothing, Landlock::Create(Landlock::Network::kNone));
+  return nothing.Enforce();
+}
+
+constexpr int kMemory[] = {SCMP_SYS(brk),   SCMP_SYS(munmap),  SCMP_SYS(mremap), SCMP_SYS(madvise),
+                           SCMP_SYS(mlock), SCMP_SYS(munlock), SCMP_SYS(futex),  SCMP_SYS(mlock2)};
+
+constexpr int kTime[] = {SCMP_SYS(clock_gettime), SCMP_SYS(clock_getres),
+                         SCMP_SYS(gettimeofday),  SCMP_SYS(time),
+                         SCMP_SYS(nanosleep),     SCMP_SYS(clock_nanosleep)};
+
+constexpr int kItself[] = {SCMP_SYS(getpid),         SCMP_SYS(gettid),       SCMP_SYS(getrandom),
+                           SCMP_SYS(getrusage),      SCMP_SYS(sched_yield),  SCMP_SYS(sysinfo),
+                           SCMP_SYS(exit),           SCMP_SYS(exit_group),   SCMP_SYS(rt_sigaction),
+                           SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigreturn), SCMP_SYS(sigaltstack),
+                           SCMP_SYS(restart_syscall)};
+
+}  // namespace
+
+absl::Status GiveUpPrivileges(const supervision::Confinement& confinement, int namespaces,
+                              std::string_view role) {
+  const Machine machine = Machine::Inspect();
+  if (machine.root && !confinement.change_user) {
+    return absl::FailedPreconditionError("refusing to serve as root: no user was given");
+  }
+  Missing(machine).Log(role);
+
+  RETURN_IF_ERROR(RequireSingleThread());
+  RETURN_IF_ERROR(ForbidDumps());
+  if (machine.namespaces) {
+    RETURN_IF_ERROR(EnterNamespaces(namespaces));
+    RETURN_IF_ERROR(EnterEmptyRoot());
+  }
+  if (machine.root) {
+    RETURN_IF_ERROR(ForbidGainingCapabilities());
+    RETURN_IF_ERROR(BecomeUser(confinement.uid, confinement.gid));
+  }
+  RETURN_IF_ERROR(DropCapabilities());
+  RETURN_IF_ERROR(SetNoNewPrivileges());
+  RETURN_IF_ERROR(ForbidDumps());
+  RETURN_IF_ERROR(ForbidProcesses());
+  return ForbidFiles();
+}
+
+void AllowComputing(SeccompFilter& filter) {
+  filter.AllowAll(kMemory)
+      .Allow(SCMP_SYS(mmap), {HasNot(2, PROT_EXEC)})
+      .Allow(SCMP_SYS(mprotect), {HasNot(2, PROT_EXEC)})
+      .AllowAll(kTime)
+      .AllowAll(kItself)
+      // abort(3), and no signal to the other processes of this user.
+      .Allow(SCMP_SYS(tgkill), {Is(0, getpid())});
+  AllowSanitizer(filter);
+}
+
+}  // namespace tlsbroker::sandbox

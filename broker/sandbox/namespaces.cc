@@ -1,0 +1,46 @@
+#include "broker/sandbox/namespaces.h"
+
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "broker/support/status.h"
+
+namespace tlsbroker::sandbox {
+namespace {
+
+// Any directory that is always there; what it holds is out of sight anyway.
+constexpr char kMountPoint[] = "/usr";
+
+// pivot_root(2), "pivot_root(".", ".")": the old root ends up on top of the new one, and goes.
+absl::Status PivotHere() {
+  if (syscall(SYS_pivot_root, ".", ".") != 0) return ErrnoStatus("pivot_root");
+  if (umount2(".", MNT_DETACH) != 0) return ErrnoStatus("unmount the old root");
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status EnterNamespaces(int flags) {
+  if (unshare(flags) != 0) return ErrnoStatus("unshare");
+  if ((flags & CLONE_NEWNS) == 0) return absl::OkStatus();
+  // Or what is mounted here would be mounted everywhere.
+  if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) {
+    return ErrnoStatus("make mounts private");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status EnterEmptyRoot() {
+  if (mount("tmpfs", kMountPoint, "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC,
+            "mode=0555,nr_inodes=1") != 0) {
+    return ErrnoStatus("mount an empty root");
+  }
+  if (chdir(kMountPoint) != 0) return ErrnoStatus("enter the empty root");
+  RETURN_IF_ERROR(PivotHere());
+  if (chdir("/") != 0) return ErrnoStatus("enter the empty root");
+  return absl::OkStatus();
+}
+
+}  // namespace tlsbroker::sandbox

@@ -1,0 +1,22 @@
+// A process's own view of the machine: mounts, IPC, host name, network, and a root directory with
+// nothing in it. Runs in each process of the broker while it is confined and still has
+// CAP_SYS_ADMIN.
+
+#ifndef TLSBROKER_BROKER_SANDBOX_NAMESPACES_H_
+#define TLSBROKER_BROKER_SANDBOX_NAMESPACES_H_
+
+#include "absl/status/status.h"
+
+namespace tlsbroker::sandbox {
+
+// `flags`: CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWUTS, CLONE_NEWNET. A new network namespace is empty
+// but for a loopback interface that is down; sockets that are open stay where they are.
+absl::Status EnterNamespaces(int flags);
+
+// Makes an empty, read-only file system the root and working directory. To be called in a mount
+// namespace of one's own.
+absl::Status EnterEmptyRoot();
+
+}  // namespace tlsbroker::sandbox
+
+#endif  // TLSBROKER_BROKER_SANDBOX_NAMESPACES_H_

@@ -1,0 +1,47 @@
+#include "broker/sandbox/process_limits.h"
+
+#include <sched.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+
+#include "broker/support/status.h"
+
+namespace tlsbroker::sandbox {
+namespace {
+
+constexpr rlim_t kEnoughDescriptors = 65536;
+
+absl::Status SetLimit(__rlimit_resource resource, rlim_t soft, rlim_t hard) {
+  const rlimit limit = {.rlim_cur = soft, .rlim_max = hard};
+  if (setrlimit(resource, &limit) != 0) return ErrnoStatus("setrlimit");
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status ForbidDumps() {
+  RETURN_IF_ERROR(SetLimit(RLIMIT_CORE, 0, 0));
+  if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) return ErrnoStatus("PR_SET_DUMPABLE");
+  return absl::OkStatus();
+}
+
+absl::Status ForbidProcesses() { return SetLimit(RLIMIT_NPROC, 0, 0); }
+
+absl::Status RaiseDescriptorLimit() {
+  rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return ErrnoStatus("getrlimit");
+  const rlim_t wanted = std::max(limit.rlim_max, kEnoughDescriptors);
+  // Only root may raise the hard limit.
+  if (SetLimit(RLIMIT_NOFILE, wanted, wanted).ok()) return absl::OkStatus();
+  return SetLimit(RLIMIT_NOFILE, limit.rlim_max, limit.rlim_max);
+}
+
+absl::Status RequireSingleThread() {
+  // unshare(2): permitted "if the caller is single threaded. In this case, [it has] no effect".
+  if (unshare(CLONE_THREAD) != 0) return absl::FailedPreconditionError("more than one thread runs");
+  return absl::OkStatus();
+}
+
+}  // namespace tlsbroker::sandbox

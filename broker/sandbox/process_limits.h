@@ -1,0 +1,28 @@
+// What a process of the broker gives up besides rights: core dumps, readers of its memory,
+// children; and the one thing that it needs more of, descriptors.
+
+#ifndef TLSBROKER_BROKER_SANDBOX_PROCESS_LIMITS_H_
+#define TLSBROKER_BROKER_SANDBOX_PROCESS_LIMITS_H_
+
+#include "absl/status/status.h"
+
+namespace tlsbroker::sandbox {
+
+// No core dump, and no ptrace or /proc/PID/mem by processes of the same user. Changing the user
+// resets the latter, so this comes after it (and may come before it as well).
+absl::Status ForbidDumps();
+
+// No fork and no threads, for whoever is not root.
+absl::Status ForbidProcesses();
+
+// As many descriptors as the machine gives. Those that are in flight over Unix sockets count for
+// their user too (too_many_unix_fds in the kernel's net/core/scm.c and net/unix/scm.c), so waiting
+// hand-offs need room.
+absl::Status RaiseDescriptorLimit();
+
+// Rights are dropped, and filters apply, thread by thread.
+absl::Status RequireSingleThread();
+
+}  // namespace tlsbroker::sandbox
+
+#endif  // TLSBROKER_BROKER_SANDBOX_PROCESS_LIMITS_H_

@@ -1,0 +1,179 @@
+#include "broker/sandbox/worker_policy.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "broker/sandbox/capabilities.h"
+#include "broker/sandbox/landlock.h"
+#include "broker/sandbox/machine.h"
+#include "broker/sandbox/namespaces.h"
+#include "broker/sandbox/process_limits.h"
+#include "broker/sandbox/seccomp_filter.h"
+#include "broker/sandbox/user.h"
+#include "broker/support/status.h"
+
+namespace tlsbroker::sandbox {
+namespace {
+
+using Access = Landlock::Access;
+
+// The keys of a connection are readable and settable by whoever holds its descriptor (KTLS.md).
+// Without TCP_ULP the kernel cannot be given others either: a program's own TLS library finds that
+// the kernel does no TLS for it, and goes on without.
+void DenyKeys(SeccompFilter& filter) {
+  filter.Deny(EPERM, SCMP_SYS(getsockopt), {Is(1, SOL_TLS)})
+      .Deny(EPERM, SCMP_SYS(setsockopt), {Is(1, SOL_TLS)})
+      .Deny(EPERM, SCMP_SYS(setsockopt), {Is(1, IPPROTO_TCP), Is(2, TCP_ULP)});
+}
+
+// Its socket command gets and sets options past any filter. EPERM is what a system with
+// kernel.io_uring_disabled answers.
+constexpr int kIoUring[] = {SCMP_SYS(io_uring_setup), SCMP_SYS(io_uring_enter),
+                            SCMP_SYS(io_uring_register)};
+
+constexpr int kOtherProcesses[] = {
+    SCMP_SYS(ptrace),      SCMP_SYS(process_vm_readv), SCMP_SYS(process_vm_writev),
+    SCMP_SYS(pidfd_getfd), SCMP_SYS(process_madvise),  SCMP_SYS(perf_event_open),
+    SCMP_SYS(kcmp),        SCMP_SYS(move_pages),       SCMP_SYS(migrate_pages)};
+
+constexpr int kMounts[] = {SCMP_SYS(mount),      SCMP_SYS(umount),     SCMP_SYS(umount2),
+                           SCMP_SYS(pivot_root), SCMP_SYS(chroot),     SCMP_SYS(open_tree),
+                           SCMP_SYS(fsopen),     SCMP_SYS(move_mount), SCMP_SYS(fspick),
+                           SCMP_SYS(fsconfig),   SCMP_SYS(fsmount),    SCMP_SYS(mount_setattr)};
+
+// Large, or made for administrators: what has had holes, and no request handler needs.
+constexpr int kKernelSurface[] = {SCMP_SYS(bpf),
+                                  SCMP_SYS(userfaultfd),
+                                  SCMP_SYS(fanotify_init),
+                                  SCMP_SYS(add_key),
+                                  SCMP_SYS(request_key),
+                                  SCMP_SYS(keyctl),
+                                  SCMP_SYS(kexec_load),
+                                  SCMP_SYS(kexec_file_load),
+                                  SCMP_SYS(open_by_handle_at),
+                                  SCMP_SYS(init_module),
+                                  SCMP_SYS(finit_module),
+                                  SCMP_SYS(delete_module),
+                                  SCMP_SYS(reboot),
+                                  SCMP_SYS(swapon),
+                                  SCMP_SYS(swapoff),
+                                  SCMP_SYS(acct),
+                                  SCMP_SYS(quotactl),
+                                  SCMP_SYS(quotactl_fd),
+                                  SCMP_SYS(syslog),
+                                  SCMP_SYS(iopl),
+                                  SCMP_SYS(ioperm),
+                                  SCMP_SYS(settimeofday),
+                                  SCMP_SYS(clock_settime),
+                                  SCMP_SYS(adjtimex),
+                                  SCMP_SYS(clock_adjtime),
+                                  SCMP_SYS(sethostname),
+                                  SCMP_SYS(setdomainname),
+                                  SCMP_SYS(vhangup),
+                                  SCMP_SYS(lookup_dcookie),
+                                  SCMP_SYS(nfsservctl)};
+
+// Typing into the administrator's terminal, where the broker was started from one.
+void DenyTerminalInput(SeccompFilter& filter) {
+  filter.Deny(EPERM, SCMP_SYS(ioctl), {Is(1, TIOCSTI)})
+      .Deny(EPERM, SCMP_SYS(ioctl), {Is(1, TIOCLINUX)});
+}
+
+void DenyNamespaces(SeccompFilter& filter) {
+  filter.Deny(EPERM, SCMP_SYS(unshare)).Deny(EPERM, SCMP_SYS(setns));
+  for (const uint64_t flag : {CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC,
+                              CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET}) {
+    filter.Deny(EPERM, SCMP_SYS(clone), {Has(0, flag)});
+  }
+  // Its flags are in memory, out of a filter's sight. On ENOSYS libraries take clone.
+  filter.Deny(ENOSYS, SCMP_SYS(clone3));
+}
+
+void LimitSockets(SeccompFilter& filter, bool network) {
+  for (const int call : {SCMP_SYS(socket), SCMP_SYS(socketpair)}) {
+    if (network) {
+      filter.DenyUnless(EACCES, call, 0, {AF_UNIX, AF_INET, AF_INET6, AF_NETLINK});
+    } else {
+      filter.DenyUnless(EACCES, call, 0, {AF_UNIX});
+    }
+  }
+  if (network) return;
+  // A connection's own TCP socket lives in the broker's network namespace: it must not become a
+  // listener or a client there. Fast open is a connect (tcp(7)).
+  filter.Deny(EACCES, SCMP_SYS(sendto), {Has(3, MSG_FASTOPEN)})
+      .Deny(EACCES, SCMP_SYS(sendmsg), {Has(2, MSG_FASTOPEN)})
+      .Deny(EACCES, SCMP_SYS(sendmmsg), {Has(3, MSG_FASTOPEN)});
+}
+
+absl::Status LoadFilter(bool network) {
+  SeccompFilter filter = SeccompFilter::DenyList();
+  DenyKeys(filter);
+  filter.DenyAll(EPERM, kIoUring)
+      .DenyAll(EPERM, kOtherProcesses)
+      .DenyAll(EPERM, kMounts)
+      .DenyAll(EPERM, kKernelSurface);
+  DenyTerminalInput(filter);
+  DenyNamespaces(filter);
+  LimitSockets(filter, network);
+  return filter.Load();
+}
+
+absl::Status AllowFiles(const WorkerPolicy& policy, Landlock& files) {
+  for (const char* path : {"/usr", "/lib", "/lib32", "/lib64", "/libx32", "/etc"}) {
+    RETURN_IF_ERROR(files.AllowIfPresent(path, Access::kReadExecute));
+  }
+  for (const char* path : {"/dev/zero", "/dev/random", "/dev/urandom"}) {
+    RETURN_IF_ERROR(files.AllowIfPresent(path, Access::kRead));
+  }
+  RETURN_IF_ERROR(files.AllowIfPresent("/dev/null", Access::kReadWrite));
+  RETURN_IF_ERROR(files.Allow(policy.program, Access::kReadExecute));
+  for (const std::string& path : policy.read_only) {
+    RETURN_IF_ERROR(files.Allow(path, Access::kRead));
+  }
+  for (const std::string& path : policy.read_write) {
+    RETURN_IF_ERROR(files.Allow(path, Access::kReadWrite));
+  }
+  return absl::OkStatus();
+}
+
+MissingParts Missing(const WorkerPolicy& policy, const Machine& machine) {
+  MissingParts missing;
+  if (!machine.root) missing.Add("a user of its own (not root)");
+  if (!policy.network && !machine.namespaces) {
+    missing.Add("a network namespace of its own (no CAP_SYS_ADMIN)");
+  }
+  if (machine.landlock_version == 0) missing.Add("file access limits (kernel without Landlock)");
+  return missing;
+}
+
+}  // namespace
+
+absl::Status ConfineWorker(const WorkerPolicy& policy) {
+  const Machine machine = Machine::Inspect();
+  if (machine.root && !policy.change_user) {
+    return absl::FailedPreconditionError("refusing to start a worker as root: name a user");
+  }
+  Missing(policy, machine).Log(absl::StrCat("worker ", policy.program));
+
+  RETURN_IF_ERROR(RequireSingleThread());
+  ASSIGN_OR_RETURN(Landlock files, Landlock::Create(policy.network ? Landlock::Network::kAny
+                                                                   : Landlock::Network::kNone));
+  RETURN_IF_ERROR(AllowFiles(policy, files));
+  if (machine.namespaces && !policy.network) RETURN_IF_ERROR(EnterNamespaces(CLONE_NEWNET));
+  if (machine.root) {
+    RETURN_IF_ERROR(ForbidGainingCapabilities());
+    RETURN_IF_ERROR(BecomeUser(policy.uid, policy.gid));
+  }
+  RETURN_IF_ERROR(DropCapabilities());
+  RETURN_IF_ERROR(SetNoNewPrivileges());
+  RETURN_IF_ERROR(files.Enforce());
+  return LoadFilter(policy.network);
+}
+
+}  // namespace tlsbroker::sandbox

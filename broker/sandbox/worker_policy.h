@@ -1,0 +1,35 @@
+// What a worker that the supervisor starts may do. Runs in the forked child of the supervisor,
+// between fork and exec; trusts the configuration and nothing that the program does afterwards.
+
+#ifndef TLSBROKER_BROKER_SANDBOX_WORKER_POLICY_H_
+#define TLSBROKER_BROKER_SANDBOX_WORKER_POLICY_H_
+
+#include <sys/types.h>
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+
+namespace tlsbroker::sandbox {
+
+struct WorkerPolicy {
+  bool change_user = false;  // false only without root: uid and gid are not used
+  uid_t uid = 0;
+  gid_t gid = 0;
+  bool network = false;
+  // Files and directories that the worker gets besides /usr, /lib*, /etc, a few devices and its own
+  // program. Each has to exist. Not executable, unless it is below one of those.
+  std::vector<std::string> read_only;
+  std::vector<std::string> read_write;
+  std::string program;  // absolute path of what will be executed
+};
+
+// Confines the calling process for good, so that only exec is left to do. Call it in a process with
+// one thread. After an error the process is in between and must exit. Parts that the machine cannot
+// give (no root, no Landlock) are logged as one warning.
+absl::Status ConfineWorker(const WorkerPolicy& policy);
+
+}  // namespace tlsbroker::sandbox
+
+#endif  // TLSBROKER_BROKER_SANDBOX_WORKER_POLICY_H_
