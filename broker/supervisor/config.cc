@@ -1,0 +1,292 @@
+#include "broker/supervisor/config.h"
+
+#include <algorithm>
+#include <cstring>
+#include <fstream>
+#include <sstream>
+
+#include "broker/supervisor/config_section.h"
+
+namespace tlsbroker::supervisor {
+namespace {
+
+// No process table and no message of ours has room for more.
+constexpr uint32_t kMaxHandshakers = 1024;
+constexpr uint32_t kMaxConnections = 1'000'000;
+constexpr uint32_t kMaxBacklog = 65536;
+constexpr uint32_t kMaxWorkers = 1024;
+constexpr size_t kMaxAlpnName = 255;   // RFC 7301 section 3.1
+constexpr size_t kMaxEntries = 65535;  // ids are 16 bits wide
+
+constexpr std::string_view kAbsolute = "write it from the root, beginning with /";
+
+template <typename T>
+void Take(const std::optional<At<T>>& value, T& target) {
+  if (value) target = value->value;
+}
+
+template <typename T>
+void Take(const std::optional<At<T>>& value, At<T>& target) {
+  if (value) target = *value;
+}
+
+class Reader {
+ public:
+  explicit Reader(Diagnostics& diagnostics) : diagnostics_(diagnostics) {}
+
+  Config Read(const toml::table& root) {
+    Section file(root, "", diagnostics_);
+    if (auto broker = file.Table("broker")) ReadBroker(*broker);
+    for (auto& [name, section] : file.Tables("certificate")) ReadCertificate(name, section);
+    for (auto& [name, section] : file.Tables("service")) ReadService(name, section);
+    file.Finish();
+    CheckWhole();
+    return std::move(config_);
+  }
+
+ private:
+  template <typename T>
+  std::optional<T> Accept(Parsed<T> parsed, Position position) {
+    if (auto* complaint = std::get_if<Complaint>(&parsed)) {
+      diagnostics_.Error(position, complaint->wrong, complaint->right);
+      return std::nullopt;
+    }
+    return std::get<T>(std::move(parsed));
+  }
+
+  void TakeDuration(Section& section, std::string_view key, std::chrono::milliseconds& target) {
+    const auto text = section.String(key);
+    if (!text) return;
+    if (auto duration = Accept(ParseDuration(text->value), text->position)) target = *duration;
+  }
+
+  void CheckAbsolute(const At<std::string>& path) {
+    if (path.value.starts_with('/')) return;
+    diagnostics_.Error(path.position, "\"" + path.value + "\" is a relative path", kAbsolute);
+  }
+
+  void ReadBroker(Section& section) {
+    BrokerConfig& broker = config_.broker;
+    Take(section.String("runtime_dir"), broker.runtime_dir);
+    CheckAbsolute(broker.runtime_dir);
+    // Where the default user is missing, the section that could name another one is to blame.
+    broker.user.position = section.position();
+    Take(section.String("user"), broker.user);
+    Take(section.Number("handshakers", 0, kMaxHandshakers), broker.handshakers);
+    TakeDuration(section, "handshake_timeout", broker.handshake_timeout);
+    TakeDuration(section, "drain_timeout", broker.drain_timeout);
+    Take(section.Number("max_handshakes", 1, kMaxConnections), broker.max_handshakes);
+    Take(section.Number("max_handshakes_per_source", 1, kMaxConnections),
+         broker.max_handshakes_per_source);
+    Take(section.Number("max_relayed", 1, kMaxConnections), broker.max_relayed);
+    Take(section.OneOf<log::Level>("log_level", {{"error", log::Level::kError},
+                                                 {"warning", log::Level::kWarning},
+                                                 {"notice", log::Level::kNotice},
+                                                 {"info", log::Level::kInfo},
+                                                 {"debug", log::Level::kDebug}}),
+         broker.log_level);
+    section.Finish();
+  }
+
+  void TakeSource(Section& section, std::string_view key, At<Source>& target) {
+    const auto text = section.String(key);
+    if (!text) {
+      if (!section.Has(key))
+        section.Missing(key, "add " + std::string(key) + " = \"/path/to/file.pem\"");
+      return;
+    }
+    if (auto source = Accept(ParseSource(text->value), text->position)) {
+      target = {*source, text->position};
+    }
+  }
+
+  void ReadCertificate(const At<std::string>& name, Section& section) {
+    CertificateConfig certificate;
+    certificate.name = name;
+    if (!IsCertificateName(name.value)) {
+      diagnostics_.Error(name.position, "\"" + name.value + "\" is no certificate name",
+                         "1 to 64 letters, digits, -, _ and . are possible");
+    }
+    TakeSource(section, "chain", certificate.chain);
+    TakeSource(section, "key", certificate.key);
+    if (certificate.chain.value.kind == Source::Kind::kUri) {
+      diagnostics_.Error(certificate.chain.position, "'chain' is a URI",
+                         "a path or \"cred:NAME\" is needed; only keys have URIs");
+    }
+    section.Finish();
+    config_.certificates.push_back(std::move(certificate));
+  }
+
+  void ReadService(const At<std::string>& name, Section& section) {
+    ServiceConfig service;
+    service.name = name;
+    // Its socket in the runtime directory would be that of the broker itself.
+    if (!IsServiceName(name.value) || name.value == "broker") {
+      diagnostics_.Error(name.position, "\"" + name.value + "\" is no service name",
+                         "1 to 64 of a-z, 0-9, - and _ are possible, and not \"broker\"");
+    }
+    ReadListen(section, service);
+    ReadCertificateNames(section, service);
+    Take(section.OneOf<supervision::Policy>("policy",
+                                            {{"intermediate", supervision::Policy::kIntermediate},
+                                             {"modern", supervision::Policy::kModern}}),
+         service.policy);
+    Take(section.OneOf<supervision::KtlsMode>("ktls", {{"prefer", supervision::KtlsMode::kPrefer},
+                                                       {"require", supervision::KtlsMode::kRequire},
+                                                       {"never", supervision::KtlsMode::kNever}}),
+         service.ktls);
+    ReadAlpn(section, service);
+    service.backlog.position = section.position();
+    Take(section.Number("backlog", 1, kMaxBacklog), service.backlog);
+    TakeList(section, "allow_users", service.allow_users);
+    TakeList(section, "allow_groups", service.allow_groups);
+    if (auto worker = section.Table("worker")) service.worker = ReadWorker(*worker);
+    section.Finish();
+    config_.services.push_back(std::move(service));
+  }
+
+  static void TakeList(Section& section, std::string_view key,
+                       std::vector<At<std::string>>& target) {
+    if (auto list = section.Strings(key)) target = std::move(list->value);
+  }
+
+  void ReadListen(Section& section, ServiceConfig& service) {
+    if (!section.Has("listen")) section.Missing("listen", "add listen = [\"0.0.0.0:443\"]");
+    const auto list = section.Strings("listen");
+    if (!list) return;
+    for (const auto& [text, position] : list->value) {
+      auto address = Accept(ParseListenAddress(text), position);
+      if (!address) continue;
+      addresses_.push_back({*address, position});
+      service.listen.push_back({std::move(*address), position});
+    }
+  }
+
+  // Of two that are equal the later one in the file is to blame, whatever the order of reading.
+  void CheckAddressesDiffer() {
+    std::ranges::sort(addresses_, {}, &At<ListenAddress>::position);
+    for (auto address = addresses_.begin(); address != addresses_.end(); ++address) {
+      const auto same =
+          std::ranges::find(addresses_.begin(), address, address->value, &At<ListenAddress>::value);
+      if (same == address) continue;
+      diagnostics_.Error(address->position,
+                         "\"" + ToString(address->value) + "\" is listened on twice, also at " +
+                             diagnostics_.Where(same->position),
+                         "each address can be in one service only");
+    }
+  }
+
+  void ReadCertificateNames(Section& section, ServiceConfig& service) {
+    if (!section.Has("certificates")) {
+      section.Missing("certificates", "add certificates = [\"NAME\"] of a [certificate.NAME]");
+    }
+    const auto list = section.Strings("certificates");
+    if (!list) return;
+    for (const auto& [name, position] : list->value) {
+      if (auto index = FindCertificate(name, position)) service.certificates.push_back(*index);
+    }
+  }
+
+  std::optional<size_t> FindCertificate(const std::string& name, Position position) {
+    std::vector<std::string> names;
+    for (const auto& certificate : config_.certificates) names.push_back(certificate.name.value);
+    const auto found = std::ranges::find(names, name);
+    if (found != names.end()) return static_cast<size_t>(found - names.begin());
+    const std::string closest = Closest(name, names);
+    diagnostics_.Error(position, "there is no certificate \"" + name + "\"",
+                       closest.empty() ? "add a section [certificate." + name + "]"
+                                       : "did you mean \"" + closest + "\"?");
+    return std::nullopt;
+  }
+
+  void ReadAlpn(Section& section, ServiceConfig& service) {
+    const auto list = section.Strings("alpn");
+    if (!list) return;
+    for (const auto& [name, position] : list->value) {
+      if (name.size() > kMaxAlpnName) {
+        diagnostics_.Error(position, "a protocol name of " + std::to_string(name.size()) + " bytes",
+                           "at most 255 are possible");
+      }
+      service.alpn.push_back(name);
+    }
+  }
+
+  WorkerConfig ReadWorker(Section& section) {
+    WorkerConfig worker;
+    worker.position = section.position();
+    ReadWorkerCommand(section, worker);
+    worker.user = section.String("user");
+    Take(section.Number("count", 1, kMaxWorkers), worker.count);
+    using StartWhen = WorkerConfig::StartWhen;
+    Take(section.OneOf<StartWhen>(
+             "start", {{"always", StartWhen::kAlways}, {"on-demand", StartWhen::kOnDemand}}),
+         worker.start);
+    TakeList(section, "read_only", worker.read_only);
+    TakeList(section, "read_write", worker.read_write);
+    for (const auto& path : worker.read_only) CheckAbsolute(path);
+    for (const auto& path : worker.read_write) CheckAbsolute(path);
+    Take(section.Boolean("network"), worker.network);
+    section.Finish();
+    return worker;
+  }
+
+  void ReadWorkerCommand(Section& section, WorkerConfig& worker) {
+    using Kind = WorkerConfig::Kind;
+    int found = 0;
+    for (const auto& [key, kind] :
+         {std::pair("command", Kind::kCommand), std::pair("exec", Kind::kExec),
+          std::pair("daemon", Kind::kDaemon)}) {
+      if (section.Has(key)) ++found;
+      const auto list = section.Strings(key);
+      if (!list) continue;
+      worker.kind = kind;
+      worker.command = {{}, list->position};
+      if (!list->value.empty()) CheckAbsolute(list->value.front());
+      for (const auto& word : list->value) worker.command.value.push_back(word.value);
+    }
+    if (found == 1) return;
+    diagnostics_.Error(section.position(),
+                       section.title() + (found == 0 ? " has no program" : " has several programs"),
+                       "exactly one of 'command', 'exec' and 'daemon' is needed");
+  }
+
+  void CheckWhole() {
+    CheckAddressesDiffer();
+    if (config_.services.empty()) {
+      diagnostics_.Error({}, "there is no service", "add a section [service.NAME]");
+    }
+    if (std::max(config_.services.size(), config_.certificates.size()) > kMaxEntries) {
+      diagnostics_.Error({}, "too many services or certificates", "65535 of each are possible");
+    }
+  }
+
+  Diagnostics& diagnostics_;
+  Config config_;
+  std::vector<At<ListenAddress>> addresses_;
+};
+
+}  // namespace
+
+Config ParseConfig(std::string_view text, Diagnostics& diagnostics) {
+  try {
+    const toml::table root = toml::parse(text);
+    return Reader(diagnostics).Read(root);
+  } catch (const toml::parse_error& error) {
+    diagnostics.Error(PositionOf(error.source()), error.description(), "TOML 1.0 is needed");
+    return {};
+  }
+}
+
+Config ReadConfig(Diagnostics& diagnostics) {
+  std::ifstream file(diagnostics.file());
+  std::ostringstream text;
+  if (file) text << file.rdbuf();
+  if (!file || text.fail()) {
+    diagnostics.Error({}, std::string("cannot be read: ") + std::strerror(errno),
+                      "a readable TOML file is needed");
+    return {};
+  }
+  return ParseConfig(text.str(), diagnostics);
+}
+
+}  // namespace tlsbroker::supervisor

@@ -1,0 +1,81 @@
+// The configuration as plain structs, and the reader of the file. Every value that can turn out
+// wrong later (a file, a user, an address in use) carries its place in the file. Runs in the
+// supervisor, the only process that reads the file; the administrator who wrote it is trusted.
+
+#ifndef TLSBROKER_BROKER_SUPERVISOR_CONFIG_H_
+#define TLSBROKER_BROKER_SUPERVISOR_CONFIG_H_
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "broker/supervisor/config_values.h"
+#include "broker/supervisor/diagnostics.h"
+#include "broker/support/log.h"
+#include "protocol/supervision.h"
+
+namespace tlsbroker::supervisor {
+
+struct BrokerConfig {
+  At<std::string> runtime_dir{"/run/tlsbroker", {}};
+  At<std::string> user{"tlsbroker", {}};
+  uint32_t handshakers = 0;  // 0: one per CPU
+  std::chrono::milliseconds handshake_timeout{5'000};
+  std::chrono::milliseconds drain_timeout{30'000};
+  uint32_t max_handshakes = 4096;  // these three: in the whole broker
+  uint32_t max_handshakes_per_source = 256;
+  uint32_t max_relayed = 8192;
+  log::Level log_level = log::Level::kInfo;
+};
+
+struct CertificateConfig {
+  At<std::string> name;
+  At<Source> chain;  // never a URI
+  At<Source> key;
+};
+
+struct WorkerConfig {
+  enum class Kind { kCommand, kExec, kDaemon };
+  enum class StartWhen { kAlways, kOnDemand };
+  Kind kind = Kind::kCommand;
+  At<std::vector<std::string>> command;
+  std::optional<At<std::string>> user;
+  Position position;
+  uint32_t count = 1;
+  StartWhen start = StartWhen::kAlways;
+  std::vector<At<std::string>> read_only;
+  std::vector<At<std::string>> read_write;
+  bool network = false;
+};
+
+struct ServiceConfig {
+  At<std::string> name;
+  std::vector<At<ListenAddress>> listen;
+  std::vector<size_t> certificates;  // indices into Config::certificates; the first is the default
+  supervision::Policy policy = supervision::Policy::kIntermediate;
+  supervision::KtlsMode ktls = supervision::KtlsMode::kPrefer;
+  std::vector<std::string> alpn;
+  At<uint32_t> backlog{256, {}};
+  std::vector<At<std::string>> allow_users;
+  std::vector<At<std::string>> allow_groups;
+  std::optional<WorkerConfig> worker;
+};
+
+struct Config {
+  BrokerConfig broker;
+  std::vector<CertificateConfig> certificates;
+  std::vector<ServiceConfig> services;
+};
+
+// Everything that can be said about the text alone. What is wrong goes to `diagnostics`; the result
+// is to be used only if that has not failed.
+Config ParseConfig(std::string_view text, Diagnostics& diagnostics);
+
+// The same of the file that `diagnostics` names.
+Config ReadConfig(Diagnostics& diagnostics);
+
+}  // namespace tlsbroker::supervisor
+
+#endif  // TLSBROKER_BROKER_SUPERVISOR_CONFIG_H_

@@ -1,0 +1,192 @@
+#include "broker/supervisor/config_values.h"
+
+#include <arpa/inet.h>
+
+#include <algorithm>
+#include <charconv>
+#include <numeric>
+#include <optional>
+
+namespace tlsbroker::supervisor {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr milliseconds kLongestDuration = std::chrono::hours(24);
+constexpr size_t kLongestName = 64;
+
+std::string Quoted(std::string_view text) { return "\"" + std::string(text) + "\""; }
+
+// Digits only: from_chars alone would take a minus sign, and stop at the first letter.
+std::optional<uint64_t> ParseNumber(std::string_view text) {
+  uint64_t value = 0;
+  const char* end = text.data() + text.size();
+  const auto [rest, error] = std::from_chars(text.data(), end, value);
+  if (text.empty() || error != std::errc() || rest != end) return std::nullopt;
+  return value;
+}
+
+std::optional<milliseconds> Unit(std::string_view unit) {
+  if (unit == "ms") return milliseconds(1);
+  if (unit == "s") return std::chrono::seconds(1);
+  if (unit == "m") return std::chrono::minutes(1);
+  if (unit == "h") return std::chrono::hours(1);
+  return std::nullopt;
+}
+
+bool LooksLikeHostName(std::string_view host) {
+  return std::ranges::any_of(host, [](char c) { return (c >= 'g' && c <= 'z') || c == '-'; }) ||
+         host == "localhost";
+}
+
+Complaint BadAddress(std::string_view text) {
+  return {Quoted(text) + " is not an address and a port",
+          "write \"192.0.2.1:443\", \"[2001:db8::1]:443\" or \"systemd:NAME\""};
+}
+
+Complaint BadHost(std::string_view text, std::string_view host) {
+  if (LooksLikeHostName(host)) {
+    return {Quoted(text) + " has a host name, and there is no DNS in the broker",
+            "write an address, such as \"127.0.0.1:443\" or \"[::]:443\""};
+  }
+  return BadAddress(text);
+}
+
+struct HostPort {
+  std::string host;
+  std::string_view port;
+  bool ipv6 = false;
+};
+
+std::optional<HostPort> SplitHostPort(std::string_view text) {
+  if (text.starts_with('[')) {
+    const size_t end = text.find("]:");
+    if (end == std::string_view::npos) return std::nullopt;
+    return HostPort{std::string(text.substr(1, end - 1)), text.substr(end + 2), true};
+  }
+  const size_t colon = text.find(':');
+  if (colon == std::string_view::npos || colon == 0) return std::nullopt;
+  if (text.find(':', colon + 1) != std::string_view::npos) return std::nullopt;
+  return HostPort{std::string(text.substr(0, colon)), text.substr(colon + 1), false};
+}
+
+Parsed<ListenAddress> ParseSystemdName(std::string_view text, std::string_view name) {
+  // As systemd.socket(5) restricts FileDescriptorName=.
+  const bool good = !name.empty() && name.size() <= 255 && std::ranges::none_of(name, [](char c) {
+    return c == ':' || static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
+  });
+  if (!good) {
+    return Complaint{Quoted(text) + " has no usable socket name",
+                     "write \"systemd:NAME\" with the FileDescriptorName= of the socket unit"};
+  }
+  return ListenAddress(SystemdSocket{std::string(name)});
+}
+
+bool HasScheme(std::string_view text) {
+  const size_t colon = text.find(':');
+  if (colon == std::string_view::npos || colon < 2) return false;
+  return std::ranges::all_of(text.substr(0, colon), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '+' ||
+           c == '-' || c == '.';
+  });
+}
+
+size_t EditDistance(std::string_view a, std::string_view b) {
+  std::vector<size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), size_t{0});
+  for (size_t i = 1; i <= a.size(); ++i) {
+    size_t diagonal = row[0];
+    row[0] = i;
+    for (size_t j = 1; j <= b.size(); ++j) {
+      const size_t replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
+      diagonal = row[j];
+      row[j] = std::min({replaced, row[j] + 1, row[j - 1] + 1});
+    }
+  }
+  return row[b.size()];
+}
+
+bool IsLowerOrDigit(char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); }
+
+}  // namespace
+
+Parsed<milliseconds> ParseDuration(std::string_view text) {
+  const size_t digits = std::min(text.find_first_not_of("0123456789"), text.size());
+  const auto number = ParseNumber(text.substr(0, digits));
+  const auto unit = Unit(text.substr(digits));
+  if (!number || !unit) {
+    return Complaint{Quoted(text) + " is not a duration",
+                     "write a whole number and one of ms, s, m, h, such as \"500ms\" or \"5s\""};
+  }
+  if (*number == 0 || *number > static_cast<uint64_t>(kLongestDuration / *unit)) {
+    return Complaint{Quoted(text) + " is out of range", "\"1ms\" to \"24h\" is possible"};
+  }
+  return milliseconds(*unit * static_cast<int64_t>(*number));
+}
+
+Parsed<ListenAddress> ParseListenAddress(std::string_view text) {
+  constexpr std::string_view kSystemd = "systemd:";
+  if (text.starts_with(kSystemd)) return ParseSystemdName(text, text.substr(kSystemd.size()));
+
+  const auto parts = SplitHostPort(text);
+  if (!parts) return BadAddress(text);
+  handoff::Endpoint endpoint;
+  endpoint.ipv6 = parts->ipv6;
+  if (inet_pton(parts->ipv6 ? AF_INET6 : AF_INET, parts->host.c_str(), endpoint.address.data()) !=
+      1)
+    return BadHost(text, parts->host);
+  const auto port = ParseNumber(parts->port);
+  if (!port || *port == 0 || *port > 65535) {
+    return Complaint{Quoted(text) + " has no possible port", "a port is a number from 1 to 65535"};
+  }
+  endpoint.port = static_cast<uint16_t>(*port);
+  return ListenAddress(endpoint);
+}
+
+std::string ToString(const ListenAddress& address) {
+  if (const auto* endpoint = std::get_if<handoff::Endpoint>(&address)) return endpoint->ToString();
+  return "systemd:" + std::get<SystemdSocket>(address).name;
+}
+
+Parsed<Source> ParseSource(std::string_view text) {
+  constexpr std::string_view kCredential = "cred:";
+  if (text.starts_with('/')) return Source{Source::Kind::kPath, std::string(text)};
+  if (text.starts_with(kCredential)) {
+    const std::string_view name = text.substr(kCredential.size());
+    if (name.empty() || name.find('/') != std::string_view::npos || name == "." || name == "..") {
+      return Complaint{Quoted(text) + " names no credential",
+                       "write \"cred:NAME\" with the NAME of LoadCredential="};
+    }
+    return Source{Source::Kind::kCredential, std::string(name)};
+  }
+  if (HasScheme(text)) return Source{Source::Kind::kUri, std::string(text)};
+  return Complaint{Quoted(text) + " is a relative path",
+                   "write it from the root, beginning with /"};
+}
+
+bool IsServiceName(std::string_view name) {
+  return !name.empty() && name.size() <= kLongestName && std::ranges::all_of(name, [](char c) {
+    return IsLowerOrDigit(c) || c == '-' || c == '_';
+  });
+}
+
+bool IsCertificateName(std::string_view name) {
+  return !name.empty() && name.size() <= kLongestName && std::ranges::all_of(name, [](char c) {
+    return IsLowerOrDigit(c) || (c >= 'A' && c <= 'Z') || c == '-' || c == '_' || c == '.';
+  });
+}
+
+std::string Closest(std::string_view word, const std::vector<std::string>& candidates) {
+  // Two mistakes in a long word, one in a short one; more would be guessing.
+  size_t best_distance = word.size() > 4 ? 3 : 2;
+  std::string best;
+  for (const std::string& candidate : candidates) {
+    const size_t distance = EditDistance(word, candidate);
+    if (distance >= best_distance) continue;
+    best_distance = distance;
+    best = candidate;
+  }
+  return best;
+}
+
+}  // namespace tlsbroker::supervisor

@@ -1,0 +1,63 @@
+// The small languages inside configuration values: durations, listen addresses, where a certificate
+// or a key is. Pure functions of text, run in the supervisor on what the administrator wrote.
+
+#ifndef TLSBROKER_BROKER_SUPERVISOR_CONFIG_VALUES_H_
+#define TLSBROKER_BROKER_SUPERVISOR_CONFIG_VALUES_H_
+
+#include <chrono>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "protocol/handoff.h"
+
+namespace tlsbroker::supervisor {
+
+// What is wrong with a value and what would be right.
+struct Complaint {
+  std::string wrong;
+  std::string right;
+};
+
+template <typename T>
+using Parsed = std::variant<T, Complaint>;
+
+// "5s", "500ms", "2m", "1h": a whole number and a unit, at least 1 ms and at most a day.
+Parsed<std::chrono::milliseconds> ParseDuration(std::string_view text);
+
+// Sockets that the service manager passed by that name (sd_listen_fds_with_names(3)).
+struct SystemdSocket {
+  std::string name;
+  friend bool operator==(const SystemdSocket&, const SystemdSocket&) = default;
+};
+
+using ListenAddress = std::variant<handoff::Endpoint, SystemdSocket>;
+
+// "192.0.2.1:443", "[2001:db8::1]:443" or "systemd:NAME". Never a host name: the broker has no DNS.
+Parsed<ListenAddress> ParseListenAddress(std::string_view text);
+std::string ToString(const ListenAddress& address);
+
+struct Source {
+  enum class Kind {
+    kPath,        // an absolute path
+    kCredential,  // a file in $CREDENTIALS_DIRECTORY
+    kUri,         // for the keyholder's OSSL_STORE
+  };
+  Kind kind = Kind::kPath;
+  std::string text;  // the path, the credential's name, or the whole URI
+  friend bool operator==(const Source&, const Source&) = default;
+};
+
+Parsed<Source> ParseSource(std::string_view text);
+
+// Service names become file names, fd names and log fields; certificate names only log fields.
+bool IsServiceName(std::string_view name);
+bool IsCertificateName(std::string_view name);
+
+// The candidate that a typing mistake away gives `word`; empty if none is that close.
+std::string Closest(std::string_view word, const std::vector<std::string>& candidates);
+
+}  // namespace tlsbroker::supervisor
+
+#endif  // TLSBROKER_BROKER_SUPERVISOR_CONFIG_VALUES_H_

@@ -1,0 +1,58 @@
+// What is wrong with a configuration, as "file:line:column: what is wrong; what would be right".
+// Collected rather than returned one by one, so that an administrator sees all of it at once. Runs
+// in the supervisor; the administrator is trusted, the text is still made printable.
+
+#ifndef TLSBROKER_BROKER_SUPERVISOR_DIAGNOSTICS_H_
+#define TLSBROKER_BROKER_SUPERVISOR_DIAGNOSTICS_H_
+
+#include <compare>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace tlsbroker::supervisor {
+
+// A place in the configuration file; both count from 1, columns in characters.
+struct Position {
+  uint32_t line = 1;
+  uint32_t column = 1;
+  friend auto operator<=>(const Position&, const Position&) = default;
+};
+
+// A value and where it was written, for what can only be found wrong later.
+template <typename T>
+struct At {
+  T value{};
+  Position position;
+};
+
+class Diagnostics {
+ public:
+  explicit Diagnostics(std::string file) : file_(std::move(file)) {}
+
+  void Error(Position position, std::string_view wrong, std::string_view right);
+  void Warning(Position position, std::string_view wrong, std::string_view right);
+
+  bool failed() const { return !errors_.empty(); }
+  const std::string& file() const { return file_; }
+
+  // "file:line:column".
+  std::string Where(Position position) const;
+
+  // In the order of the file.
+  std::vector<std::string> errors() const { return Lines(errors_); }
+  std::vector<std::string> warnings() const { return Lines(warnings_); }
+
+ private:
+  using List = std::vector<At<std::string>>;
+  std::vector<std::string> Lines(const List& list) const;
+
+  std::string file_;
+  List errors_;
+  List warnings_;
+};
+
+}  // namespace tlsbroker::supervisor
+
+#endif  // TLSBROKER_BROKER_SUPERVISOR_DIAGNOSTICS_H_

@@ -1,0 +1,309 @@
+// The configuration reader: what it takes, and for everything it refuses the exact place in the
+// file and the sentence.
+
+#include "broker/supervisor/config.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+namespace tlsbroker::supervisor {
+namespace {
+
+using std::chrono::milliseconds;
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+
+std::vector<std::string> ErrorsOf(std::string_view text) {
+  Diagnostics diagnostics("f");
+  ParseConfig(text, diagnostics);
+  return diagnostics.errors();
+}
+
+Config Good(std::string_view text) {
+  Diagnostics diagnostics("f");
+  Config config = ParseConfig(text, diagnostics);
+  EXPECT_THAT(diagnostics.errors(), IsEmpty());
+  return config;
+}
+
+// Line 1 to 7; what a case adds begins at line 8.
+constexpr char kBase[] = R"([certificate.example]
+chain = "/c.pem"
+key = "/k.pem"
+[service.web]
+listen = ["127.0.0.1:443"]
+certificates = ["example"]
+worker.command = ["/bin/true"]
+)";
+
+TEST(ConfigTest, DefaultsAreTheDocumentedOnes) {
+  const Config config = Good(kBase);
+  EXPECT_EQ(config.broker.runtime_dir.value, "/run/tlsbroker");
+  EXPECT_EQ(config.broker.user.value, "tlsbroker");
+  EXPECT_EQ(config.broker.handshakers, 0u);
+  EXPECT_EQ(config.broker.handshake_timeout, milliseconds(5000));
+  EXPECT_EQ(config.broker.drain_timeout, milliseconds(30000));
+  EXPECT_EQ(config.broker.max_handshakes, 4096u);
+  EXPECT_EQ(config.broker.max_handshakes_per_source, 256u);
+  EXPECT_EQ(config.broker.max_relayed, 8192u);
+  ASSERT_EQ(config.services.size(), 1u);
+  const ServiceConfig& service = config.services[0];
+  EXPECT_EQ(service.policy, supervision::Policy::kIntermediate);
+  EXPECT_EQ(service.ktls, supervision::KtlsMode::kPrefer);
+  EXPECT_EQ(service.backlog.value, 256u);
+  ASSERT_TRUE(service.worker.has_value());
+  EXPECT_EQ(service.worker->count, 1u);
+  EXPECT_EQ(service.worker->start, WorkerConfig::StartWhen::kAlways);
+  EXPECT_FALSE(service.worker->network);
+}
+
+TEST(ConfigTest, EveryKeyIsRead) {
+  const Config config = Good(R"(
+[broker]
+runtime_dir = "/tmp/r"
+user = "nobody"
+handshakers = 3
+handshake_timeout = "500ms"
+drain_timeout = "2m"
+max_handshakes = 10
+max_handshakes_per_source = 2
+max_relayed = 20
+log_level = "debug"
+[certificate."a.example"]
+chain = "cred:chain"
+key = "pkcs11:object=x?pin-source=y"
+[certificate.b]
+chain = "/b.pem"
+key = "cred:b"
+[service.web]
+listen = ["0.0.0.0:443", "[::1]:8443", "systemd:web"]
+certificates = ["b", "a.example"]
+policy = "modern"
+alpn = ["h2", "http/1.1"]
+ktls = "require"
+backlog = 16
+allow_users = ["root"]
+allow_groups = ["daemon"]
+[service.web.worker]
+exec = ["/usr/bin/bc", "-lq"]
+user = "www-data"
+count = 2
+start = "on-demand"
+read_only = ["/srv"]
+read_write = ["/var/x"]
+network = true
+)");
+  EXPECT_EQ(config.broker.log_level, log::Level::kDebug);
+  EXPECT_EQ(config.broker.drain_timeout, std::chrono::minutes(2));
+  EXPECT_EQ(config.certificates[0].chain.value, (Source{Source::Kind::kCredential, "chain"}));
+  EXPECT_EQ(config.certificates[0].key.value.kind, Source::Kind::kUri);
+  const ServiceConfig& web = config.services[0];
+  EXPECT_THAT(web.certificates, ElementsAre(1, 0));
+  EXPECT_EQ(ToString(web.listen[1].value), "[::1]:8443");
+  EXPECT_EQ(web.listen[1].position, (Position{19, 26}));
+  EXPECT_EQ(ToString(web.listen[2].value), "systemd:web");
+  EXPECT_THAT(web.alpn, ElementsAre("h2", "http/1.1"));
+  EXPECT_EQ(web.worker->kind, WorkerConfig::Kind::kExec);
+  EXPECT_THAT(web.worker->command.value, ElementsAre("/usr/bin/bc", "-lq"));
+  EXPECT_TRUE(web.worker->network);
+}
+
+struct BadCase {
+  const char* name;
+  std::string text;  // after kBase, so its first line is 8
+  std::vector<std::string> errors;
+};
+
+class BadConfigTest : public ::testing::TestWithParam<BadCase> {};
+
+TEST_P(BadConfigTest, IsReportedAtItsPlace) {
+  EXPECT_EQ(ErrorsOf(kBase + GetParam().text), GetParam().errors);
+}
+
+std::string Service(std::string_view lines) {
+  return "[service.b]\nlisten = [\"127.0.0.1:1\"]\ncertificates = [\"example\"]\n" +
+         std::string(lines);
+}
+
+const BadCase kBadCases[] = {
+    {"UnknownKeyWithGuess",
+     "[broker]\nhandshaker = 2\n",
+     {"f:9:1: unknown key 'handshaker' in [broker]; did you mean 'handshakers'?"}},
+    {"UnknownKeyWithoutGuess",
+     Service("colour = 1\n"),
+     {"f:11:1: unknown key 'colour' in [service.b]; known are: listen, certificates, policy, ktls, "
+      "alpn, backlog, allow_users, allow_groups, worker"}},
+    {"UnknownSection",
+     "[services.b]\n",
+     {"f:8:2: unknown key 'services'; did you mean 'service'?"}},
+    {"UnknownWorkerKey",
+     "[service.web.worker.limits]\nx = 1\n",
+     {"f:8:21: unknown key 'limits' in [service.web.worker]; known are: command, exec, daemon, "
+      "user, count, start, read_only, read_write, network"}},
+    {"WrongType",
+     "[broker]\nhandshakers = \"two\"\nuser = 1\nruntime_dir = [\"/r\"]\n",
+     {"f:9:15: 'handshakers' is a string; an integer is needed",
+      "f:10:8: 'user' is an integer; a string is needed",
+      "f:11:15: 'runtime_dir' is a list; a string is needed"}},
+    {"ValueWhereTableIs",
+     "[service]\nx = 1\n",
+     {"f:9:1: 'x' is an integer; a table [service.x] is needed"}},
+    {"BadDuration",
+     "[broker]\nhandshake_timeout = \"5 s\"\ndrain_timeout = \"-1s\"\n",
+     {"f:9:21: \"5 s\" is not a duration; write a whole number and one of ms, s, m, h, such as "
+      "\"500ms\" or \"5s\"",
+      "f:10:17: \"-1s\" is not a duration; write a whole number and one of ms, s, m, h, such as "
+      "\"500ms\" or \"5s\""}},
+    {"DurationOutOfRange",
+     "[broker]\nhandshake_timeout = \"0s\"\ndrain_timeout = \"18446744073709551615h\"\n",
+     {"f:9:21: \"0s\" is out of range; \"1ms\" to \"24h\" is possible",
+      "f:10:17: \"18446744073709551615h\" is out of range; \"1ms\" to \"24h\" is possible"}},
+    {"DuplicateListen",
+     "[service.b]\nlisten = [\n  \"127.0.0.1:443\"]\ncertificates = [\"example\"]\n",
+     {"f:10:3: \"127.0.0.1:443\" is listened on twice, also at f:5:11; each address can be in one "
+      "service only"}},
+    {"DuplicateListenInOneService",
+     "[service.b]\nlisten = [\"[::1]:1\", \"[0:0::1]:1\"]\ncertificates = [\"example\"]\n",
+     {"f:9:22: \"[::1]:1\" is listened on twice, also at f:9:11; each address can be in one "
+      "service only"}},
+    {"UnknownCertificate",
+     "[service.b]\nlisten = [\"127.0.0.1:1\"]\ncertificates = [\"exampel\"]\n",
+     {"f:10:17: there is no certificate \"exampel\"; did you mean \"example\"?"}},
+    {"NoSuchCertificate",
+     "[service.b]\nlisten = [\"127.0.0.1:1\"]\ncertificates = [\"www\"]\n",
+     {"f:10:17: there is no certificate \"www\"; add a section [certificate.www]"}},
+    {"EmptyLists",
+     "[service.b]\nlisten = []\ncertificates = []\nalpn = []\n",
+     {"f:9:10: 'listen' is an empty list; put something into it or leave it out",
+      "f:10:16: 'certificates' is an empty list; put something into it or leave it out",
+      "f:11:8: 'alpn' is an empty list; put something into it or leave it out"}},
+    {"MissingKeys",
+     "[service.b]\n[certificate.b]\n",
+     {"f:8:1: 'listen' is missing in [service.b]; add listen = [\"0.0.0.0:443\"]",
+      "f:8:1: 'certificates' is missing in [service.b]; add certificates = [\"NAME\"] of a "
+      "[certificate.NAME]",
+      "f:9:1: 'chain' is missing in [certificate.b]; add chain = \"/path/to/file.pem\"",
+      "f:9:1: 'key' is missing in [certificate.b]; add key = \"/path/to/file.pem\""}},
+    {"PortOutOfRange",
+     "[service.b]\nlisten = [\"127.0.0.1:0\", \"127.0.0.1:65536\"]\ncertificates = [\"example\"]\n",
+     {"f:9:11: \"127.0.0.1:0\" has no possible port; a port is a number from 1 to 65535",
+      "f:9:26: \"127.0.0.1:65536\" has no possible port; a port is a number from 1 to 65535"}},
+    {"HostName",
+     "[service.b]\nlisten = [\"localhost:443\"]\ncertificates = [\"example\"]\n",
+     {"f:9:11: \"localhost:443\" has a host name, and there is no DNS in the broker; write an "
+      "address, such as \"127.0.0.1:443\" or \"[::]:443\""}},
+    {"BareIpv6",
+     "[service.b]\nlisten = [\"::1:443\"]\ncertificates = [\"example\"]\n",
+     {"f:9:11: \"::1:443\" is not an address and a port; write \"192.0.2.1:443\", "
+      "\"[2001:db8::1]:443\" or \"systemd:NAME\""}},
+    {"SystemdWithoutName",
+     "[service.b]\nlisten = [\"systemd:\"]\ncertificates = [\"example\"]\n",
+     {"f:9:11: \"systemd:\" has no usable socket name; write \"systemd:NAME\" with the "
+      "FileDescriptorName= of the socket unit"}},
+    {"ServiceName",
+     "[service.\"a/b\"]\nlisten = [\"127.0.0.1:1\"]\ncertificates = [\"example\"]\n",
+     {"f:8:10: \"a/b\" is no service name; 1 to 64 of a-z, 0-9, - and _ are possible, and not "
+      "\"broker\""}},
+    {"ServiceNamedBroker",
+     "[service.broker]\nlisten = [\"127.0.0.1:1\"]\ncertificates = [\"example\"]\n",
+     {"f:8:10: \"broker\" is no service name; 1 to 64 of a-z, 0-9, - and _ are possible, and not "
+      "\"broker\""}},
+    {"EnumValues",
+     Service("policy = \"old\"\nktls = \"always\"\n"),
+     {"f:11:10: 'policy' is \"old\"; one of \"intermediate\", \"modern\" is needed",
+      "f:12:8: 'ktls' is \"always\"; one of \"prefer\", \"require\", \"never\" is needed"}},
+    {"NumbersOutOfRange",
+     Service("backlog = 0\n[broker]\nhandshakers = -1\n"),
+     {"f:11:11: 'backlog' is 0; 1 to 65536 is possible",
+      "f:13:15: 'handshakers' is -1; 0 to 1024 is possible"}},
+    {"NoProgram",
+     Service("[service.b.worker]\nuser = \"nobody\"\n"),
+     {"f:11:1: [service.b.worker] has no program; exactly one of 'command', 'exec' and 'daemon' is "
+      "needed"}},
+    {"SeveralPrograms",
+     Service("[service.b.worker]\ncommand = [\"/a\"]\nexec = [\"/b\"]\n"),
+     {"f:11:1: [service.b.worker] has several programs; exactly one of 'command', 'exec' and "
+      "'daemon' is needed"}},
+    {"RelativePaths",
+     "[certificate.b]\nchain = \"c.pem\"\nkey = \"./k.pem\"\n[broker]\nruntime_dir = \"run\"\n",
+     {"f:9:9: \"c.pem\" is a relative path; write it from the root, beginning with /",
+      "f:10:7: \"./k.pem\" is a relative path; write it from the root, beginning with /",
+      "f:12:15: \"run\" is a relative path; write it from the root, beginning with /"}},
+    {"RelativeProgram",
+     Service("[service.b.worker]\ncommand = [\"worker\"]\nread_only = [\"srv\"]\n"),
+     {"f:12:12: \"worker\" is a relative path; write it from the root, beginning with /",
+      "f:13:14: \"srv\" is a relative path; write it from the root, beginning with /"}},
+    {"CredentialOutsideItsFolder",
+     "[certificate.b]\nchain = \"/c\"\nkey = \"cred:../k\"\n",
+     {"f:10:7: \"cred:../k\" names no credential; write \"cred:NAME\" with the NAME of "
+      "LoadCredential="}},
+    {"ChainByUri",
+     "[certificate.b]\nchain = \"pkcs11:x\"\nkey = \"/k\"\n",
+     {"f:9:9: 'chain' is a URI; a path or \"cred:NAME\" is needed; only keys have URIs"}},
+    {"Nul",
+     "[broker]\nuser = \"a\\u0000b\"\n",
+     {"f:9:8: 'user' has a NUL character; text without it is needed"}},
+    {"ListElementTypes",
+     Service("alpn = [\"h2\", 1, \"\"]\n"),
+     {"f:11:15: 'alpn' is an integer; a list of strings is needed",
+      "f:11:18: 'alpn' is empty; give it a value or leave it out"}},
+};
+
+INSTANTIATE_TEST_SUITE_P(All, BadConfigTest, ::testing::ValuesIn(kBadCases),
+                         [](const auto& bad) { return std::string(bad.param.name); });
+
+TEST(ConfigTest, SyntaxErrorHasItsPlace) {
+  const auto errors = ErrorsOf("[broker]\nuser = \n");
+  ASSERT_EQ(errors.size(), 1u);
+  EXPECT_THAT(errors[0], ::testing::StartsWith("f:2:8: "));
+}
+
+TEST(ConfigTest, KeyWrittenTwiceIsAnError) {
+  EXPECT_EQ(ErrorsOf("[broker]\nuser = \"a\"\nuser = \"b\"\n").size(), 1u);
+}
+
+TEST(ConfigTest, EmptyFileHasNoService) {
+  EXPECT_THAT(ErrorsOf(""),
+              ElementsAre("f:1:1: there is no service; add a section [service.NAME]"));
+}
+
+TEST(ConfigTest, AllErrorsComeInTheOrderOfTheFile) {
+  const auto errors = ErrorsOf("[service.z]\nbacklog = 0\n[broker]\nuser = 1\nx = 1\n");
+  EXPECT_THAT(errors,
+              ElementsAre(::testing::StartsWith("f:1:1: "), ::testing::StartsWith("f:1:1: "),
+                          ::testing::StartsWith("f:2:11: "), ::testing::StartsWith("f:4:8: "),
+                          ::testing::StartsWith("f:5:1: ")));
+}
+
+TEST(ConfigTest, TextOfTheFileCannotForgeALine) {
+  const auto errors = ErrorsOf("[service.\"a\\nb\\u001b\"]\n");
+  ASSERT_FALSE(errors.empty());
+  EXPECT_EQ(errors.back().find('\n'), std::string::npos);
+  EXPECT_EQ(errors.back().find('\x1b'), std::string::npos);
+}
+
+TEST(ConfigTest, UnreadableFile) {
+  Diagnostics diagnostics("/nonexistent/broker.toml");
+  ReadConfig(diagnostics);
+  EXPECT_THAT(diagnostics.errors(),
+              ElementsAre("/nonexistent/broker.toml:1:1: cannot be read: No such file or "
+                          "directory; a readable TOML file is needed"));
+}
+
+TEST(ConfigTest, DirectoryInsteadOfAFile) {
+  Diagnostics diagnostics("/");
+  ReadConfig(diagnostics);
+  EXPECT_TRUE(diagnostics.failed());
+}
+
+TEST(ClosestTest, OneMistakeInAShortWordTwoInALongOne) {
+  EXPECT_EQ(Closest("usr", {"user", "count"}), "user");
+  EXPECT_EQ(Closest("certifcats", {"user", "certificates"}), "certificates");
+  EXPECT_EQ(Closest("xy", {"user", "count"}), "");
+}
+
+}  // namespace
+}  // namespace tlsbroker::supervisor
