@@ -1,0 +1,262 @@
+/*
+ * libtlsbroker: what a worker needs to serve connections that tlsbroker hands to it. No TLS
+ * library, no key material: the kernel or the broker does the TLS records. protocol/PROTOCOL.md
+ * describes what these functions do on the wire; tlsbroker(3) is the manual page.
+ *
+ *     tlsbroker_queue *queue;
+ *     tlsbroker_conn *conn;
+ *     if (tlsbroker_queue_from_environment("web", &queue) < 0) return 1;
+ *     while (tlsbroker_accept(queue, 0, &conn) == 0) {
+ *       tlsbroker_write(conn, "hello\n", 6, 0);
+ *       tlsbroker_close(conn, -1);
+ *     }
+ *
+ * Results. Functions that can fail return an int or ssize_t that is negative then: -errno
+ * (-EAGAIN, -EPIPE, ...) or one of the TLSBROKER_E_ values. errno itself is not part of the
+ * interface. No function returns -EINTR: a call that a signal interrupts is started again.
+ *
+ * Blocking. Connections come in blocking mode. "Blocks" below means: unless
+ * tlsbroker_conn_set_nonblocking() was called; then the result is -EAGAIN.
+ *
+ * Signals. No function raises SIGPIPE, except tlsbroker_sendfile(): programs that use it ignore
+ * SIGPIPE, since sendfile(2) has no flag for that.
+ *
+ * Threads. Any number of threads may call tlsbroker_accept() on one queue. On one connection one
+ * thread may read and another one write at the same time; tlsbroker_close() and tlsbroker_abort()
+ * need it alone, since they free it. Different connections do not touch each other.
+ *
+ * Versions. Within the soname functions and enumerators are only added.
+ */
+#ifndef TLSBROKER_TLSBROKER_H_
+#define TLSBROKER_TLSBROKER_H_
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define TLSBROKER_API __attribute__((visibility("default")))
+
+typedef struct tlsbroker_queue tlsbroker_queue;
+typedef struct tlsbroker_conn tlsbroker_conn;
+
+/* Results beside -errno, all below any -errno. */
+enum tlsbroker_result {
+  /* The stream stops without the peer's close_notify: a crash, a reset, or somebody on the way who
+   * cut it. What was read may be a part only. */
+  TLSBROKER_E_TRUNCATED = -5001,
+  /* The peer sent a fatal alert; tlsbroker_conn_alert() has its number. (Direct mode only:
+   * elsewhere the broker reads alerts, and this is TLSBROKER_E_TRUNCATED.) */
+  TLSBROKER_E_ALERT = -5002,
+  /* The peer changed its keys (TLS 1.3 KeyUpdate) and this version cannot follow. The peer was told
+   * with the alert internal_error. (Direct mode only: elsewhere the broker follows.) */
+  TLSBROKER_E_REKEY = -5003,
+  /* The peer sent a record that is not allowed here, or one that does not authenticate. */
+  TLSBROKER_E_PROTOCOL = -5004,
+  /* A hand-off that is malformed, of a version that this library does not know, or that lost its
+   * descriptor for lack of free ones. It was dropped; the next one may be fine. */
+  TLSBROKER_E_HANDOFF = -5005,
+  /* The queue is at its end: the broker is gone for good and no further connection will come. */
+  TLSBROKER_E_GONE = -5006,
+};
+
+/* A static English sentence without a full stop, for a negative result of any function here. Safe
+ * in all threads. */
+TLSBROKER_API const char* tlsbroker_strerror(int result);
+
+/* ---- The queue: takes the place of a listening socket ---- */
+
+/*
+ * Finds the queue of `service` among the descriptors that the supervisor passed (LISTEN_PID,
+ * LISTEN_FDS, LISTEN_FDNAMES as in sd_listen_fds(3); the name is "tlsbroker.SERVICE"). With service
+ * NULL it is the first whose name starts so. Makes all passed descriptors close-on-exec and unsets
+ * the variables, also when it fails afterwards: call it once, early, before other threads use the
+ * environment.
+ *
+ * Returns 0; -ENOENT: there is none, or the variables are meant for another process; -ENOTSOCK,
+ * -EPROTOTYPE: the descriptor is not a SOCK_SEQPACKET Unix socket; -ENOMEM. Does not block.
+ */
+TLSBROKER_API int tlsbroker_queue_from_environment(const char* service, tlsbroker_queue** queue);
+
+/*
+ * Makes a queue of a descriptor that the program got some other way. Takes the descriptor if it
+ * returns 0; if it fails (-EBADF, -ENOTSOCK, -EPROTOTYPE, -ENOMEM) it stays the caller's.
+ */
+TLSBROKER_API int tlsbroker_queue_from_fd(int fd, tlsbroker_queue** queue);
+
+/*
+ * The descriptor, for poll(2) and its like: readable when a connection waits. It stays the queue's.
+ * Do not set O_NONBLOCK on it: the flag would hold for all workers of the service.
+ */
+TLSBROKER_API int tlsbroker_queue_fd(const tlsbroker_queue* queue);
+
+/* Gives this process' hold on the queue up; NULL is allowed. Connections stay. */
+TLSBROKER_API void tlsbroker_queue_free(tlsbroker_queue* queue);
+
+/* For tlsbroker_accept(): -EAGAIN instead of waiting. */
+#define TLSBROKER_DONTWAIT 0x1u
+
+/*
+ * Takes the next connection, which is then owned by the caller until tlsbroker_close() or
+ * tlsbroker_abort(). Blocks, unless `flags` has TLSBROKER_DONTWAIT.
+ *
+ * Returns 0; -EAGAIN: nothing waits, which is normal after poll(2) too, since another worker may
+ * have been faster; -EMFILE, -ENFILE: no free descriptor, the connection keeps waiting;
+ * TLSBROKER_E_HANDOFF: go on with the next; TLSBROKER_E_GONE: finish; -EINVAL: unknown flags;
+ * -ENOMEM: that connection is lost.
+ */
+TLSBROKER_API int tlsbroker_accept(tlsbroker_queue* queue, unsigned flags, tlsbroker_conn** conn);
+
+/* ---- What the connection is ----
+ *
+ * From the hand-off (PROTOCOL.md section 2). Strings and pointers belong to the connection and live
+ * as long. Strings are NULL where the field is absent. They hold what the peer sent, without NUL
+ * but with anything else: escape them.
+ */
+
+enum tlsbroker_mode {
+  TLSBROKER_DIRECT = 1, /* the TCP socket; the kernel does the records */
+  TLSBROKER_BRIDGE =
+      2, /* a socketpair; an unprivileged process moves the bytes, the kernel does the records */
+  TLSBROKER_RELAY = 3, /* a socketpair; the broker does the records */
+};
+
+TLSBROKER_API enum tlsbroker_mode tlsbroker_conn_mode(const tlsbroker_conn* conn);
+/* "direct", "bridge", "relay" */
+TLSBROKER_API const char* tlsbroker_conn_mode_name(const tlsbroker_conn* conn);
+/* Why not direct, a token like "kernel-no-tls-ulp"; NULL in direct mode. */
+TLSBROKER_API const char* tlsbroker_conn_reason(const tlsbroker_conn* conn);
+/* The service's name in the broker's configuration. Never NULL. */
+TLSBROKER_API const char* tlsbroker_conn_service(const tlsbroker_conn* conn);
+/* 16 bytes that name the connection in the broker's log ("conn=", in hexadecimal). */
+TLSBROKER_API const uint8_t* tlsbroker_conn_unique_id(const tlsbroker_conn* conn);
+
+/* struct sockaddr_in or sockaddr_in6, by sa_family. Never NULL. */
+TLSBROKER_API const struct sockaddr* tlsbroker_conn_peer(const tlsbroker_conn* conn);
+TLSBROKER_API const struct sockaddr* tlsbroker_conn_local(const tlsbroker_conn* conn);
+/* "192.0.2.1:443", "[2001:db8::1]:443". Never NULL. */
+TLSBROKER_API const char* tlsbroker_conn_peer_text(const tlsbroker_conn* conn);
+TLSBROKER_API const char* tlsbroker_conn_local_text(const tlsbroker_conn* conn);
+
+TLSBROKER_API const char* tlsbroker_conn_tls_version(const tlsbroker_conn* conn); /* "TLSv1.3" */
+TLSBROKER_API const char* tlsbroker_conn_cipher(const tlsbroker_conn* conn); /* OpenSSL's name */
+TLSBROKER_API const char* tlsbroker_conn_group(const tlsbroker_conn* conn);  /* "x25519" */
+/* Of the server certificate: "EC256", "RSA2048", "ED25519". */
+TLSBROKER_API const char* tlsbroker_conn_key_algorithm(const tlsbroker_conn* conn);
+TLSBROKER_API const char* tlsbroker_conn_alpn(const tlsbroker_conn* conn);
+TLSBROKER_API const char* tlsbroker_conn_server_name(const tlsbroker_conn* conn); /* SNI */
+/* 1 if the session was resumed, else 0. */
+TLSBROKER_API int tlsbroker_conn_resumed(const tlsbroker_conn* conn);
+
+/* 1 only if the client showed a certificate and the broker verified it. */
+TLSBROKER_API int tlsbroker_conn_client_verified(const tlsbroker_conn* conn);
+TLSBROKER_API const char* tlsbroker_conn_client_common_name(const tlsbroker_conn* conn);
+/* DER, `*size` bytes; NULL and 0 if there is none. */
+TLSBROKER_API const void* tlsbroker_conn_client_certificate(const tlsbroker_conn* conn,
+                                                            size_t* size);
+
+/* The opaque rekey token, `*size` bytes; NULL and 0 if there is none. */
+TLSBROKER_API const void* tlsbroker_conn_rekey_token(const tlsbroker_conn* conn, size_t* size);
+
+/* ---- Reading and writing ---- */
+
+/*
+ * The connection's descriptor, for poll(2) and its like. It stays the connection's: do not close
+ * it. In direct mode never call getsockopt or setsockopt with SOL_TLS on it. Readable may also mean
+ * that an end or an error is there to be read, or (kernel 6.1) only a part of a record: then
+ * tlsbroker_read() gives -EAGAIN.
+ */
+TLSBROKER_API int tlsbroker_conn_fd(const tlsbroker_conn* conn);
+
+/* fcntl(2) O_NONBLOCK on (1) or off (0). Returns 0 or -errno. */
+TLSBROKER_API int tlsbroker_conn_set_nonblocking(tlsbroker_conn* conn, int nonblocking);
+
+/*
+ * Reads up to `size` bytes. Blocks until there is something.
+ *
+ *   > 0                    that many bytes
+ *   0                      the peer's authenticated end (close_notify); writing is still possible
+ *   TLSBROKER_E_TRUNCATED  the stream was cut
+ *   TLSBROKER_E_ALERT      the peer's fatal alert
+ *   TLSBROKER_E_REKEY, TLSBROKER_E_PROTOCOL
+ *   -EAGAIN                nothing yet
+ *   -EINVAL                size is 0
+ *   other -errno           recvmsg(2)
+ *
+ * 0 and the TLSBROKER_E_ results repeat at each further call; after one of the latter the
+ * connection is only good for closing.
+ */
+TLSBROKER_API ssize_t tlsbroker_read(tlsbroker_conn* conn, void* buffer, size_t size);
+
+/* The number of the peer's fatal alert (RFC 8446 section 6) after TLSBROKER_E_ALERT, else -1. */
+TLSBROKER_API int tlsbroker_conn_alert(const tlsbroker_conn* conn);
+
+/* For writing: more follows at once, so a record may wait for it (MSG_MORE). */
+#define TLSBROKER_MORE 0x1u
+
+/*
+ * Writes up to `size` bytes and returns how many were taken; fewer than `size` only when
+ * non-blocking or near an error. Blocks while there is no room.
+ *
+ * -EAGAIN: no room; -EPIPE, -ECONNRESET: the peer is gone, or this direction was ended; -EINVAL:
+ * unknown flags; other -errno of sendmsg(2). That bytes were taken does not say that the peer got
+ * them.
+ */
+TLSBROKER_API ssize_t tlsbroker_write(tlsbroker_conn* conn, const void* buffer, size_t size,
+                                      unsigned flags);
+TLSBROKER_API ssize_t tlsbroker_writev(tlsbroker_conn* conn, const struct iovec* parts, int count,
+                                       unsigned flags);
+
+/*
+ * sendfile(2) into the connection, in every mode. `offset` as there: NULL uses and moves the file's
+ * own. Returns the number of bytes taken, which may be less than `size`; 0 at the end of the file.
+ * Errors as for tlsbroker_write() and of sendfile(2). May raise SIGPIPE.
+ */
+TLSBROKER_API ssize_t tlsbroker_sendfile(tlsbroker_conn* conn, int file, off_t* offset,
+                                         size_t size);
+
+/* ---- Ending ---- */
+
+/*
+ * Ends the worker's direction in an authenticated way: the peer gets close_notify behind all that
+ * was written. Reading goes on. Calling it again does nothing. Blocks while there is no room.
+ *
+ * Returns 0; -EAGAIN: call again when poll(2) shows POLLOUT; -EPIPE, -ECONNRESET: the peer is gone;
+ * -ETOOMANYREFS (relay, bridge): too many of this user's ends are on their way (RLIMIT_NOFILE),
+ * call again later; other -errno of sendmsg(2).
+ */
+TLSBROKER_API int tlsbroker_end_write(tlsbroker_conn* conn);
+
+/* How long tlsbroker_close() waits with a negative limit, in milliseconds. */
+#define TLSBROKER_CLOSE_TIMEOUT_MS 2000
+
+/*
+ * The clean close: ends the worker's direction unless it has been, and in direct mode discards what
+ * the peer still sends until the peer ends too, because closing a TCP socket with unread data may
+ * destroy what was written last. Then closes the descriptor and frees `conn`, whatever it returns;
+ * NULL is allowed.
+ *
+ * Blocks for at most `timeout_ms` in all, non-blocking mode or not; 0: not at all; negative:
+ * TLSBROKER_CLOSE_TIMEOUT_MS.
+ *
+ * Returns 0 if the end was sent; else the peer sees a truncation: -ETIMEDOUT: there was no room for
+ * the end in time; else as tlsbroker_end_write(), or what tlsbroker_read() returned before.
+ */
+TLSBROKER_API int tlsbroker_close(tlsbroker_conn* conn, int timeout_ms);
+
+/*
+ * Closes and frees without an authenticated end: the peer sees a truncation, as when the worker
+ * crashes. For answers that could not be finished. NULL is allowed. Does not block.
+ */
+TLSBROKER_API void tlsbroker_abort(tlsbroker_conn* conn);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* TLSBROKER_TLSBROKER_H_ */
