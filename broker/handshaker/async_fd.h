@@ -1,0 +1,59 @@
+// A descriptor that coroutines can wait on. Runs in the handshaker, in its one thread.
+
+#ifndef TLSBROKER_BROKER_HANDSHAKER_ASYNC_FD_H_
+#define TLSBROKER_BROKER_HANDSHAKER_ASYNC_FD_H_
+
+#include <asio/any_io_executor.hpp>
+#include <asio/awaitable.hpp>
+#include <asio/posix/stream_descriptor.hpp>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <utility>
+
+#include "protocol/unique_fd.h"
+
+namespace tlsbroker {
+
+class AsyncFd {
+ public:
+  // The descriptor is non-blocking from here on.
+  AsyncFd(const asio::any_io_executor& executor, UniqueFd fd);
+  AsyncFd(AsyncFd&& other) noexcept;
+  AsyncFd& operator=(AsyncFd&& other) noexcept;
+  ~AsyncFd() { (void)Release(); }
+
+  int get() const { return fd_; }
+
+  // False once Cancel() was called, before or meanwhile. May wake up with nothing to do.
+  asio::awaitable<bool> WaitReadable();
+  asio::awaitable<bool> WaitWritable();
+  // The peer of a socket is gone for both directions (EPOLLHUP), or the socket has an error.
+  asio::awaitable<bool> WaitHangup();
+
+  // Wakes the waiters, and makes all further waits fail: the end of this descriptor's life.
+  void Cancel();
+  bool cancelled() const { return cancelled_; }
+
+  // Takes the descriptor out of the event loop. Asio's own close() leaves that to the kernel, which
+  // forgets a descriptor only when its last copy is closed; ours goes on living in a worker, and
+  // this process would be woken for it.
+  UniqueFd Release();
+
+ private:
+  asio::awaitable<bool> Wait(asio::posix::stream_descriptor::wait_type type);
+
+  asio::posix::stream_descriptor descriptor_;
+  int fd_ = -1;
+  bool cancelled_ = false;
+};
+
+// Sends all of `bytes` with send(2) and MSG_NOSIGNAL; false on an error of the socket or Cancel().
+asio::awaitable<bool> SendAll(AsyncFd& socket, std::span<const uint8_t> bytes);
+
+// Fills `buffer`; false at the end of file, on an error, or on Cancel().
+asio::awaitable<bool> ReceiveExactly(AsyncFd& socket, std::span<uint8_t> buffer);
+
+}  // namespace tlsbroker
+
+#endif  // TLSBROKER_BROKER_HANDSHAKER_ASYNC_FD_H_

@@ -1,0 +1,151 @@
+#include "broker/handshaker/connection.h"
+
+#include <sys/socket.h>
+
+#include <asio/this_coro.hpp>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "broker/handshaker/description.h"
+#include "broker/handshaker/ktls_socket.h"
+#include "broker/handshaker/relay.h"
+#include "broker/support/log.h"
+#include "broker/support/status.h"
+
+namespace tlsbroker {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+void CountFailure(Shared& shared, const Accepted& connection, const HandshakeResult& result) {
+  ++(result.failure == HandshakeFailure::kTimeout ? shared.counters.handshakes_timed_out
+                                                  : shared.counters.handshakes_failed);
+  if (log::level() < log::Level::kDebug) return;
+  log::Debug(absl::StrCat("handshake failed", log::Field("peer", connection.peer.ToString()),
+                          log::Field("why", HandshakeFailureName(result.failure)),
+                          log::Field("detail", result.detail)));
+}
+
+// Why this connection will not be handed over as a kernel TLS socket; empty if it may.
+std::string WhyNotKtls(const Shared& shared, const Service& service, const Accepted& connection,
+                       const Handshaken& handshake) {
+  if (service.ktls == supervision::KtlsMode::kNever) return "ktls-never";
+  if (!connection.has_ulp) return connection.ulp_reason;
+  const std::optional<Suite> suite = handshake.suite();
+  if (!suite) return "suite-unknown";
+  if (shared.ktls.Usable(handshake.version(), *suite)) return "";
+  return shared.ktls.Reason(handshake.version(), *suite);
+}
+
+// Both keys into the kernel. On kNothingInstalled the socket is in `refused`, as it was before.
+KtlsSocket::Outcome InstallKeys(Shared& shared, const Handshaken& handshake, UniqueFd socket) {
+  auto keys = handshake.DeriveKeys(shared.library);
+  KtlsSocket::Outcome outcome{InstallResult::kNothingInstalled, keys.status(), {}, {}};
+  if (!keys.ok()) {
+    outcome.refused = std::move(socket);
+  } else {
+    outcome = KtlsSocket::Install(std::move(socket), *keys);
+  }
+  if (outcome.result == InstallResult::kOk) return outcome;
+  ++shared.counters.ktls_install_failed;
+  shared.ktls.MarkFailed(handshake.version(), *handshake.suite());
+  log::Error(
+      absl::StrCat(VersionName(handshake.version()), " ", SuiteName(*handshake.suite()),
+                   ": the kernel refused the keys of a connection; later ones of this kind do"
+                   " without kernel TLS: ",
+                   outcome.status.message()));
+  return outcome;
+}
+
+asio::awaitable<void> HandOffDirect(Shared& shared, Service& service,
+                                    handoff::Description description, UniqueFd socket) {
+  description.mode = handoff::Mode::kDirect;
+  if (!co_await service.queue.HandOff(description, std::move(socket))) {
+    log::Error(absl::StrCat("service ", service.name, ": the queue takes no connections"));
+    co_return;
+  }
+  ++shared.counters.handed_off_direct;
+}
+
+asio::awaitable<void> HandOffRelayed(Shared& shared, Service& service,
+                                     handoff::Description description, AsyncFd client, SslPtr ssl) {
+  int pair[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
+    log::Error(std::string(ErrnoStatus("socketpair").message()));
+    co_return;
+  }
+  UniqueFd theirs(pair[1]);
+  const auto executor = co_await asio::this_coro::executor;
+  Relay relay(executor, std::move(client), std::move(ssl), AsyncFd(executor, UniqueFd(pair[0])));
+  description.mode = handoff::Mode::kRelay;
+  ++shared.counters.relay_active;
+  const bool handed_off = co_await service.queue.HandOff(description, std::move(theirs));
+  if (handed_off) {
+    ++shared.counters.handed_off_relay;
+    co_await relay.Run();
+  }
+  --shared.counters.relay_active;
+}
+
+// Counts a connection for as long as its coroutine lives, however it ends.
+class ActiveConnection {
+ public:
+  explicit ActiveConnection(Shared& shared) : shared_(shared) { ++shared_.connections_active; }
+  ActiveConnection(const ActiveConnection&) = delete;
+  ActiveConnection& operator=(const ActiveConnection&) = delete;
+  ~ActiveConnection() { --shared_.connections_active; }
+
+ private:
+  Shared& shared_;
+};
+
+// Without kernel TLS: only where the service allows it, and only so many.
+bool MayRelay(Shared& shared, const Service& service) {
+  if (service.ktls == supervision::KtlsMode::kRequire) {
+    ++shared.counters.refused_ktls_required;
+    return false;
+  }
+  if (shared.counters.relay_active >= shared.max_relayed) {
+    ++shared.counters.refused_relay_limit;
+    return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+asio::awaitable<void> ServeConnection(Shared& shared, Service& service, Accepted connection) {
+  const ActiveConnection active(shared);
+  const Clock::time_point started = Clock::now();
+  HandshakeResult result = co_await Handshake(connection, *service.tls, shared.handshake_timeout);
+  if (!result.done) {
+    CountFailure(shared, connection, result);
+    co_return;
+  }
+  connection.ticket.Release();
+  Handshaken handshake = *std::exchange(result.done, std::nullopt);
+  handoff::Description description = Describe(service.name, connection, handshake.ssl());
+  ++(description.resumed ? shared.counters.handshakes_resumed : shared.counters.handshakes_full);
+
+  description.reason = WhyNotKtls(shared, service, connection, handshake);
+  if (description.reason.empty()) {
+    auto outcome = InstallKeys(shared, handshake, connection.socket.Release());
+    if (outcome.result == InstallResult::kHalfInstalled) co_return;
+    if (outcome.result == InstallResult::kOk) {
+      { const Handshaken wiped = std::move(handshake); }
+      log::Info(LogLine(description, Clock::now() - started));
+      co_return co_await HandOffDirect(shared, service, std::move(description),
+                                       std::move(*outcome.socket).Release());
+    }
+    description.reason = "install-failed";
+    connection.socket = AsyncFd(shared.io.get_executor(), std::move(outcome.refused));
+  }
+  if (!MayRelay(shared, service)) co_return;
+  description.mode = handoff::Mode::kRelay;
+  log::Info(LogLine(description, Clock::now() - started));
+  SslPtr ssl = handshake.TakeSsl();
+  co_await HandOffRelayed(shared, service, std::move(description), std::move(connection.socket),
+                          std::move(ssl));
+}
+
+}  // namespace tlsbroker

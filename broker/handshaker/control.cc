@@ -1,0 +1,89 @@
+#include "broker/handshaker/control.h"
+
+#include <utility>
+#include <variant>
+
+#include "broker/support/secret_bytes.h"
+#include "broker/support/status.h"
+#include "protocol/channel.h"
+
+namespace tlsbroker {
+namespace {
+
+// Decodes, and wipes the bytes: they may have been ticket keys.
+std::optional<supervision::Message> DecodeAndWipe(channel::Message& message) {
+  auto decoded = supervision::Decode(message.bytes, std::move(message.fds));
+  Wipe(message.bytes.data(), message.bytes.size());
+  return decoded;
+}
+
+// Puts the parts of the snapshot where they belong; false for what is no part of it.
+struct Collector {
+  Snapshot& snapshot;
+
+  bool operator()(supervision::Confinement& m) const {
+    snapshot.confinement = m;
+    return true;
+  }
+  bool operator()(supervision::Settings& m) const {
+    snapshot.settings = std::move(m);
+    return true;
+  }
+  bool operator()(supervision::TicketKeys& m) const {
+    snapshot.ticket_keys = std::move(m);
+    return true;
+  }
+  bool operator()(supervision::Certificate& m) const {
+    snapshot.certificates.push_back(std::move(m));
+    return true;
+  }
+  bool operator()(supervision::Service& m) const {
+    snapshot.services.push_back(std::move(m));
+    return true;
+  }
+  bool operator()(supervision::Listener& m) const {
+    snapshot.listeners.push_back(std::move(m));
+    return true;
+  }
+  template <typename Other>
+  bool operator()(Other&) const {
+    return false;
+  }
+};
+
+}  // namespace
+
+absl::StatusOr<Snapshot> ReceiveSnapshot(int control) {
+  Snapshot snapshot;
+  channel::Message message;
+  while (true) {
+    const auto result =
+        channel::Receive(control, supervision::kMaxMessage, channel::kMaxFds, message);
+    if (result != channel::Result::kOk) return absl::UnavailableError("the supervisor is gone");
+    auto decoded = DecodeAndWipe(message);
+    if (!decoded) return absl::InvalidArgumentError("malformed message of the supervisor");
+    if (std::holds_alternative<supervision::Start>(*decoded)) return snapshot;
+    if (!std::visit(Collector{snapshot}, *decoded)) {
+      return absl::InvalidArgumentError("unexpected message of the supervisor");
+    }
+  }
+}
+
+bool Report(int control, const supervision::Message& message) {
+  const supervision::Encoded encoded = supervision::Encode(message);
+  return channel::Send(control, encoded.bytes, encoded.fds, /*dont_wait=*/true) ==
+         channel::Result::kOk;
+}
+
+asio::awaitable<std::optional<supervision::Message>> NextMessage(AsyncFd& control) {
+  channel::Message message;
+  while (true) {
+    const auto result = channel::Receive(control.get(), supervision::kMaxMessage, channel::kMaxFds,
+                                         message, /*dont_wait=*/true);
+    if (result == channel::Result::kOk) co_return DecodeAndWipe(message);
+    if (result != channel::Result::kWouldBlock || !co_await control.WaitReadable())
+      co_return std::nullopt;
+  }
+}
+
+}  // namespace tlsbroker

@@ -1,0 +1,63 @@
+#include "broker/handshaker/description.h"
+
+#include <openssl/rand.h>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "broker/handshaker/certificates.h"
+#include "broker/support/log.h"
+
+namespace tlsbroker {
+namespace {
+
+std::string NegotiatedAlpn(const SSL* ssl) {
+  const unsigned char* name = nullptr;
+  unsigned int size = 0;
+  SSL_get0_alpn_selected(ssl, &name, &size);
+  return std::string(reinterpret_cast<const char*>(name), size);
+}
+
+std::string NegotiatedGroup(SSL* ssl) {
+  const long id = SSL_get_negotiated_group(ssl);
+  const char* name = id != 0 ? SSL_group_to_name(ssl, static_cast<int>(id)) : nullptr;
+  return name != nullptr ? name : "";
+}
+
+}  // namespace
+
+handoff::Description Describe(const std::string& service, const Accepted& connection, SSL* ssl) {
+  handoff::Description d;
+  d.service = service;
+  d.peer = connection.peer;
+  d.local = connection.local;
+  d.resumed = SSL_session_reused(ssl) == 1;
+  RAND_bytes(d.unique_id.data(), static_cast<int>(d.unique_id.size()));
+  d.alpn = NegotiatedAlpn(ssl);
+  const char* name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+  d.server_name = name != nullptr ? name : "";
+  d.tls_version = SSL_get_version(ssl);
+  d.cipher = SSL_CIPHER_get_name(SSL_get_current_cipher(ssl));
+  d.group = NegotiatedGroup(ssl);
+  const X509* certificate = SSL_get_certificate(ssl);
+  if (certificate != nullptr) d.key_algorithm = KeyAlgorithm(certificate);
+  return d;
+}
+
+std::string LogLine(const handoff::Description& d, std::chrono::steady_clock::duration took) {
+  const std::string id = absl::BytesToHexString(
+      absl::string_view(reinterpret_cast<const char*>(d.unique_id.data()), d.unique_id.size()));
+  const double ms = std::chrono::duration<double, std::milli>(took).count();
+  const bool direct = d.mode == handoff::Mode::kDirect;
+  return absl::StrCat(
+      "connection", log::Field("conn", id), log::Field("svc", d.service),
+      log::Field("peer", d.peer.ToString()), log::Field("sni", d.server_name),
+      log::Field("alpn", d.alpn), log::Field("proto", d.tls_version),
+      log::Field("cipher", d.cipher), log::Field("group", d.group),
+      log::Field("resumed", d.resumed ? "yes" : "no"), log::Field("ktls", direct ? "tx,rx" : "no"),
+      log::Field("ktls_reason", d.reason), log::Field("hs_ms", absl::StrFormat("%.2f", ms)),
+      log::Field("mode", handoff::ModeName(d.mode)));
+}
+
+}  // namespace tlsbroker

@@ -1,0 +1,179 @@
+#include "broker/handshaker/handshake.h"
+
+#include <asio/this_coro.hpp>
+#include <vector>
+
+#include "broker/handshaker/deadline.h"
+#include "broker/support/status.h"
+
+namespace tlsbroker {
+namespace {
+
+// RFC 8446 5.2 and RFC 5246 6.2.3: ciphertext may be this much longer than 2^14 of plaintext.
+constexpr size_t kMaxRecordBody = (1 << 14) + 2048;
+
+bool PlausibleHeader(std::span<const uint8_t, kRecordHeader> header) {
+  const uint8_t type = header[0];
+  const size_t length = (static_cast<size_t>(header[3]) << 8) | header[4];
+  return type >= kChangeCipherSpec && type <= kApplicationData && header[1] == 3 && length > 0 &&
+         length <= kMaxRecordBody;
+}
+
+// Reads one whole record. Not a byte more: what comes after it may be the application's.
+asio::awaitable<bool> ReadRecord(AsyncFd& socket, std::vector<uint8_t>& record) {
+  record.resize(kRecordHeader);
+  if (!co_await ReceiveExactly(socket, record)) co_return false;
+  if (!PlausibleHeader(std::span(record).first<kRecordHeader>())) co_return false;
+  const size_t length = (static_cast<size_t>(record[3]) << 8) | record[4];
+  record.resize(kRecordHeader + length);
+  co_return co_await ReceiveExactly(socket, std::span(record).subspan(kRecordHeader));
+}
+
+// What OpenSSL wants to send, still in its BIO.
+std::span<const uint8_t> Pending(SSL* ssl) {
+  char* data = nullptr;
+  const long size = BIO_get_mem_data(SSL_get_wbio(ssl), &data);
+  return {reinterpret_cast<const uint8_t*>(data), static_cast<size_t>(size)};
+}
+
+}  // namespace
+
+const char* HandshakeFailureName(HandshakeFailure failure) {
+  switch (failure) {
+    case HandshakeFailure::kTimeout:
+      return "timeout";
+    case HandshakeFailure::kPeerGone:
+      return "peer-gone";
+    case HandshakeFailure::kTls:
+      return "tls";
+    case HandshakeFailure::kLeftOver:
+      return "left-over-data";
+    case HandshakeFailure::kOutOfMemory:
+      return "out-of-memory";
+  }
+  return "unknown";
+}
+
+// One handshake under way.
+class Handshaker {
+ public:
+  Handshaker(AsyncFd& socket, const TlsContext& tls) : socket_(socket), tls_(tls) {}
+
+  asio::awaitable<HandshakeResult> Run() {
+    std::vector<uint8_t> record;
+    // The first record comes before any memory is spent on OpenSSL: the silent cost nothing.
+    if (!co_await ReadRecord(socket_, record)) co_return Fail(HandshakeFailure::kPeerGone);
+    if (!Start()) co_return Fail(HandshakeFailure::kOutOfMemory);
+    while (true) {
+      const int step = Step(record);
+      // Before the next suspension: OpenSSL's error queue belongs to the thread, not to us.
+      const std::string error = ErrorText();
+      if (!co_await Flush()) co_return Fail(HandshakeFailure::kPeerGone);
+      if (step == SSL_ERROR_NONE) break;
+      if (step != SSL_ERROR_WANT_READ) co_return Fail(HandshakeFailure::kTls, error);
+      if (!co_await ReadRecord(socket_, record)) co_return Fail(HandshakeFailure::kPeerGone);
+    }
+    TlsContext::StopListening(done_.ssl());
+    if (!NothingLeft()) co_return Fail(HandshakeFailure::kLeftOver);
+    done_.version_ =
+        SSL_version(done_.ssl()) == TLS1_3_VERSION ? TlsVersion::kTls13 : TlsVersion::kTls12;
+    HandshakeResult result;
+    result.done = std::move(done_);
+    co_return result;
+  }
+
+ private:
+  static HandshakeResult Fail(HandshakeFailure failure, std::string detail = "") {
+    HandshakeResult result;
+    result.failure = failure;
+    result.detail = std::move(detail);
+    return result;
+  }
+
+  bool Start() {
+    done_.secrets_ = std::make_unique<Tls13Secrets>();
+    auto ssl = tls_.NewConnection(done_.secrets_.get());
+    if (!ssl.ok()) return false;
+    done_.ssl_ = std::move(ssl).value();
+    return true;
+  }
+
+  // SSL_ERROR_NONE: done. SSL_ERROR_WANT_READ: another record, please.
+  int Step(std::span<const uint8_t> record) {
+    ERR_clear_error();
+    const int size = static_cast<int>(record.size());
+    if (BIO_write(SSL_get_rbio(done_.ssl()), record.data(), size) != size) return SSL_ERROR_SSL;
+    return SSL_get_error(done_.ssl(), SSL_do_handshake(done_.ssl()));
+  }
+
+  static std::string ErrorText() {
+    const unsigned long error = ERR_peek_error();
+    const char* reason = error != 0 ? ERR_reason_error_string(error) : nullptr;
+    return reason != nullptr ? reason : "";
+  }
+
+  // Sends OpenSSL's flight. The socket has no TX keys yet, so the bytes go out as they are.
+  asio::awaitable<bool> Flush() {
+    const auto flight = Pending(done_.ssl());
+    if (!done_.sent_.Scan(flight)) co_return false;
+    if (flight.empty()) co_return true;
+    const bool sent = co_await SendAll(socket_, flight);
+    BIO_reset(SSL_get_wbio(done_.ssl()));
+    co_return sent;
+  }
+
+  bool NothingLeft() const {
+    return BIO_pending(SSL_get_rbio(done_.ssl())) == 0 && SSL_has_pending(done_.ssl()) == 0;
+  }
+
+  AsyncFd& socket_;
+  const TlsContext& tls_;
+  Handshaken done_;
+};
+
+SslPtr Handshaken::TakeSsl() {
+  secrets_.reset();
+  return std::move(ssl_);
+}
+
+std::optional<Suite> Handshaken::suite() const {
+  const SSL_CIPHER* cipher = SSL_get_current_cipher(ssl_.get());
+  return cipher != nullptr ? SuiteOf(SSL_CIPHER_get_protocol_id(cipher)) : std::nullopt;
+}
+
+absl::StatusOr<SessionKeys> Handshaken::DeriveKeys(OSSL_LIB_CTX* library) const {
+  const std::optional<Suite> suite = this->suite();
+  if (!suite) return absl::InternalError("no suite");
+  const EVP_MD* md = SSL_CIPHER_get_handshake_digest(SSL_get_current_cipher(ssl_.get()));
+  const char* digest = EVP_MD_get0_name(md);
+  if (version_ == TlsVersion::kTls13) {
+    if (secrets_->client.empty() || secrets_->server.empty()) {
+      return absl::InternalError("OpenSSL's key log had no application traffic secrets");
+    }
+    return DeriveTls13(library, *suite, digest, *secrets_, sent_.protected_records());
+  }
+  if (!sent_.has_finished_nonce()) return absl::InternalError("our Finished was not seen");
+  Tls12Secrets secrets;
+  const auto master = secrets.master.Resize(SSL_MAX_MASTER_KEY_LENGTH);
+  if (SSL_SESSION_get_master_key(SSL_get_session(ssl_.get()), master.data(), master.size()) !=
+      master.size()) {
+    return absl::InternalError("no master secret");
+  }
+  SSL_get_client_random(ssl_.get(), secrets.client_random.data(), secrets.client_random.size());
+  SSL_get_server_random(ssl_.get(), secrets.server_random.data(), secrets.server_random.size());
+  return DeriveTls12(library, *suite, digest, secrets, sent_.finished_nonce());
+}
+
+asio::awaitable<HandshakeResult> Handshake(Accepted& connection, const TlsContext& tls,
+                                           std::chrono::milliseconds limit) {
+  const Deadline deadline(co_await asio::this_coro::executor, limit, connection.socket);
+  Handshaker handshaker(connection.socket, tls);
+  HandshakeResult result = co_await handshaker.Run();
+  if (deadline.passed()) {
+    result.done.reset();
+    result.failure = HandshakeFailure::kTimeout;
+  }
+  co_return result;
+}
+
+}  // namespace tlsbroker

@@ -1,0 +1,75 @@
+// The TLS handshake of one accepted connection: exactly one record at a time from the socket into
+// OpenSSL, so that at its end nothing of the application's data is inside OpenSSL. Runs in the
+// handshaker; everything read is the Internet's.
+
+#ifndef TLSBROKER_BROKER_HANDSHAKER_HANDSHAKE_H_
+#define TLSBROKER_BROKER_HANDSHAKER_HANDSHAKE_H_
+
+#include <asio/awaitable.hpp>
+#include <optional>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "broker/handshaker/admission.h"
+#include "broker/handshaker/async_fd.h"
+#include "broker/handshaker/record_scanner.h"
+#include "broker/handshaker/service.h"
+#include "broker/handshaker/traffic_secrets.h"
+#include "protocol/handoff.h"
+
+namespace tlsbroker {
+
+// A connection that was let in. Nothing was read from it yet.
+struct Accepted {
+  AsyncFd socket;
+  handoff::Endpoint peer, local;
+  Admission::Ticket ticket;
+  bool has_ulp = false;  // TCP_ULP "tls" is set; plain TCP until keys are installed
+  std::string ulp_reason;
+};
+
+// A connection whose handshake is done; all that OpenSSL wrote was sent, all that it was given it
+// has used.
+class Handshaken {
+ public:
+  SSL* ssl() const { return ssl_.get(); }
+  TlsVersion version() const { return version_; }
+  // Empty for a suite that the kernel knows nothing about; the policies offer none.
+  std::optional<Suite> suite() const;
+  // What the kernel needs to go on from here.
+  absl::StatusOr<SessionKeys> DeriveKeys(OSSL_LIB_CTX* library) const;
+  // For the relay, which goes on with OpenSSL. Our copy of the secrets is wiped.
+  SslPtr TakeSsl();
+
+ private:
+  friend class Handshaker;
+  Handshaken() = default;
+
+  std::unique_ptr<Tls13Secrets> secrets_;
+  SslPtr ssl_;
+  TlsVersion version_ = TlsVersion::kTls13;
+  RecordScanner sent_;
+};
+
+enum class HandshakeFailure {
+  kTimeout,
+  kPeerGone,     // closed, reset, or sent what is no TLS record
+  kTls,          // OpenSSL refused; the alert was sent
+  kLeftOver,     // data beyond the handshake is inside OpenSSL: not to be handed off
+  kOutOfMemory,  // OpenSSL could not make its objects
+};
+const char* HandshakeFailureName(HandshakeFailure failure);
+
+struct HandshakeResult {
+  std::optional<Handshaken> done;
+  HandshakeFailure failure = HandshakeFailure::kPeerGone;
+  std::string detail;  // OpenSSL's words, for the debug log
+};
+
+// Gives up after `limit` in all. The socket stays with `connection`.
+asio::awaitable<HandshakeResult> Handshake(Accepted& connection, const TlsContext& tls,
+                                           std::chrono::milliseconds limit);
+
+}  // namespace tlsbroker
+
+#endif  // TLSBROKER_BROKER_HANDSHAKER_HANDSHAKE_H_

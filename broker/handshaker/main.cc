@@ -1,0 +1,87 @@
+// tlsbroker-handshaker: accepts TCP connections, performs their TLS handshakes with keys that it
+// does not have, gives them to the kernel and hands them to workers. Started by the supervisor with
+// /dev/null as 0 and 1, the log as 2 and the control socket as 3; never by hand, but for --probe.
+
+#include <malloc.h>
+#include <openssl/crypto.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <string_view>
+
+#include "absl/strings/str_cat.h"
+#include "broker/handshaker/control.h"
+#include "broker/handshaker/probe_main.h"
+#include "broker/handshaker/server.h"
+#include "broker/support/log.h"
+#include "broker/support/secret_bytes.h"
+
+namespace tlsbroker {
+namespace {
+
+// OpenSSL frees an SSL object without wiping the traffic secrets in it. Here nothing that it frees
+// keeps its content.
+void* Allocate(size_t size, const char*, int) { return std::malloc(size); }
+
+void WipeAndFree(void* block, const char*, int) {
+  if (block == nullptr) return;
+  Wipe(block, malloc_usable_size(block));
+  std::free(block);
+}
+
+void* Reallocate(void* block, size_t size, const char* file, int line) {
+  if (size == 0) {
+    WipeAndFree(block, file, line);
+    return nullptr;
+  }
+  void* moved = std::malloc(size);
+  if (moved == nullptr || block == nullptr) return moved;
+  std::memcpy(moved, block, std::min(size, malloc_usable_size(block)));
+  WipeAndFree(block, file, line);
+  return moved;
+}
+
+void Setup() {
+  log::Init("handshaker");
+  CRYPTO_set_mem_functions(Allocate, Reallocate, WipeAndFree);
+  // No file of this machine's OpenSSL configuration decides what is offered here.
+  OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+  // Ctrl-C in a terminal goes to all of us: the supervisor decides in which order we end.
+  signal(SIGINT, SIG_IGN);
+  signal(SIGHUP, SIG_IGN);
+}
+
+int Fail(int control, const absl::Status& status) {
+  log::Error(std::string(status.message()));
+  Report(control, supervision::Failed{supervision::Failed::Subject::kOther, 0,
+                                      std::string(status.message())});
+  return EXIT_FAILURE;
+}
+
+int Main() {
+  UniqueFd control(kControlFd);
+  auto snapshot = ReceiveSnapshot(control.get());
+  if (!snapshot.ok()) return Fail(control.get(), snapshot.status());
+  log::Init(absl::StrCat("handshaker[", snapshot->settings.generation, ".",
+                         snapshot->settings.index, "]"));
+  auto server = Server::Create(std::move(snapshot).value());
+  if (!server.ok()) return Fail(control.get(), server.status());
+  (*server)->Run(std::move(control));
+  return EXIT_SUCCESS;
+}
+
+}  // namespace
+}  // namespace tlsbroker
+
+int main(int argc, char** argv) {
+  tlsbroker::Setup();
+  if (argc == 2 && std::string_view(argv[1]) == "--probe") return tlsbroker::ProbeMain();
+  if (argc != 1) {
+    tlsbroker::log::Error("usage: started by tlsbrokerd; by hand only with --probe");
+    return 2;
+  }
+  return tlsbroker::Main();
+}

@@ -1,0 +1,37 @@
+// The sending end of a service's queue: hands connections off, and tells the acceptors when nobody
+// takes them. Runs in the handshaker; nothing is ever read from the queue here.
+
+#ifndef TLSBROKER_BROKER_HANDSHAKER_QUEUE_H_
+#define TLSBROKER_BROKER_HANDSHAKER_QUEUE_H_
+
+#include <asio/steady_timer.hpp>
+#include <cstdint>
+
+#include "broker/handshaker/async_fd.h"
+#include "protocol/handoff.h"
+#include "protocol/supervision.h"
+
+namespace tlsbroker {
+
+class Queue {
+ public:
+  Queue(const asio::any_io_executor& executor, UniqueFd socket, supervision::Counters& counters);
+
+  // Sends the description with the descriptor, and closes our copy of it. Waits while the queue is
+  // full. False if the queue is closed or the description cannot be encoded.
+  asio::awaitable<bool> HandOff(const handoff::Description& description, UniqueFd fd);
+
+  // Returns when no hand-off of this process waits for room. Acceptors call it before accept(2), so
+  // that a full queue fills the TCP backlog.
+  asio::awaitable<void> WaitForRoom();
+
+ private:
+  AsyncFd socket_;
+  supervision::Counters& counters_;
+  uint32_t waiting_ = 0;
+  asio::steady_timer room_;  // never expires; cancelled when waiting_ becomes 0
+};
+
+}  // namespace tlsbroker
+
+#endif  // TLSBROKER_BROKER_HANDSHAKER_QUEUE_H_

@@ -1,0 +1,172 @@
+#include "broker/handshaker/server.h"
+
+#include <fcntl.h>
+
+#include <asio/co_spawn.hpp>
+#include <asio/detached.hpp>
+#include <asio/use_awaitable.hpp>
+#include <cstring>
+#include <utility>
+#include <variant>
+
+#include "absl/strings/str_cat.h"
+#include "broker/handshaker/acceptor.h"
+#include "broker/sandbox/handshaker_policy.h"
+#include "broker/support/log.h"
+#include "broker/support/status.h"
+
+namespace tlsbroker {
+namespace {
+
+constexpr std::chrono::milliseconds kCountersInterval{500};
+constexpr std::chrono::milliseconds kDrainPoll{20};
+
+asio::awaitable<void> Sleep(std::chrono::milliseconds time) {
+  asio::steady_timer timer(co_await asio::this_coro::executor, time);
+  co_await timer.async_wait(asio::use_awaitable);
+}
+
+std::string CapabilitiesLine(const KtlsCapabilities& capabilities) {
+  if (!capabilities.ulp()) {
+    return absl::StrCat("no kernel TLS here, connections are relayed: ",
+                        capabilities.ulp_support().detail);
+  }
+  std::string missing;
+  for (const TlsVersion version : kVersions) {
+    for (const Suite suite : kSuites) {
+      if (capabilities.Supports(version, suite)) continue;
+      absl::StrAppend(&missing, " ", VersionName(version), "/", SuiteName(suite), "=",
+                      capabilities.Reason(version, suite));
+    }
+  }
+  return missing.empty() ? "kernel TLS for all suites" : "kernel TLS, but not for:" + missing;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Create(Snapshot snapshot) {
+  std::unique_ptr<Server> server(new Server());
+  server->library_.reset(OSSL_LIB_CTX_new());
+  OSSL_LIB_CTX* library = server->library_.get();
+  server->default_provider_.reset(OSSL_PROVIDER_load(library, "default"));
+  if (!server->default_provider_) return OpensslStatus("default provider");
+  const supervision::Settings& settings = snapshot.settings;
+  server->keyholder_ =
+      std::make_unique<KeyholderClient>(std::move(snapshot.settings.signing_channel));
+  ASSIGN_OR_RETURN(server->provider_, KeyholderProvider::Load(library, server->keyholder_.get()));
+  server->ticket_keys_.Set(std::move(snapshot.ticket_keys));
+
+  // One thread: Asio need not lock.
+  server->io_ = std::make_unique<asio::io_context>(1);
+  KtlsCapabilities capabilities = KtlsCapabilities::Probe(library);
+  if (settings.index == 0) log::Info(CapabilitiesLine(capabilities));
+  server->shared_.reset(
+      new Shared{*server->io_,
+                 library,
+                 std::chrono::milliseconds(settings.handshake_timeout_ms),
+                 settings.max_relayed,
+                 Admission(settings.max_handshakes, settings.max_handshakes_per_source),
+                 KtlsState(std::move(capabilities)),
+                 {}});
+  RETURN_IF_ERROR(server->LoadServices(snapshot));
+  RETURN_IF_ERROR(server->LoadListeners(snapshot));
+  RETURN_IF_ERROR(sandbox::ConfineHandshaker(snapshot.confinement));
+  return server;
+}
+
+absl::Status Server::LoadServices(Snapshot& snapshot) {
+  std::map<uint16_t, std::shared_ptr<const LoadedCertificate>> loaded;
+  for (const supervision::Certificate& certificate : snapshot.certificates) {
+    ASSIGN_OR_RETURN(loaded[certificate.id],
+                     LoadedCertificate::Load(library_.get(), *provider_, certificate));
+  }
+  for (supervision::Service& service : snapshot.services) {
+    std::vector<std::shared_ptr<const LoadedCertificate>> certificates;
+    for (const uint16_t id : service.certificate_ids) {
+      if (!loaded.contains(id))
+        return absl::InvalidArgumentError("service with unknown certificate");
+      certificates.push_back(loaded[id]);
+    }
+    ASSIGN_OR_RETURN(auto tls, TlsContext::Create(library_.get(), service, std::move(certificates),
+                                                  shared_->ktls.capabilities(), ticket_keys_));
+    services_[service.id].reset(
+        new Service{service.name, service.ktls, std::move(tls),
+                    Queue(io_->get_executor(), std::move(service.queue), shared_->counters)});
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Server::LoadListeners(Snapshot& snapshot) {
+  for (supervision::Listener& listener : snapshot.listeners) {
+    const auto service = services_.find(listener.service_id);
+    if (service == services_.end()) return absl::InvalidArgumentError("listener without a service");
+    acceptors_.emplace_back(new Acceptor{service->second.get(),
+                                         AsyncFd(io_->get_executor(), std::move(listener.socket))});
+  }
+  return absl::OkStatus();
+}
+
+void Server::Run(UniqueFd control) {
+  control_ = std::make_unique<AsyncFd>(io_->get_executor(), std::move(control));
+  for (const auto& acceptor : acceptors_) {
+    asio::co_spawn(*io_, AcceptConnections(*shared_, *acceptor->service, acceptor->socket),
+                   asio::detached);
+  }
+  asio::co_spawn(*io_, FollowSupervisor(), asio::detached);
+  asio::co_spawn(*io_, WatchKeyholder(), asio::detached);
+  asio::co_spawn(*io_, ReportCounters(), asio::detached);
+  Report(control_->get(), supervision::Ready{});
+  io_->run();
+}
+
+void Server::StopAccepting() {
+  for (const auto& acceptor : acceptors_) acceptor->socket.Cancel();
+}
+
+asio::awaitable<void> Server::FollowSupervisor() {
+  while (auto message = co_await NextMessage(*control_)) {
+    if (auto* keys = std::get_if<supervision::TicketKeys>(&*message)) {
+      ticket_keys_.Set(std::move(*keys));
+    } else if (const auto* drain = std::get_if<supervision::Drain>(&*message)) {
+      asio::co_spawn(*io_, Drain(std::chrono::milliseconds(drain->deadline_ms)), asio::detached);
+    } else {
+      log::Error("unexpected message of the supervisor");
+      break;
+    }
+  }
+  // Without a supervisor nobody would replace the certificates: end, and with it what is relayed.
+  io_->stop();
+}
+
+// Without a keyholder a handshake can only fail. The clients do better to wait in the backlog until
+// the next generation takes over.
+asio::awaitable<void> Server::WatchKeyholder() {
+  AsyncFd watched(io_->get_executor(), UniqueFd(fcntl(keyholder_->fd(), F_DUPFD_CLOEXEC, 0)));
+  if (!co_await watched.WaitHangup()) co_return;
+  log::Warning("the keyholder is gone; accepting no more");
+  StopAccepting();
+}
+
+asio::awaitable<void> Server::ReportCounters() {
+  supervision::Counters reported;
+  while (true) {
+    co_await Sleep(kCountersInterval);
+    supervision::Counters& now = shared_->counters;
+    now.handshakes_active = shared_->admission.active();
+    if (std::memcmp(&now, &reported, sizeof(now)) == 0) continue;
+    if (Report(control_->get(), now)) reported = now;
+  }
+}
+
+asio::awaitable<void> Server::Drain(std::chrono::milliseconds limit) {
+  StopAccepting();
+  const auto end = std::chrono::steady_clock::now() + limit;
+  while (shared_->connections_active > 0 && std::chrono::steady_clock::now() < end) {
+    co_await Sleep(kDrainPoll);
+  }
+  Report(control_->get(), shared_->counters);
+  Report(control_->get(), supervision::Drained{});
+  io_->stop();
+}
+
+}  // namespace tlsbroker

@@ -1,0 +1,61 @@
+// All of a handshaker: made from the supervisor's snapshot, then confined, then run.
+
+#ifndef TLSBROKER_BROKER_HANDSHAKER_SERVER_H_
+#define TLSBROKER_BROKER_HANDSHAKER_SERVER_H_
+
+#include <asio/io_context.hpp>
+#include <asio/steady_timer.hpp>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "broker/handshaker/control.h"
+#include "broker/handshaker/keyholder_client.h"
+#include "broker/handshaker/keyholder_provider.h"
+#include "broker/handshaker/service.h"
+
+namespace tlsbroker {
+
+class Server {
+ public:
+  // Probes the kernel, builds the TLS contexts and confines the process. Nothing is accepted yet.
+  static absl::StatusOr<std::unique_ptr<Server>> Create(Snapshot snapshot);
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+
+  // Says Ready on the control socket and serves until drained, or until the supervisor is gone.
+  void Run(UniqueFd control);
+
+ private:
+  Server() = default;
+  absl::Status LoadServices(Snapshot& snapshot);
+  absl::Status LoadListeners(Snapshot& snapshot);
+
+  asio::awaitable<void> FollowSupervisor();
+  asio::awaitable<void> WatchKeyholder();
+  asio::awaitable<void> ReportCounters();
+  asio::awaitable<void> Drain(std::chrono::milliseconds limit);
+  void StopAccepting();
+
+  struct Acceptor {
+    Service* service;
+    AsyncFd socket;
+  };
+
+  // Destroyed from the bottom up: the event loop, which owns the coroutines, before what they use.
+  OsslLibCtxPtr library_;
+  OsslProviderPtr default_provider_;
+  std::unique_ptr<KeyholderClient> keyholder_;
+  std::unique_ptr<KeyholderProvider> provider_;
+  TicketKeyring ticket_keys_;
+  std::unique_ptr<asio::io_context> io_;
+  std::unique_ptr<Shared> shared_;
+  std::map<uint16_t, std::unique_ptr<Service>> services_;
+  std::vector<std::unique_ptr<Acceptor>> acceptors_;
+  std::unique_ptr<AsyncFd> control_;
+};
+
+}  // namespace tlsbroker
+
+#endif  // TLSBROKER_BROKER_HANDSHAKER_SERVER_H_

@@ -1,0 +1,64 @@
+// One service as a handshaker sees it, and what all connections of the process share. Runs in the
+// handshaker.
+
+#ifndef TLSBROKER_BROKER_HANDSHAKER_SERVICE_H_
+#define TLSBROKER_BROKER_HANDSHAKER_SERVICE_H_
+
+#include <asio/io_context.hpp>
+#include <chrono>
+#include <memory>
+#include <set>
+#include <string>
+
+#include "broker/handshaker/admission.h"
+#include "broker/handshaker/ktls_capabilities.h"
+#include "broker/handshaker/queue.h"
+#include "broker/handshaker/tls_context.h"
+#include "broker/support/openssl_ptr.h"
+#include "protocol/supervision.h"
+
+namespace tlsbroker {
+
+// Kernel TLS as this process has seen it: the probe at the start, and what failed on a live
+// connection since, which is then no longer tried.
+class KtlsState {
+ public:
+  explicit KtlsState(KtlsCapabilities capabilities) : capabilities_(std::move(capabilities)) {}
+
+  const KtlsCapabilities& capabilities() const { return capabilities_; }
+  bool Usable(TlsVersion version, Suite suite) const {
+    return capabilities_.Supports(version, suite) && !failed_.contains({version, suite});
+  }
+  std::string Reason(TlsVersion version, Suite suite) const {
+    if (failed_.contains({version, suite})) return "install-failed-before";
+    return capabilities_.Reason(version, suite);
+  }
+  void MarkFailed(TlsVersion version, Suite suite) { failed_.insert({version, suite}); }
+
+ private:
+  KtlsCapabilities capabilities_;
+  std::set<std::pair<TlsVersion, Suite>> failed_;
+};
+
+// Lives as long as the process.
+struct Shared {
+  asio::io_context& io;
+  OSSL_LIB_CTX* library;
+  std::chrono::milliseconds handshake_timeout;
+  uint32_t max_relayed;
+  Admission admission;
+  KtlsState ktls;
+  supervision::Counters counters;
+  uint64_t connections_active = 0;  // handshakes, waiting hand-offs and relays
+};
+
+struct Service {
+  std::string name;
+  supervision::KtlsMode ktls;
+  std::unique_ptr<TlsContext> tls;
+  Queue queue;
+};
+
+}  // namespace tlsbroker
+
+#endif  // TLSBROKER_BROKER_HANDSHAKER_SERVICE_H_
