@@ -1,5 +1,6 @@
 // SecretBytes holds key material: move-only, wiped when it goes, not printable. Every traffic
-// secret, ticket key and sealing key of the broker lives in one. Runs in handshakers and supervisor.
+// secret, ticket key and sealing key of the broker lives in one. Runs in handshakers and
+// supervisor.
 
 #ifndef TLSBROKER_BROKER_SUPPORT_SECRET_BYTES_H_
 #define TLSBROKER_BROKER_SUPPORT_SECRET_BYTES_H_
@@ -35,7 +36,8 @@ class SecretBytes {
   SecretBytes& operator=(const SecretBytes&) = delete;
   ~SecretBytes() { Clear(); }
 
-  // Makes room for `size` (<= kCapacity) bytes and returns it to be filled; empty if it is too much.
+  // Makes room for `size` (<= kCapacity) bytes and returns it to be filled; empty if it is too
+  // much.
   std::span<uint8_t> Resize(size_t size) {
     Clear();
     if (size > kCapacity) return {};

@@ -31,9 +31,7 @@
 namespace tlsbroker {
 
 // "what: No such file or directory" for the current errno.
-inline absl::Status ErrnoStatus(absl::string_view what) {
-  return absl::ErrnoToStatus(errno, what);
-}
+inline absl::Status ErrnoStatus(absl::string_view what) { return absl::ErrnoToStatus(errno, what); }
 
 }  // namespace tlsbroker
 
