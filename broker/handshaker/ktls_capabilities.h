@@ -31,8 +31,8 @@ struct DirectionSupport {
 
 class KtlsCapabilities {
  public:
-  // Takes some milliseconds and never more than a second, creates loopback sockets and closes them.
-  // Nothing is remembered between calls.
+  // Takes some milliseconds, five seconds at worst. Makes sockets on the loopback address and
+  // closes them, so it must run before the sandbox forbids that.
   static KtlsCapabilities Probe(OSSL_LIB_CTX* library);
 
   // Both directions work, so a connection of this kind may be handed over directly.
@@ -50,6 +50,8 @@ class KtlsCapabilities {
  private:
   friend class CapabilityProbe;
   KtlsCapabilities() = default;
+
+  DirectionSupport& At(TlsVersion version, Suite suite, Direction direction);
 
   using PerDirection = std::array<DirectionSupport, kDirections.size()>;
 

@@ -14,7 +14,6 @@
 #include <sys/socket.h>
 
 #include <cerrno>
-#include <string>
 
 #include "absl/strings/str_cat.h"
 #include "broker/handshaker/crypto_info.h"
@@ -68,8 +67,9 @@ const char* KeyAdvice(int error) {
 absl::Status Refused(absl::string_view what, int error, absl::string_view advice) {
   constexpr int kKernelEnotsupp = 524;
   if (error == kKernelEnotsupp) error = EOPNOTSUPP;
-  return absl::ErrnoToStatus(
-      error, advice.empty() ? std::string(what) : absl::StrCat(what, " (", advice, ")"));
+  const absl::Status plain = absl::ErrnoToStatus(error, what);
+  if (advice.empty()) return plain;
+  return absl::Status(plain.code(), absl::StrCat(plain.message(), " (", advice, ")"));
 }
 
 absl::Status ReadBack(int socket, Direction direction, const DirectionKeys& keys) {

@@ -42,7 +42,7 @@ absl::StatusOr<RecordCipher> RecordCipher::Create(OSSL_LIB_CTX* library, TlsVers
   self.context_.reset(EVP_CIPHER_CTX_new());
   if (!self.cipher_ || !self.context_) {
     return OpensslStatus(absl::StrCat("OpenSSL has no ", SuiteName(suite)),
-                         absl::StatusCode::kNotFound);
+                         absl::StatusCode::kUnavailable);
   }
   if (keys.crypto_info.size() != LayoutOf(suite).size()) {
     return absl::InvalidArgumentError("keys of another suite");
