@@ -1,0 +1,39 @@
+// Keeps key material out of swap, core dumps and the reach of debuggers. Runs in the keyholder.
+
+#ifndef TLSBROKER_BROKER_KEYHOLDER_MEMORY_H_
+#define TLSBROKER_BROKER_KEYHOLDER_MEMORY_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "absl/status/status.h"
+
+namespace tlsbroker {
+
+// No core dump and no ptrace by processes of the same user, from here on.
+absl::Status ForbidDumps();
+
+// Makes OpenSSL's secure heap, with room for this many keys, and locks it and, where the limits
+// allow it, all other memory. Logs one warning for what could not be locked.
+absl::Status LockMemory(size_t keys);
+
+// A fixed piece of memory for the bytes of a key file: never swapped where locking is allowed,
+// never dumped, gone in a forked child, wiped at the end.
+class KeyFileBuffer {
+ public:
+  explicit KeyFileBuffer(size_t capacity);
+  KeyFileBuffer(const KeyFileBuffer&) = delete;
+  KeyFileBuffer& operator=(const KeyFileBuffer&) = delete;
+  ~KeyFileBuffer();
+
+  // Empty if there was no memory.
+  std::span<uint8_t> bytes() const { return bytes_; }
+
+ private:
+  std::span<uint8_t> bytes_;
+};
+
+}  // namespace tlsbroker
+
+#endif  // TLSBROKER_BROKER_KEYHOLDER_MEMORY_H_

@@ -1,0 +1,91 @@
+// Answers the signing requests of the handshakers, each of which may have been taken over by the
+// Internet: over a channel only the certificates of that channel's services, only contents of a TLS
+// handshake, at most so many a second, and one request a channel in turn. Runs in the keyholder.
+
+#ifndef TLSBROKER_BROKER_KEYHOLDER_SIGN_SERVICE_H_
+#define TLSBROKER_BROKER_KEYHOLDER_SIGN_SERVICE_H_
+
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "broker/keyholder/private_key.h"
+#include "protocol/channel.h"
+#include "protocol/signing.h"
+#include "protocol/unique_fd.h"
+
+namespace tlsbroker {
+
+// Lets `burst` requests through at once and `per_second` in the long run (the generic cell rate
+// algorithm: one time stamp, nothing that ticks).
+class RateLimit {
+ public:
+  using Clock = std::chrono::steady_clock;
+  RateLimit(uint32_t per_second, uint32_t burst);
+  bool Take(Clock::time_point now);
+
+ private:
+  Clock::duration interval_;
+  Clock::duration tolerance_;
+  Clock::time_point next_;  // when the bucket is full again
+};
+
+class SignService {
+ public:
+  // More than any handshaker, one thread on one CPU, gets through full handshakes in a second; a
+  // limit against a handshaker that hoards signatures, not a dose for honest ones.
+  static constexpr uint32_t kRequestsPerSecond = 20000;
+  static constexpr uint32_t kBurst = 5000;
+
+  explicit SignService(uint32_t per_second = kRequestsPerSecond, uint32_t burst = kBurst)
+      : per_second_(per_second), burst_(burst) {}
+
+  // False if the id is taken.
+  [[nodiscard]] bool AddKey(uint16_t certificate_id, PrivateKey key);
+  // False if a certificate has no key here. `index` names the handshaker in log lines.
+  [[nodiscard]] bool AddChannel(uint16_t index, std::vector<uint16_t> certificate_ids,
+                                UniqueFd channel);
+
+  // Serves all channels until the end of file on `control`, which is the only regular end.
+  absl::Status Run(int control);
+
+  // What one channel got, for the log; cumulative.
+  struct Counters {
+    uint64_t signatures = 0;
+    std::array<uint64_t, 6> refused{};  // by signing::Reason
+    uint64_t malformed = 0;
+  };
+  // By the index of the handshaker, for the tests.
+  const Counters& counters(uint16_t index) const;
+
+ private:
+  struct Channel {
+    uint16_t index;
+    std::vector<uint16_t> certificate_ids;
+    UniqueFd fd;
+    RateLimit rate;
+    Counters counters;
+  };
+
+  // At most one request. Closes the channel at its end and on anything that breaks the protocol.
+  void Serve(Channel& channel);
+  signing::Reply Answer(Channel& channel, const signing::Sign& request);
+  signing::Reply Refuse(Channel& channel, const signing::Sign& request, signing::Reason reason);
+  void CloseBroken(Channel& channel, const char* why);
+  void LogCounters() const;
+
+  const uint32_t per_second_;
+  const uint32_t burst_;
+  absl::flat_hash_map<uint16_t, PrivateKey> keys_;
+  std::vector<Channel> channels_;
+  channel::Message message_;  // reused: what a peer sends never makes this process larger
+};
+
+}  // namespace tlsbroker
+
+#endif  // TLSBROKER_BROKER_KEYHOLDER_SIGN_SERVICE_H_
