@@ -4,6 +4,7 @@
 
 #include <cctype>
 #include <cstdio>
+#include <cstdlib>
 
 namespace tlsbroker::log {
 namespace {
@@ -29,6 +30,12 @@ void Write(Level level, std::string_view text) {
 }
 
 }  // namespace
+
+Level InheritedLevel() {
+  const char* text = std::getenv(kLevelVariable);
+  if (text == nullptr || text[0] < '3' || text[0] > '7' || text[1] != '\0') return Level::kInfo;
+  return static_cast<Level>(text[0] - '0');
+}
 
 void Init(std::string_view program, Level level) {
   Program() = program;

@@ -12,8 +12,12 @@ namespace tlsbroker::log {
 
 enum class Level { kError = 3, kWarning = 4, kNotice = 5, kInfo = 6, kDebug = 7 };
 
+// The supervisor tells its children their level in this environment variable, as a number.
+inline constexpr char kLevelVariable[] = "TLSBROKER_LOG_LEVEL";
+Level InheritedLevel();  // kInfo without it
+
 // `program` starts every line ("tlsbrokerd", "handshaker[0]"). Lines above `level` are not written.
-void Init(std::string_view program, Level level = Level::kInfo);
+void Init(std::string_view program, Level level = InheritedLevel());
 Level level();
 
 void Error(std::string_view text);

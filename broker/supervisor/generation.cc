@@ -1,0 +1,195 @@
+#include "broker/supervisor/generation.h"
+
+#include <signal.h>
+
+#include <algorithm>
+#include <asio/co_spawn.hpp>
+#include <asio/detached.hpp>
+#include <utility>
+
+#include "broker/support/log.h"
+#include "broker/support/status.h"
+#include "protocol/channel.h"
+
+namespace tlsbroker::supervisor {
+namespace {
+
+// Of the supervisor's environment nothing is a child's business but how much to log.
+std::vector<std::string> ChildEnvironment(log::Level log_level) {
+  return {std::string(log::kLevelVariable) + "=" + std::to_string(static_cast<int>(log_level))};
+}
+
+void Add(supervision::Counters& sum, const supervision::Counters& part) {
+  using supervision::Counters;
+  for (uint64_t Counters::*value :
+       {&Counters::accepted, &Counters::handshakes_full, &Counters::handshakes_resumed,
+        &Counters::handshakes_failed, &Counters::handshakes_timed_out,
+        &Counters::refused_total_limit, &Counters::refused_source_limit,
+        &Counters::refused_relay_limit, &Counters::refused_ktls_required,
+        &Counters::handed_off_direct, &Counters::handed_off_relay, &Counters::ktls_install_failed,
+        &Counters::queue_waits, &Counters::relay_active, &Counters::handshakes_active,
+        &Counters::sign_failed}) {
+    sum.*value += part.*value;
+  }
+}
+
+}  // namespace
+
+Generation::Generation(const asio::any_io_executor& executor, uint32_t number,
+                       std::shared_ptr<const Setup> setup, const TicketKeyRing& ticket_keys,
+                       std::function<void()> changed)
+    : executor_(executor),
+      number_(number),
+      setup_(std::move(setup)),
+      ticket_keys_(ticket_keys),
+      changed_(std::move(changed)) {}
+
+absl::Status Generation::Start(const Programs& programs) {
+  std::vector<UniqueFd> keyholder_ends;
+  std::vector<UniqueFd> handshaker_ends;
+  for (uint32_t i = 0; i < setup_->handshakers; ++i) {
+    auto [keyholder_end, handshaker_end] = channel::MakePair();
+    if (!keyholder_end) return ErrnoStatus("socketpair");
+    keyholder_ends.push_back(std::move(keyholder_end));
+    handshaker_ends.push_back(std::move(handshaker_end));
+  }
+  ASSIGN_OR_RETURN(Snapshot keyholder, KeyholderSnapshot(*setup_, std::move(keyholder_ends)));
+  RETURN_IF_ERROR(StartChild(programs.keyholder, "keyholder", true, std::move(keyholder)));
+  for (uint32_t i = 0; i < setup_->handshakers; ++i) {
+    ASSIGN_OR_RETURN(Snapshot handshaker,
+                     HandshakerSnapshot(*setup_, number_, static_cast<uint16_t>(i),
+                                        std::move(handshaker_ends[i])));
+    RETURN_IF_ERROR(StartChild(programs.handshaker, "handshaker[" + std::to_string(i) + "]", false,
+                               std::move(handshaker)));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Generation::StartChild(const std::string& program, std::string name, bool is_keyholder,
+                                    Snapshot snapshot) {
+  auto [ours, theirs] = channel::MakePair();
+  if (!ours) return ErrnoStatus("socketpair");
+  ASSIGN_OR_RETURN(Process process,
+                   Spawn({.arguments = {program},
+                          .environment = ChildEnvironment(setup_->config.broker.log_level),
+                          .fd = theirs.get()}));
+  log::Info("started" + log::Field("role", name) +
+            log::Field("generation", std::to_string(number_)) +
+            log::Field("pid", std::to_string(process.pid)));
+  children_.emplace_back(new Child{
+      .name = std::move(name),
+      .is_keyholder = is_keyholder,
+      .process = std::make_shared<ChildProcess>(executor_, std::move(process)),
+      .control = ControlChannel(executor_, std::move(ours)),
+  });
+  asio::co_spawn(executor_, RunChild(*children_.back(), std::move(snapshot)), asio::detached);
+  return absl::OkStatus();
+}
+
+// A child's life: it gets the snapshot, says what it has to say, and ends.
+asio::awaitable<void> Generation::RunChild(Child& child, Snapshot snapshot) {
+  const auto self = shared_from_this();
+  if (co_await SendSnapshot(child, std::move(snapshot))) {
+    while (auto message = co_await child.control.Receive()) {
+      if (!Handle(child, *std::move(message))) break;
+      changed_();
+    }
+  }
+  const bool expected = child.told_to_end || child.drained;
+  if (!expected) broken_ = true;
+  changed_();
+  End(child);
+  const ExitStatus status = co_await child.process->Exited();
+  child.gone = true;
+  const std::string line =
+      "ended" + log::Field("role", child.name) + log::Field("generation", std::to_string(number_)) +
+      log::Field("pid", std::to_string(child.process->pid())) + " " + status.ToString();
+  // What a child reported as the reason is logged with its place in the configuration.
+  expected || failed_ ? log::Info(line) : log::Error(line);
+  changed_();
+}
+
+asio::awaitable<bool> Generation::SendSnapshot(Child& child, Snapshot snapshot) {
+  for (const supervision::Message& message : snapshot) {
+    const bool settings = std::holds_alternative<supervision::Settings>(message);
+    if (!co_await child.control.Send(message)) co_return false;
+    if (!settings) continue;
+    const TicketKeysMessage keys = ticket_keys_.Message();
+    if (!co_await child.control.Send(keys.message())) co_return false;
+  }
+  co_return true;
+}
+
+// False for what this child may not say now.
+bool Generation::Handle(Child& child, supervision::Message message) {
+  if (!child.ready) {
+    child.ready = std::holds_alternative<supervision::Ready>(message);
+    if (auto* failed = std::get_if<supervision::Failed>(&message); failed && !failed_)
+      failed_ = std::move(*failed);
+    return child.ready;
+  }
+  if (const auto* counters = std::get_if<supervision::Counters>(&message)) {
+    child.counters = *counters;
+    return !child.is_keyholder;
+  }
+  child.drained = child.told_to_end && std::holds_alternative<supervision::Drained>(message);
+  return child.drained;
+}
+
+void Generation::End(Child& child) {
+  child.control.Close();
+  child.process->KillAfter(kEndTimeout);
+}
+
+bool Generation::ready() const {
+  return std::ranges::all_of(children_, [](const auto& child) { return child->ready; });
+}
+
+bool Generation::handshakers_gone() const {
+  return std::ranges::all_of(children_,
+                             [](const auto& child) { return child->gone || child->is_keyholder; });
+}
+
+bool Generation::gone() const {
+  return std::ranges::all_of(children_, [](const auto& child) { return child->gone; });
+}
+
+supervision::Counters Generation::counters() const {
+  supervision::Counters sum;
+  for (const auto& child : children_) Add(sum, child->counters);
+  return sum;
+}
+
+void Generation::SendTicketKeys() {
+  const TicketKeysMessage keys = ticket_keys_.Message();
+  for (const auto& child : children_) {
+    if (!child->is_keyholder && !child->control.SendNow(keys.message())) End(*child);
+  }
+}
+
+void Generation::Drain(std::chrono::milliseconds deadline) {
+  const supervision::Drain drain{static_cast<uint32_t>(deadline.count())};
+  for (const auto& child : children_) {
+    if (child->is_keyholder || child->told_to_end) continue;
+    child->told_to_end = true;
+    child->process->KillAfter(deadline + kEndTimeout);
+    if (!child->control.SendNow(drain)) End(*child);
+  }
+}
+
+void Generation::EndKeyholder() {
+  for (const auto& child : children_) {
+    if (!child->is_keyholder || child->told_to_end) continue;
+    child->told_to_end = true;
+    End(*child);
+  }
+}
+
+void Generation::Kill() {
+  for (const auto& child : children_) {
+    child->told_to_end = true;
+    child->process->Signal(SIGKILL);
+  }
+}
+
+}  // namespace tlsbroker::supervisor

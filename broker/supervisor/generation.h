@@ -1,0 +1,96 @@
+// A generation: one keyholder and its handshakers, started together from one setup, replaced
+// together, ended together. Runs in the supervisor.
+
+#ifndef TLSBROKER_BROKER_SUPERVISOR_GENERATION_H_
+#define TLSBROKER_BROKER_SUPERVISOR_GENERATION_H_
+
+#include <asio/any_io_executor.hpp>
+#include <asio/awaitable.hpp>
+#include <asio/steady_timer.hpp>
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "broker/supervisor/child_process.h"
+#include "broker/supervisor/control.h"
+#include "broker/supervisor/programs.h"
+#include "broker/supervisor/setup.h"
+#include "broker/supervisor/snapshot.h"
+#include "broker/supervisor/ticket_keys.h"
+
+namespace tlsbroker::supervisor {
+
+class Generation : public std::enable_shared_from_this<Generation> {
+ public:
+  // From the start to Ready of the slowest child.
+  static constexpr std::chrono::milliseconds kReadyTimeout{10'000};
+  // From the end of file on its control channel, or the end of its drain, to SIGKILL.
+  static constexpr std::chrono::milliseconds kEndTimeout{5'000};
+
+  // `changed` is called after every change of what the functions below tell. Setup and ticket keys
+  // outlive the generation.
+  Generation(const asio::any_io_executor& executor, uint32_t number,
+             std::shared_ptr<const Setup> setup, const TicketKeyRing& ticket_keys,
+             std::function<void()> changed);
+
+  // Starts all processes; what they then do goes on in the event loop.
+  absl::Status Start(const Programs& programs);
+
+  uint32_t number() const { return number_; }
+  const std::shared_ptr<const Setup>& setup() const { return setup_; }
+
+  bool ready() const;                      // all children
+  bool broken() const { return broken_; }  // a child ended without having been told to
+  // Why a child could not start, as far as it said so.
+  const std::optional<supervision::Failed>& failed() const { return failed_; }
+  bool handshakers_gone() const;
+  bool gone() const;
+  // Sums over the handshakers, dead ones included.
+  supervision::Counters counters() const;
+
+  // To all handshakers.
+  void SendTicketKeys();
+  // The handshakers stop accepting and leave when they are idle, at the latest after `deadline`.
+  // The keyholder stays for their handshakes until EndKeyholder().
+  void Drain(std::chrono::milliseconds deadline);
+  void EndKeyholder();
+  // SIGKILL to all.
+  void Kill();
+
+ private:
+  struct Child {
+    std::string name;  // in the log
+    bool is_keyholder = false;
+    std::shared_ptr<ChildProcess> process;
+    ControlChannel control;
+    bool ready = false;
+    bool told_to_end = false;
+    bool drained = false;
+    bool gone = false;
+    supervision::Counters counters;
+  };
+
+  absl::Status StartChild(const std::string& program, std::string name, bool is_keyholder,
+                          Snapshot snapshot);
+  asio::awaitable<void> RunChild(Child& child, Snapshot snapshot);
+  asio::awaitable<bool> SendSnapshot(Child& child, Snapshot snapshot);
+  bool Handle(Child& child, supervision::Message message);
+  void End(Child& child);
+
+  asio::any_io_executor executor_;
+  const uint32_t number_;
+  const std::shared_ptr<const Setup> setup_;
+  const TicketKeyRing& ticket_keys_;
+  const std::function<void()> changed_;
+  std::vector<std::unique_ptr<Child>> children_;
+  std::optional<supervision::Failed> failed_;
+  bool broken_ = false;
+};
+
+}  // namespace tlsbroker::supervisor
+
+#endif  // TLSBROKER_BROKER_SUPERVISOR_GENERATION_H_

@@ -1,0 +1,53 @@
+#include "broker/supervisor/notify.h"
+
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+
+#include "protocol/unique_fd.h"
+
+namespace tlsbroker::supervisor {
+namespace {
+
+// For RELOADING=1: systemd compares it with its own clock.
+std::string MonotonicMicroseconds() {
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return std::to_string(int64_t{now.tv_sec} * 1'000'000 + now.tv_nsec / 1'000);
+}
+
+}  // namespace
+
+Notifier::Notifier() {
+  const char* path = std::getenv("NOTIFY_SOCKET");
+  if (path != nullptr) socket_ = path;
+  unsetenv("NOTIFY_SOCKET");
+}
+
+void Notifier::Ready(std::string_view status) const {
+  Send("READY=1\nSTATUS=" + std::string(status));
+}
+
+void Notifier::Reloading() const { Send("RELOADING=1\nMONOTONIC_USEC=" + MonotonicMicroseconds()); }
+
+void Notifier::Stopping() const { Send("STOPPING=1"); }
+
+// A service manager that cannot be told does not keep the broker from working.
+void Notifier::Send(const std::string& state) const {
+  sockaddr_un address{};
+  if (socket_.empty() || socket_.size() >= sizeof(address.sun_path)) return;
+  address.sun_family = AF_UNIX;
+  std::memcpy(address.sun_path, socket_.data(), socket_.size());
+  if (socket_[0] == '@') address.sun_path[0] = '\0';  // an abstract name
+  const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + socket_.size());
+  const UniqueFd fd(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  (void)sendto(fd.get(), state.data(), state.size(), MSG_NOSIGNAL | MSG_DONTWAIT,
+               reinterpret_cast<const sockaddr*>(&address), size);
+}
+
+}  // namespace tlsbroker::supervisor

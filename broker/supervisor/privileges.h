@@ -1,0 +1,19 @@
+// What the supervisor keeps of root's privileges: what it needs to open key files and listeners, to
+// start children who become somebody else and confine themselves, and to signal them. Runs in the
+// supervisor at its start.
+
+#ifndef TLSBROKER_BROKER_SUPERVISOR_PRIVILEGES_H_
+#define TLSBROKER_BROKER_SUPERVISOR_PRIVILEGES_H_
+
+#include "absl/status/status.h"
+
+namespace tlsbroker::supervisor {
+
+// The rest goes for this process and its children alike, before anything is started. Without root
+// it does nothing. Neither core dumps nor other processes of the same user get at this process's
+// memory from here on: it holds the ticket keys.
+absl::Status ReducePrivileges();
+
+}  // namespace tlsbroker::supervisor
+
+#endif  // TLSBROKER_BROKER_SUPERVISOR_PRIVILEGES_H_

@@ -1,0 +1,38 @@
+#include "broker/supervisor/programs.h"
+
+#include <limits.h>
+#include <unistd.h>
+
+#include <array>
+#include <string_view>
+
+namespace tlsbroker::supervisor {
+namespace {
+
+constexpr std::string_view kSbinDir = TLSBROKER_SBINDIR;
+constexpr std::string_view kLibexecDir = TLSBROKER_LIBEXECDIR;
+
+std::string OwnDirectory() {
+  std::array<char, PATH_MAX> path;
+  const ssize_t n = readlink("/proc/self/exe", path.data(), path.size());
+  if (n <= 0) return std::string(kSbinDir);
+  const std::string_view self(path.data(), static_cast<size_t>(n));
+  return std::string(self.substr(0, self.rfind('/')));
+}
+
+// The build puts each program into the folder of its process.
+std::string FindProgram(const std::string& own_directory, const std::string& role) {
+  const std::string name = "tlsbroker-" + role;
+  const std::string built = own_directory + "/../" + role + "/" + name;
+  if (own_directory != kSbinDir && access(built.c_str(), X_OK) == 0) return built;
+  return std::string(kLibexecDir) + "/" + name;
+}
+
+}  // namespace
+
+Programs FindPrograms() {
+  const std::string directory = OwnDirectory();
+  return {FindProgram(directory, "keyholder"), FindProgram(directory, "handshaker")};
+}
+
+}  // namespace tlsbroker::supervisor

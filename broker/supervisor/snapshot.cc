@@ -1,0 +1,137 @@
+#include "broker/supervisor/snapshot.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "broker/support/status.h"
+
+namespace tlsbroker::supervisor {
+namespace {
+
+absl::StatusOr<UniqueFd> Duplicate(int fd) {
+  UniqueFd copy(fcntl(fd, F_DUPFD_CLOEXEC, 0));
+  if (!copy) return ErrnoStatus("copying a descriptor");
+  return copy;
+}
+
+supervision::Confinement ConfinementOf(const Setup& setup) {
+  const auto& account = setup.accounts.broker;
+  if (!account) return {};
+  return {.change_user = true, .uid = account->uid, .gid = account->gid};
+}
+
+std::vector<uint16_t> Ids(const std::vector<size_t>& indices) {
+  return {indices.begin(), indices.end()};
+}
+
+// Every handshaker serves every service.
+std::vector<uint16_t> UsedCertificates(const Setup& setup) {
+  std::set<uint16_t> used;
+  for (const ServiceConfig& service : setup.config.services)
+    used.insert(service.certificates.begin(), service.certificates.end());
+  return {used.begin(), used.end()};
+}
+
+supervision::Certificate CertificateMessage(const Setup& setup, size_t index) {
+  supervision::Certificate message;
+  message.id = static_cast<uint16_t>(index);
+  message.name = setup.config.certificates[index].name.value;
+  message.chain_pem = setup.credentials[index].chain_pem;
+  return message;
+}
+
+absl::StatusOr<supervision::Certificate> CertificateWithKey(const Setup& setup, size_t index) {
+  supervision::Certificate message = CertificateMessage(setup, index);
+  const Credential& credential = setup.credentials[index];
+  message.key_uri = credential.key_uri;
+  if (!credential.key_file) return message;
+  // The copy shares its offset with the original, which an earlier keyholder has read to the end.
+  if (lseek(credential.key_file.get(), 0, SEEK_SET) != 0)
+    return ErrnoStatus("rewinding a key file");
+  ASSIGN_OR_RETURN(message.key_file, Duplicate(credential.key_file.get()));
+  return message;
+}
+
+absl::StatusOr<supervision::Service> ServiceMessage(const Setup& setup, size_t index) {
+  const ServiceConfig& service = setup.config.services[index];
+  supervision::Service message;
+  message.id = static_cast<uint16_t>(index);
+  message.name = service.name.value;
+  message.policy = service.policy;
+  message.ktls = service.ktls;
+  message.alpn = service.alpn;
+  message.certificate_ids = Ids(service.certificates);
+  ASSIGN_OR_RETURN(message.queue, Duplicate(setup.queues[index]->sending()));
+  return message;
+}
+
+absl::StatusOr<supervision::Listener> ListenerMessage(const Listener& listener) {
+  supervision::Listener message;
+  message.service_id = static_cast<uint16_t>(listener.service);
+  ASSIGN_OR_RETURN(message.socket, Duplicate(listener.socket->get()));
+  return message;
+}
+
+// The limits are the broker's; each handshaker gets its part, and never less than one.
+uint32_t Share(uint32_t limit, uint32_t handshakers) {
+  return std::max((limit + handshakers - 1) / handshakers, 1U);
+}
+
+supervision::Settings SettingsMessage(const Setup& setup, uint32_t generation, uint16_t index,
+                                      UniqueFd signing_channel) {
+  const BrokerConfig& broker = setup.config.broker;
+  supervision::Settings message;
+  message.index = index;
+  message.generation = generation;
+  message.handshake_timeout_ms = static_cast<uint32_t>(broker.handshake_timeout.count());
+  message.max_handshakes = Share(broker.max_handshakes, setup.handshakers);
+  message.max_handshakes_per_source = Share(broker.max_handshakes_per_source, setup.handshakers);
+  message.max_relayed = Share(broker.max_relayed, setup.handshakers);
+  message.signing_channel = std::move(signing_channel);
+  return message;
+}
+
+}  // namespace
+
+absl::StatusOr<Snapshot> KeyholderSnapshot(const Setup& setup, std::vector<UniqueFd> channels) {
+  Snapshot snapshot;
+  snapshot.push_back(ConfinementOf(setup));
+  for (size_t i = 0; i < setup.credentials.size(); ++i) {
+    ASSIGN_OR_RETURN(supervision::Certificate certificate, CertificateWithKey(setup, i));
+    snapshot.push_back(std::move(certificate));
+  }
+  for (size_t i = 0; i < channels.size(); ++i) {
+    supervision::HandshakerChannel channel;
+    channel.index = static_cast<uint16_t>(i);
+    channel.certificate_ids = UsedCertificates(setup);
+    channel.channel = std::move(channels[i]);
+    snapshot.push_back(std::move(channel));
+  }
+  snapshot.push_back(supervision::Start{});
+  return snapshot;
+}
+
+absl::StatusOr<Snapshot> HandshakerSnapshot(const Setup& setup, uint32_t generation, uint16_t index,
+                                            UniqueFd signing_channel) {
+  Snapshot snapshot;
+  snapshot.push_back(ConfinementOf(setup));
+  snapshot.push_back(SettingsMessage(setup, generation, index, std::move(signing_channel)));
+  for (const uint16_t id : UsedCertificates(setup))
+    snapshot.push_back(CertificateMessage(setup, id));
+  for (size_t i = 0; i < setup.config.services.size(); ++i) {
+    ASSIGN_OR_RETURN(supervision::Service service, ServiceMessage(setup, i));
+    snapshot.push_back(std::move(service));
+  }
+  for (const Listener& listener : setup.listeners) {
+    ASSIGN_OR_RETURN(supervision::Listener message, ListenerMessage(listener));
+    snapshot.push_back(std::move(message));
+  }
+  snapshot.push_back(supervision::Start{});
+  return snapshot;
+}
+
+}  // namespace tlsbroker::supervisor

@@ -1,0 +1,61 @@
+#include "broker/supervisor/worker_check.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+namespace tlsbroker::supervisor {
+namespace {
+
+std::string ErrorText() { return std::strerror(errno); }
+
+void CheckProgram(const At<std::vector<std::string>>& command, Diagnostics& diagnostics) {
+  const std::string& path = command.value.front();
+  struct stat status {};
+  std::string wrong;
+  if (stat(path.c_str(), &status) != 0) {
+    wrong = "cannot be found: " + ErrorText();
+  } else if (!S_ISREG(status.st_mode)) {
+    wrong = "is not a regular file";
+  } else if ((status.st_mode & (S_IXUSR | S_IXGRP | S_IXOTH)) == 0) {
+    wrong = "is not executable";
+  }
+  if (wrong.empty()) return;
+  diagnostics.Error(command.position, "\"" + path + "\" " + wrong, "a program is needed");
+}
+
+void CheckPaths(const std::vector<At<std::string>>& paths, Diagnostics& diagnostics) {
+  for (const auto& [path, position] : paths) {
+    if (access(path.c_str(), F_OK) == 0) continue;
+    diagnostics.Error(position, "\"" + path + "\" cannot be found: " + ErrorText(),
+                      "a file or directory that exists is needed");
+  }
+}
+
+void CheckServed(const ServiceConfig& service, Diagnostics& diagnostics) {
+  if (!service.worker) {
+    diagnostics.Error(service.name.position, "this version does not serve workers that attach",
+                      "add a section [service." + service.name.value + ".worker] with 'command'");
+  } else if (service.worker->kind != WorkerConfig::Kind::kCommand) {
+    const bool exec = service.worker->kind == WorkerConfig::Kind::kExec;
+    diagnostics.Error(service.worker->command.position,
+                      std::string("this version does not serve ") + (exec ? "'exec'" : "'daemon'"),
+                      "'command' with a program that speaks the broker's protocol is needed");
+  }
+}
+
+}  // namespace
+
+void CheckWorkers(const Config& config, Diagnostics& diagnostics) {
+  for (const ServiceConfig& service : config.services) {
+    CheckServed(service, diagnostics);
+    if (!service.worker) continue;
+    CheckProgram(service.worker->command, diagnostics);
+    CheckPaths(service.worker->read_only, diagnostics);
+    CheckPaths(service.worker->read_write, diagnostics);
+  }
+}
+
+}  // namespace tlsbroker::supervisor
