@@ -21,12 +21,11 @@ namespace tlsbroker::sandbox {
 inline scmp_arg_cmp Is(unsigned argument, int value) {
   return {argument, SCMP_CMP_MASKED_EQ, 0xffffffff, static_cast<uint32_t>(value)};
 }
-inline scmp_arg_cmp Has(unsigned argument, uint64_t bits) {
-  return {argument, SCMP_CMP_MASKED_EQ, bits, bits};
+inline scmp_arg_cmp Masked(unsigned argument, uint64_t mask, uint64_t value) {
+  return {argument, SCMP_CMP_MASKED_EQ, mask, value};
 }
-inline scmp_arg_cmp HasNot(unsigned argument, uint64_t bits) {
-  return {argument, SCMP_CMP_MASKED_EQ, bits, 0};
-}
+inline scmp_arg_cmp Has(unsigned argument, uint64_t bits) { return Masked(argument, bits, bits); }
+inline scmp_arg_cmp HasNot(unsigned argument, uint64_t bits) { return Masked(argument, bits, 0); }
 
 // The first error is kept and returned by Load, so that a policy reads as a table.
 class SeccompFilter {

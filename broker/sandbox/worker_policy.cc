@@ -1,5 +1,6 @@
 #include "broker/sandbox/worker_policy.h"
 
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sched.h>
@@ -111,7 +112,19 @@ void LimitSockets(SeccompFilter& filter, bool network) {
       .Deny(EACCES, SCMP_SYS(sendmmsg), {Has(3, MSG_FASTOPEN)});
 }
 
-absl::Status LoadFilter(bool network) {
+// Landlock before version 3 (Linux 6.1) does not see a file cut to nothing without being opened for
+// writing: by name, or by O_TRUNC with O_RDONLY or with the access mode 3.
+void DenyTruncation(SeccompFilter& filter) {
+  filter.Deny(EACCES, SCMP_SYS(truncate));
+  for (const uint64_t mode : {O_RDONLY, O_ACCMODE}) {
+    filter.Deny(EACCES, SCMP_SYS(open), {Masked(1, O_ACCMODE | O_TRUNC, mode | O_TRUNC)})
+        .Deny(EACCES, SCMP_SYS(openat), {Masked(2, O_ACCMODE | O_TRUNC, mode | O_TRUNC)});
+  }
+  // Flags in memory again.
+  filter.Deny(ENOSYS, SCMP_SYS(openat2));
+}
+
+absl::Status LoadFilter(const Machine& machine, bool network) {
   SeccompFilter filter = SeccompFilter::DenyList();
   DenyKeys(filter);
   filter.DenyAll(EPERM, kIoUring)
@@ -121,6 +134,7 @@ absl::Status LoadFilter(bool network) {
   DenyTerminalInput(filter);
   DenyNamespaces(filter);
   LimitSockets(filter, network);
+  if (machine.landlock_version < 3) DenyTruncation(filter);
   return filter.Load();
 }
 
@@ -149,6 +163,9 @@ MissingParts Missing(const WorkerPolicy& policy, const Machine& machine) {
     missing.Add("a network namespace of its own (no CAP_SYS_ADMIN)");
   }
   if (machine.landlock_version == 0) missing.Add("file access limits (kernel without Landlock)");
+  if (!machine.root && machine.landlock_version < 6) {
+    missing.Add("a wall against signals to processes of its user (kernel before 6.12)");
+  }
   return missing;
 }
 
@@ -173,7 +190,7 @@ absl::Status ConfineWorker(const WorkerPolicy& policy) {
   RETURN_IF_ERROR(DropCapabilities());
   RETURN_IF_ERROR(SetNoNewPrivileges());
   RETURN_IF_ERROR(files.Enforce());
-  return LoadFilter(policy.network);
+  return LoadFilter(machine, policy.network);
 }
 
 }  // namespace tlsbroker::sandbox

@@ -1,0 +1,68 @@
+// Runs the attacker as a worker would run: forked, confined, executed, with a connection's
+// descriptor. For tests only.
+
+#ifndef TLSBROKER_TESTS_ISOLATION_WORKER_FIXTURE_H_
+#define TLSBROKER_TESTS_ISOLATION_WORKER_FIXTURE_H_
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "broker/sandbox/worker_policy.h"
+#include "protocol/unique_fd.h"
+#include "tests/isolation/outcome.h"
+
+namespace tlsbroker {
+
+// A user that owns nothing.
+inline constexpr uid_t kWorkerUser = 61234;
+
+// Whether a TCP connection over loopback has kernel TLS; false where the kernel has none.
+bool InstallKeys(int socket);
+// The two ends of a TCP connection over loopback.
+std::pair<UniqueFd, UniqueFd> TcpPair();
+
+enum class SupervisorIs { kRoot, kUser };
+inline std::string SupervisorName(const testing::TestParamInfo<SupervisorIs>& test) {
+  return test.param == SupervisorIs::kRoot ? "Root" : "User";
+}
+
+class WorkerTest : public testing::TestWithParam<SupervisorIs> {
+ protected:
+  using Attack = std::vector<std::string>;
+
+  void SetUp() override;
+  void TearDown() override;
+
+  // In a child: a supervisor that was not started by root.
+  static bool DropRoot();
+  bool root() const { return GetParam() == SupervisorIs::kRoot; }
+  // A file of the worker's user.
+  std::string MakeFile(const std::string& name, mode_t mode = 0600);
+  std::string Path(const std::string& name) const { return directory_ + "/" + name; }
+  const std::string& attacker() const { return policy_.program; }
+
+  pid_t StartConfined(const Attack& attack);
+  Outcome Confined(const Attack& attack) { return Wait(StartConfined(attack)); }
+  Outcome Unconfined(const Attack& attack);
+
+  // The attack meets `denial` when it is confined, and succeeds when it is not. Where it cannot
+  // succeed on this machine at all, the test is skipped after the first half; in guests that is a
+  // failure.
+  void ExpectDenied(const Outcome& denial, const Attack& attack);
+
+  sandbox::WorkerPolicy policy_;
+  UniqueFd connection_, peer_;
+  bool ktls_ = false;
+
+ private:
+  [[noreturn]] void Execute(const Attack& attack);
+
+  std::string directory_;
+};
+
+}  // namespace tlsbroker
+
+#endif  // TLSBROKER_TESTS_ISOLATION_WORKER_FIXTURE_H_
