@@ -155,6 +155,14 @@ bool ReadTlv(const wire::TlvView& tlv, Description& d, bool& has_handoff) {
   }
 }
 
+// Receivers hand texts on as C strings: "good.example\0.evil" must not become "good.example".
+bool TextsAreClean(const Description& d) {
+  const std::string* const texts[] = {&d.service,     &d.reason,        &d.alpn,
+                                      &d.server_name, &d.tls_version,   &d.cipher,
+                                      &d.group,       &d.key_algorithm, &d.client_common_name};
+  return std::ranges::none_of(texts, [](const std::string* t) { return t->find('\0') != t->npos; });
+}
+
 void Pad(wire::Writer& out) {
   if (out.size() + kTlvHeader > kPaddedSize) return;
   const std::vector<uint8_t> zeros(kPaddedSize - kTlvHeader - out.size());
@@ -188,7 +196,7 @@ std::string Endpoint::ToString() const {
 }
 
 std::vector<uint8_t> Encode(const Description& d) {
-  if (d.peer.ipv6 != d.local.ipv6 || d.service.empty()) return {};
+  if (d.peer.ipv6 != d.local.ipv6 || d.service.empty() || !TextsAreClean(d)) return {};
   wire::Writer out;
   out.Raw(kSignature).U8(kVersion2Proxy).U8(d.peer.ipv6 ? kTcp6 : kTcp4).U16(0);
   WriteAddresses(out, d);
@@ -225,7 +233,7 @@ std::optional<Description> Decode(wire::Bytes bytes) {
   while (auto tlv = in.NextTlv()) {
     if (!ReadTlv(*tlv, d, has_handoff)) return std::nullopt;
   }
-  if (!in.Done() || !has_handoff || d.service.empty()) return std::nullopt;
+  if (!in.Done() || !has_handoff || d.service.empty() || !TextsAreClean(d)) return std::nullopt;
   return d;
 }
 

@@ -69,10 +69,12 @@ struct Description {
   friend bool operator==(const Description&, const Description&) = default;
 };
 
-// Empty if the description does not fit kMaxMessage or mixes address families.
+// Empty if the description does not fit kMaxMessage, mixes address families, has no service or a NUL
+// in a text.
 std::vector<uint8_t> Encode(const Description& description);
 
-// nullopt if it is malformed, of another version, not TCP over IPv4 or IPv6, or without a service.
+// nullopt if it is malformed, of another version, not TCP over IPv4 or IPv6, without a service, or
+// with a NUL in a text.
 // TLVs of unknown type are skipped, as the PROXY protocol specification asks of receivers.
 std::optional<Description> Decode(wire::Bytes bytes);
 

@@ -12,14 +12,15 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include <optional>
 #include <string>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "broker/keyholder/memory.h"
 #include "broker/keyholder/sign_service.h"
 #include "broker/keyholder/snapshot.h"
 #include "broker/sandbox/keyholder_policy.h"
+#include "broker/sandbox/process_limits.h"
 #include "broker/support/log.h"
 #include "broker/support/status.h"
 #include "protocol/unique_fd.h"
@@ -44,17 +45,26 @@ bool IsControlChannel(int fd) {
 
 bool StartedBySupervisor() { return IsDevNull(0) && IsDevNull(1) && IsControlChannel(kControlFd); }
 
-absl::Status Serve(int control) {
-  RETURN_IF_ERROR(ForbidDumps());
-  ASSIGN_OR_RETURN(KeyholderSnapshot snapshot, ReceiveSnapshot(control));
+// Everything that can fail; nullopt when the process is ready to serve.
+std::optional<supervision::Failed> SetUp(KeyholderSnapshot snapshot, SignService& service) {
   const supervision::Confinement confinement = snapshot.confinement;
-  RETURN_IF_ERROR(LockMemory(snapshot.certificates.size()));
-  SignService service;
-  if (const auto failed = Load(std::move(snapshot), service)) {
-    RETURN_IF_ERROR(Report(control, *failed));
-    return absl::FailedPreconditionError("the keys could not be loaded");
+  absl::Status status = LockMemory(snapshot.certificates.size());
+  if (status.ok()) {
+    if (auto failed = Load(std::move(snapshot), service)) return failed;
+    status = sandbox::ConfineKeyholder(confinement);
   }
-  RETURN_IF_ERROR(sandbox::ConfineKeyholder(confinement));
+  if (status.ok()) return std::nullopt;
+  return supervision::Failed{.text = std::string(status.message())};
+}
+
+absl::Status Serve(int control) {
+  RETURN_IF_ERROR(sandbox::ForbidDumps());  // before the first key is read
+  ASSIGN_OR_RETURN(KeyholderSnapshot snapshot, ReceiveSnapshot(control));
+  SignService service;
+  if (const auto failed = SetUp(std::move(snapshot), service)) {
+    RETURN_IF_ERROR(Report(control, *failed));
+    return absl::FailedPreconditionError("not started; the supervisor was told why");
+  }
   RETURN_IF_ERROR(Report(control, supervision::Ready{}));
   return service.Run(control);
 }

@@ -2,7 +2,6 @@
 
 #include <openssl/crypto.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 
 #include <bit>
@@ -10,7 +9,6 @@
 #include "absl/strings/str_cat.h"
 #include "broker/support/log.h"
 #include "broker/support/secret_bytes.h"
-#include "broker/support/status.h"
 
 namespace tlsbroker {
 namespace {
@@ -31,13 +29,6 @@ rlim_t RaiseLockLimit() {
 }
 
 }  // namespace
-
-absl::Status ForbidDumps() {
-  const rlimit none{0, 0};
-  if (setrlimit(RLIMIT_CORE, &none) != 0) return ErrnoStatus("setrlimit(RLIMIT_CORE)");
-  if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) return ErrnoStatus("prctl(PR_SET_DUMPABLE)");
-  return absl::OkStatus();
-}
 
 absl::Status LockMemory(size_t keys) {
   const rlim_t limit = RaiseLockLimit();

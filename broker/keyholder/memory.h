@@ -1,4 +1,4 @@
-// Keeps key material out of swap, core dumps and the reach of debuggers. Runs in the keyholder.
+// Keeps key material out of swap and core dumps. Runs in the keyholder.
 
 #ifndef TLSBROKER_BROKER_KEYHOLDER_MEMORY_H_
 #define TLSBROKER_BROKER_KEYHOLDER_MEMORY_H_
@@ -10,9 +10,6 @@
 #include "absl/status/status.h"
 
 namespace tlsbroker {
-
-// No core dump and no ptrace by processes of the same user, from here on.
-absl::Status ForbidDumps();
 
 // Makes OpenSSL's secure heap, with room for this many keys, and locks it and, where the limits
 // allow it, all other memory. Logs one warning for what could not be locked.

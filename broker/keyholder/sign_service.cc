@@ -1,7 +1,5 @@
 #include "broker/keyholder/sign_service.h"
 
-#include <poll.h>
-
 #include <algorithm>
 #include <bit>
 #include <utility>
@@ -43,25 +41,31 @@ const SignService::Counters& SignService::counters(uint16_t index) const {
 }
 
 absl::Status SignService::Run(int control) {
-  std::vector<pollfd> polled(channels_.size() + 1);
   while (true) {
-    // poll(2) skips closed channels, their descriptor being -1.
-    for (size_t i = 0; i < channels_.size(); ++i) polled[i] = {channels_[i].fd.get(), POLLIN, 0};
-    polled.back() = {control, POLLIN, 0};
-    if (poll(polled.data(), polled.size(), -1) < 0) {
-      if (errno == EINTR) continue;
-      return ErrnoStatus("poll");
-    }
-    if (polled.back().revents != 0) break;
-    for (size_t i = 0; i < channels_.size(); ++i) {
-      if (polled[i].revents != 0) Serve(channels_[i]);
-    }
+    ASSIGN_OR_RETURN(const bool go_on, Round(control));
+    if (!go_on) break;
   }
   LogCounters();
   if (channel::Receive(control, 1, 0, message_, /*dont_wait=*/true) == channel::Result::kClosed) {
     return absl::OkStatus();
   }
   return absl::FailedPreconditionError("the supervisor sent a message after Start");
+}
+
+absl::StatusOr<bool> SignService::Round(int control) {
+  // poll(2) skips closed channels, their descriptor being -1.
+  polled_.resize(channels_.size() + 1);
+  for (size_t i = 0; i < channels_.size(); ++i) polled_[i] = {channels_[i].fd.get(), POLLIN, 0};
+  polled_.back() = {control, POLLIN, 0};
+  if (poll(polled_.data(), polled_.size(), -1) < 0) {
+    if (errno == EINTR) return true;
+    return ErrnoStatus("poll");
+  }
+  if (polled_.back().revents != 0) return false;
+  for (size_t i = 0; i < channels_.size(); ++i) {
+    if (polled_[i].revents != 0) Serve(channels_[i]);
+  }
+  return true;
 }
 
 void SignService::Serve(Channel& channel) {

@@ -5,15 +5,18 @@
 #ifndef TLSBROKER_BROKER_KEYHOLDER_SIGN_SERVICE_H_
 #define TLSBROKER_BROKER_KEYHOLDER_SIGN_SERVICE_H_
 
+#include <poll.h>
+
 #include <array>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "broker/keyholder/private_key.h"
 #include "protocol/channel.h"
 #include "protocol/signing.h"
@@ -53,6 +56,9 @@ class SignService {
 
   // Serves all channels until the end of file on `control`, which is the only regular end.
   absl::Status Run(int control);
+  // One turn of Run: waits until there is something to do, and answers at most one request of each
+  // channel. False when there is something on `control`.
+  absl::StatusOr<bool> Round(int control);
 
   // What one channel got, for the log; cumulative.
   struct Counters {
@@ -81,9 +87,11 @@ class SignService {
 
   const uint32_t per_second_;
   const uint32_t burst_;
-  absl::flat_hash_map<uint16_t, PrivateKey> keys_;
+  std::map<uint16_t, PrivateKey> keys_;
   std::vector<Channel> channels_;
-  channel::Message message_;  // reused: what a peer sends never makes this process larger
+  // Reused: what a peer sends never makes this process larger.
+  std::vector<pollfd> polled_;
+  channel::Message message_;
 };
 
 }  // namespace tlsbroker

@@ -9,15 +9,20 @@
 #include <openssl/ssl.h>
 
 #include <chrono>
+#include <memory>
+#include <optional>
 #include <string>
 #include <thread>
+#include <tuple>
 #include <utility>
 #include <vector>
 
 #include "broker/handshaker/keyholder_client.h"
 #include "broker/keyholder/sign_service.h"
 #include "protocol/channel.h"
+#include "protocol/signing.h"
 #include "tests/testlib/certificate.h"
+#include "tests/unit/fd_leaks.h"
 
 namespace tlsbroker {
 namespace {
@@ -33,12 +38,12 @@ class Service {
     EVP_PKEY_up_ref(identity.key.get());
     auto key = PrivateKey::Create(EvpPkeyPtr(identity.key.get()), identity.certificate.get());
     EXPECT_TRUE(key.ok()) << key.status();
-    EXPECT_TRUE(service_.AddKey(kCertificateId, *std::move(key)));
+    EXPECT_TRUE(service_->AddKey(kCertificateId, *std::move(key)));
     auto [ours, theirs] = channel::MakePair();
     channel_ = std::move(ours);
-    EXPECT_TRUE(service_.AddChannel(0, {kCertificateId}, std::move(theirs)));
+    EXPECT_TRUE(service_->AddChannel(0, {kCertificateId}, std::move(theirs)));
     std::tie(control_, control_theirs_) = channel::MakePair();
-    thread_ = std::thread([this] { EXPECT_TRUE(service_.Run(control_theirs_.get()).ok()); });
+    thread_ = std::thread([this] { EXPECT_TRUE(service_->Run(control_theirs_.get()).ok()); });
   }
   ~Service() { Stop(); }
 
@@ -46,12 +51,17 @@ class Service {
     control_.Reset();
     if (thread_.joinable()) thread_.join();
   }
+  // The channel ends, too.
+  void Kill() {
+    Stop();
+    service_ = std::nullopt;
+  }
   UniqueFd TakeChannel() { return std::move(channel_); }
   // Only after Stop.
-  const SignService::Counters& counters() const { return service_.counters(0); }
+  const SignService::Counters& counters() const { return service_->counters(0); }
 
  private:
-  SignService service_;
+  std::optional<SignService> service_{std::in_place};
   UniqueFd channel_, control_, control_theirs_;
   std::thread thread_;
 };
@@ -116,6 +126,16 @@ struct Handshake {
   SslPtr server, client;
 };
 
+std::string AllErrors() {
+  std::string text;
+  const char* data = nullptr;
+  int flags = 0;
+  while (ERR_get_error_all(nullptr, nullptr, nullptr, &data, &flags) != 0) {
+    text.append(data).append("\n");
+  }
+  return text;
+}
+
 std::string FirstError() {
   const absl::Status status = OpensslStatus("");
   return std::string(status.message());
@@ -129,7 +149,7 @@ struct Case {
   int peer_signature_nid;  // what SSL_get_peer_signature_type_nid says at the client
 };
 
-class Handshakes : public testing::TestWithParam<Case> {};
+class Handshakes : public NoFdLeaks, public testing::WithParamInterface<Case> {};
 
 TEST_P(Handshakes, ClientVerifiesTheKeyholdersSignature) {
   const Case& param = GetParam();
@@ -165,6 +185,240 @@ INSTANTIATE_TEST_SUITE_P(All, Handshakes,
                            std::erase_if(name, [](char c) { return c == '-' || c == ' '; });
                            return name + (test.param.version == TLS1_3_VERSION ? "Tls13" : "Tls12");
                          });
+
+// --- Other things that a server does with its keys ---
+
+class Provider : public NoFdLeaks {
+ protected:
+  // One handshake of a server with this identity, in which the client offers only `algorithms`.
+  // True if it succeeded.
+  bool Connect(int version, const char* algorithms, const char* groups = nullptr) {
+    const SslCtxPtr server = ServerContext(handshaker_, identity_);
+    const SslCtxPtr client = ClientContext(identity_, version);
+    SSL_CTX_set_security_level(server.get(), 0);
+    SSL_CTX_set_security_level(client.get(), 0);
+    EXPECT_EQ(SSL_CTX_set1_sigalgs_list(client.get(), algorithms), 1);
+    if (groups != nullptr) EXPECT_EQ(SSL_CTX_set1_groups_list(client.get(), groups), 1);
+    handshake_.emplace(server.get(), client.get());
+    return handshake_->Run();
+  }
+  int SignatureDigest() {
+    int nid = NID_undef;
+    EXPECT_EQ(SSL_get_peer_signature_nid(handshake_->client.get(), &nid), 1);
+    return nid;
+  }
+  int SignatureType() {
+    int nid = NID_undef;
+    EXPECT_EQ(SSL_get_peer_signature_type_nid(handshake_->client.get(), &nid), 1);
+    return nid;
+  }
+
+  explicit Provider(const char* kind = "P-256") : identity_(kind) {}
+  const Identity identity_;
+  Service service_{identity_};
+  Handshaker handshaker_{service_.TakeChannel()};
+  std::optional<Handshake> handshake_;
+};
+
+class RsaProvider : public Provider {
+ protected:
+  RsaProvider() : Provider("RSA 2048") {}
+};
+
+TEST_F(RsaProvider, SignsWithEachSchemeOfRsa) {
+  for (const auto& [algorithms, digest] :
+       {std::pair("RSA+SHA256", NID_sha256), std::pair("RSA+SHA384", NID_sha384),
+        std::pair("RSA+SHA512", NID_sha512)}) {
+    ASSERT_TRUE(Connect(TLS1_2_VERSION, algorithms)) << algorithms << FirstError();
+    EXPECT_EQ(SignatureType(), EVP_PKEY_RSA);
+    EXPECT_EQ(SignatureDigest(), digest);
+  }
+  for (const int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
+    for (const auto& [algorithms, digest] : {std::pair("rsa_pss_rsae_sha256", NID_sha256),
+                                             std::pair("rsa_pss_rsae_sha384", NID_sha384),
+                                             std::pair("rsa_pss_rsae_sha512", NID_sha512)}) {
+      ASSERT_TRUE(Connect(version, algorithms)) << algorithms << FirstError();
+      EXPECT_EQ(SignatureType(), EVP_PKEY_RSA_PSS);
+      EXPECT_EQ(SignatureDigest(), digest);
+    }
+  }
+}
+
+TEST_F(Provider, Tls12MixesHashAndCurve) {
+  for (const auto& [algorithms, digest] :
+       {std::pair("ECDSA+SHA256", NID_sha256), std::pair("ECDSA+SHA384", NID_sha384),
+        std::pair("ECDSA+SHA512", NID_sha512)}) {
+    ASSERT_TRUE(Connect(TLS1_2_VERSION, algorithms)) << algorithms << FirstError();
+    EXPECT_EQ(SignatureDigest(), digest);
+  }
+}
+
+TEST_F(Provider, OldHashesFailTheHandshakeOnly) {
+  EXPECT_FALSE(Connect(TLS1_2_VERSION, "ECDSA+SHA1"));
+  EXPECT_FALSE(Connect(TLS1_2_VERSION, "ECDSA+SHA224"));
+  EXPECT_TRUE(Connect(TLS1_2_VERSION, "ECDSA+SHA256")) << FirstError();
+}
+
+TEST_F(Provider, EverythingElseIsLeftToTheDefaultProvider) {
+  for (const char* type : {"EC", "RSA", "RSA-PSS", "ED25519", "X25519"}) {
+    EVP_KEYMGMT* management = EVP_KEYMGMT_fetch(handshaker_.library.get(), type, nullptr);
+    ASSERT_NE(management, nullptr);
+    EXPECT_STREQ(OSSL_PROVIDER_get0_name(EVP_KEYMGMT_get0_provider(management)), "default");
+    EVP_KEYMGMT_free(management);
+  }
+  for (const char* type : {"ECDSA", "RSA", "ED25519"}) {
+    EVP_SIGNATURE* signature = EVP_SIGNATURE_fetch(handshaker_.library.get(), type, nullptr);
+    ASSERT_NE(signature, nullptr);
+    EXPECT_STREQ(OSSL_PROVIDER_get0_name(EVP_SIGNATURE_get0_provider(signature)), "default");
+    EVP_SIGNATURE_free(signature);
+  }
+  for (const int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
+    for (const char* group : {"P-256", "P-384", "X25519"}) {
+      ASSERT_TRUE(Connect(version, "ECDSA+SHA256", group)) << group << FirstError();
+      EVP_PKEY* ephemeral = nullptr;
+      ASSERT_EQ(SSL_get_tmp_key(handshake_->server.get(), &ephemeral), 1);
+      EXPECT_EQ(ProviderOf(EvpPkeyPtr(ephemeral).get()), "default");
+    }
+  }
+}
+
+TEST_F(Provider, ClientCertificatesAreVerifiedByTheDefaultProvider) {
+  for (const char* kind : {"P-256", "RSA 2048", "ED25519"}) {
+    const Identity user(kind);
+    const SslCtxPtr server = ServerContext(handshaker_, identity_);
+    SSL_CTX_set_verify(server.get(), SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nullptr);
+    X509_STORE_add_cert(SSL_CTX_get_cert_store(server.get()), user.certificate.get());
+    const SslCtxPtr client = ClientContext(identity_, TLS1_3_VERSION);
+    SSL_CTX_use_cert_and_key(client.get(), user.certificate.get(), user.key.get(), nullptr, 1);
+    Handshake handshake(server.get(), client.get());
+    EXPECT_TRUE(handshake.Run()) << kind << FirstError();
+  }
+}
+
+// --- What a key is, and is not ---
+
+TEST_F(Provider, KeysCompareAcrossProviders) {
+  const Identity other("P-256");
+  const auto key = handshaker_.provider->MakeKey(kCertificateId, identity_.certificate.get());
+  ASSERT_TRUE(key.ok()) << key.status();
+  EVP_PKEY* plain = X509_get0_pubkey(identity_.certificate.get());
+  EVP_PKEY* plain_other = X509_get0_pubkey(other.certificate.get());
+  EXPECT_EQ(EVP_PKEY_eq(key->get(), plain), 1);
+  EXPECT_EQ(EVP_PKEY_eq(plain, key->get()), 1);
+  EXPECT_NE(EVP_PKEY_eq(key->get(), plain_other), 1);
+  EXPECT_NE(EVP_PKEY_eq(plain_other, key->get()), 1);
+  EXPECT_EQ(X509_check_private_key(identity_.certificate.get(), key->get()), 1);
+  EXPECT_NE(X509_check_private_key(other.certificate.get(), key->get()), 1);
+  EXPECT_EQ(EVP_PKEY_get_bits(key->get()), 256);
+  EXPECT_EQ(EVP_PKEY_get_security_bits(key->get()), 128);
+
+  const SslCtxPtr context(SSL_CTX_new_ex(handshaker_.library.get(), nullptr, TLS_server_method()));
+  ASSERT_EQ(SSL_CTX_use_certificate(context.get(), identity_.certificate.get()), 1);
+  EXPECT_EQ(SSL_CTX_use_PrivateKey(context.get(), key->get()), 1);
+  EXPECT_EQ(SSL_CTX_check_private_key(context.get()), 1);
+}
+
+TEST_F(Provider, NothingPrivateComesOut) {
+  const auto key = handshaker_.provider->MakeKey(kCertificateId, identity_.certificate.get());
+  ASSERT_TRUE(key.ok()) << key.status();
+  BIGNUM* number = nullptr;
+  EXPECT_EQ(EVP_PKEY_get_bn_param(key->get(), OSSL_PKEY_PARAM_PRIV_KEY, &number), 0);
+  OSSL_PARAM* params = nullptr;
+  EXPECT_EQ(EVP_PKEY_todata(key->get(), EVP_PKEY_KEYPAIR, &params), 0);
+  const BioPtr bio(BIO_new(BIO_s_mem()));
+  EXPECT_EQ(
+      PEM_write_bio_PKCS8PrivateKey(bio.get(), key->get(), nullptr, nullptr, 0, nullptr, nullptr),
+      0);
+}
+
+TEST_F(Provider, UnsupportedCertificatesGetNoKey) {
+  const Identity ed448("ED448");
+  EXPECT_FALSE(handshaker_.provider->MakeKey(1, ed448.certificate.get()).ok());
+}
+
+TEST_F(Provider, EcdsaAndRsaSideBySide) {
+  const Identity rsa("RSA 2048");
+  Service rsa_service(rsa);
+  Handshaker rsa_handshaker(rsa_service.TakeChannel());
+  // Both keys in one context, as a server has them that serves old and new clients.
+  const SslCtxPtr server = ServerContext(handshaker_, identity_);
+  const auto key = rsa_handshaker.provider->MakeKey(kCertificateId, rsa.certificate.get());
+  ASSERT_TRUE(key.ok());
+  ASSERT_EQ(SSL_CTX_use_cert_and_key(server.get(), rsa.certificate.get(), key->get(), nullptr, 1),
+            1);
+  for (const Identity* expected : {&identity_, &rsa}) {
+    const SslCtxPtr client = ClientContext(*expected, TLS1_3_VERSION);
+    SSL_CTX_set1_sigalgs_list(client.get(),
+                              expected == &rsa ? "rsa_pss_rsae_sha256" : "ECDSA+SHA256");
+    Handshake handshake(server.get(), client.get());
+    EXPECT_TRUE(handshake.Run()) << FirstError();
+  }
+}
+
+// --- When the keyholder does not sign ---
+
+TEST_F(Provider, ARefusalFailsTheHandshakeOnly) {
+  const SslCtxPtr client = ClientContext(identity_, TLS1_3_VERSION);
+  SslCtxPtr server(SSL_CTX_new_ex(handshaker_.library.get(), nullptr, TLS_server_method()));
+  const auto key = handshaker_.provider->MakeKey(99, identity_.certificate.get());
+  ASSERT_TRUE(key.ok());
+  SSL_CTX_use_cert_and_key(server.get(), identity_.certificate.get(), key->get(), nullptr, 1);
+  Handshake handshake(server.get(), client.get());
+  EXPECT_FALSE(handshake.Run());
+  EXPECT_NE(AllErrors().find("the keyholder refused: certificate"), std::string::npos);
+  EXPECT_FALSE(handshaker_.client.broken());
+  EXPECT_TRUE(Connect(TLS1_3_VERSION, "ECDSA+SHA256")) << FirstError();
+}
+
+TEST_F(Provider, WithoutKeyholderTheClientIsBroken) {
+  const SslCtxPtr client = ClientContext(identity_, TLS1_3_VERSION);
+  const SslCtxPtr server = ServerContext(handshaker_, identity_);
+  service_.Kill();
+  EXPECT_FALSE(handshaker_.client.broken());
+  Handshake handshake(server.get(), client.get());
+  EXPECT_FALSE(handshake.Run());
+  EXPECT_TRUE(handshaker_.client.broken());
+  EXPECT_EQ(handshaker_.client.fd(), -1);
+}
+
+TEST_F(Provider, KeysMayOutliveIt) {
+  const SslCtxPtr client = ClientContext(identity_, TLS1_3_VERSION);
+  const SslCtxPtr server = ServerContext(handshaker_, identity_);
+  handshaker_.provider.reset();
+  Handshake handshake(server.get(), client.get());
+  EXPECT_FALSE(handshake.Run());
+}
+
+// --- The client, against a keyholder that answers nonsense ---
+
+class Client : public NoFdLeaks {
+ protected:
+  static absl::Status StatusWith(const std::vector<uint8_t>& answer) {
+    auto [ours, theirs] = channel::MakePair();
+    KeyholderClient client(std::move(ours));
+    if (!answer.empty()) channel::Send(theirs.get(), answer);
+    const absl::Status status =
+        client.Sign(1, signing::schemes::kEd25519, std::vector<uint8_t>(130)).status();
+    EXPECT_EQ(client.broken(), !status.ok());
+    return status;
+  }
+};
+
+TEST_F(Client, TakesOnlyTheAnswerToItsRequest) {
+  const auto answer = [](uint32_t id) {
+    return signing::Encode(signing::Reply(signing::Signature{id, {1, 2, 3}}));
+  };
+  EXPECT_TRUE(StatusWith(answer(1)).ok());
+  EXPECT_EQ(StatusWith(answer(0)).code(), absl::StatusCode::kInternal);
+  EXPECT_EQ(StatusWith(answer(2)).code(), absl::StatusCode::kInternal);
+  EXPECT_EQ(StatusWith({2, 0}).code(), absl::StatusCode::kInternal);
+}
+
+TEST_F(Client, GivesUpOnASilentKeyholder) {
+  const auto before = std::chrono::steady_clock::now();
+  EXPECT_EQ(StatusWith({}).code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_GE(std::chrono::steady_clock::now() - before, KeyholderClient::kTimeout);
+}
 
 }  // namespace
 }  // namespace tlsbroker

@@ -1,0 +1,52 @@
+// What the opaque handles of tlsbroker.h are. Part of libtlsbroker, so it runs in workers; the
+// bytes in a description come from the broker, but its texts are the peer's.
+
+#ifndef TLSBROKER_CLIENT_LIB_CONNECTION_H_
+#define TLSBROKER_CLIENT_LIB_CONNECTION_H_
+
+#include <netinet/in.h>
+
+#include <atomic>
+#include <string>
+
+#include "client-lib/record_io.h"
+#include "protocol/handoff.h"
+#include "protocol/unique_fd.h"
+
+struct tlsbroker_queue {
+  tlsbroker::UniqueFd fd;
+};
+
+struct tlsbroker_conn {
+  tlsbroker_conn(tlsbroker::UniqueFd descriptor, tlsbroker::handoff::Description received);
+
+  bool direct() const { return description.mode == tlsbroker::handoff::Mode::kDirect; }
+  bool cut() const { return read_result < 0; }
+
+  // No result of a read that is over is positive.
+  static constexpr int kStillReading = 1;
+
+  const tlsbroker::UniqueFd fd;
+  const tlsbroker::handoff::Description description;
+  const std::string peer_text;
+  const std::string local_text;
+  sockaddr_storage peer{};
+  sockaddr_storage local{};
+
+  // One thread may read while another one writes: what both look at is atomic.
+  std::atomic<int> read_result = kStillReading;  // what every further read returns
+  std::atomic<bool> write_ended = false;
+  tlsbroker::client::RecordReader records;  // of the reading thread
+};
+
+namespace tlsbroker::client {
+
+// One read in whatever mode, remembering how reading ended. `flags` is 0 or MSG_DONTWAIT.
+ssize_t Read(tlsbroker_conn& conn, void* buffer, size_t size, int flags);
+
+// Ends the worker's direction, once. -EAGAIN: no room now.
+int EndWrite(tlsbroker_conn& conn, bool dont_wait);
+
+}  // namespace tlsbroker::client
+
+#endif  // TLSBROKER_CLIENT_LIB_CONNECTION_H_

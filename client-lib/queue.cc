@@ -1,0 +1,161 @@
+// The queue: finding it in the environment and taking connections from it (PROTOCOL.md sections 1
+// and 2). Part of libtlsbroker; runs in workers, and checks what the broker sends all the same.
+
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <charconv>
+#include <cstdlib>
+#include <memory>
+#include <new>
+#include <string>
+#include <string_view>
+
+#include "client-lib/connection.h"
+#include "protocol/channel.h"
+#include "tlsbroker/tlsbroker.h"
+
+namespace {
+
+using tlsbroker::UniqueFd;
+namespace channel = tlsbroker::channel;
+namespace handoff = tlsbroker::handoff;
+
+constexpr int kFirstFd = 3;  // SD_LISTEN_FDS_START
+constexpr std::string_view kNamePrefix = "tlsbroker.";
+
+// The interface is C: nothing may be thrown across it. Only memory can run out here.
+template <typename Body>
+int Guarded(Body body) noexcept {
+  try {
+    return body();
+  } catch (...) {
+    return -ENOMEM;
+  }
+}
+
+int NumberOr(const char* text, int fallback) {
+  const std::string_view view(text == nullptr ? "" : text);
+  int value = 0;
+  const auto [end, error] = std::from_chars(view.data(), view.data() + view.size(), value);
+  return error == std::errc() && end == view.data() + view.size() ? value : fallback;
+}
+
+// What sd_listen_fds(3) says about the environment, taken out of it.
+struct ListenFds {
+  int count = 0;
+  std::string names;
+
+  static ListenFds Take() {
+    ListenFds fds;
+    if (NumberOr(getenv("LISTEN_PID"), -1) == getpid()) {
+      fds.count = NumberOr(getenv("LISTEN_FDS"), 0);
+      if (const char* names = getenv("LISTEN_FDNAMES"); names != nullptr) fds.names = names;
+    }
+    for (const char* variable : {"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID"})
+      unsetenv(variable);
+    return fds;
+  }
+
+  // The first number that is no open descriptor ends the list, however long it says it is.
+  void SetCloseOnExec() const {
+    for (int i = 0; i < count; ++i)
+      if (fcntl(kFirstFd + i, F_SETFD, FD_CLOEXEC) < 0) return;
+  }
+
+  // -1 if there is none.
+  template <typename Predicate>
+  int Find(Predicate is_wanted) const {
+    std::string_view rest = names;
+    for (int i = 0; i < count && !rest.empty(); ++i) {
+      const std::string_view name = rest.substr(0, rest.find(':'));
+      if (is_wanted(name)) return kFirstFd + i;
+      rest.remove_prefix(std::min(name.size() + 1, rest.size()));
+    }
+    return -1;
+  }
+};
+
+int SocketOption(int fd, int option, int& value) {
+  socklen_t size = sizeof(value);
+  return getsockopt(fd, SOL_SOCKET, option, &value, &size) < 0 ? -errno : 0;
+}
+
+int CheckIsQueue(int fd) {
+  int domain = 0;
+  int type = 0;
+  if (const int error = SocketOption(fd, SO_DOMAIN, domain); error < 0) return error;
+  if (const int error = SocketOption(fd, SO_TYPE, type); error < 0) return error;
+  return domain == AF_UNIX && type == SOCK_SEQPACKET ? 0 : -EPROTOTYPE;
+}
+
+// A message whose descriptor finds no free number is delivered without it, and the connection is
+// lost; accept(2) takes the number first. So look for one before there is something to lose.
+int CheckFreeDescriptor(int any_fd) {
+  const UniqueFd spare(fcntl(any_fd, F_DUPFD_CLOEXEC, 0));
+  return spare.valid() ? 0 : -errno;
+}
+
+int ReceiveError(channel::Result result) {
+  switch (result) {
+    case channel::Result::kOk:
+      return 0;
+    case channel::Result::kWouldBlock:
+      return -EAGAIN;
+    case channel::Result::kClosed:
+      return TLSBROKER_E_GONE;
+    case channel::Result::kMalformed:
+      return TLSBROKER_E_HANDOFF;
+    case channel::Result::kError:
+      break;
+  }
+  return -errno;
+}
+
+int Accept(int queue, unsigned flags, tlsbroker_conn** conn) {
+  if (const int error = CheckFreeDescriptor(queue); error < 0) return error;
+  channel::Message message;
+  const channel::Result result =
+      channel::Receive(queue, handoff::kMaxMessage, 1, message, (flags & TLSBROKER_DONTWAIT) != 0);
+  if (const int error = ReceiveError(result); error < 0) return error;
+  if (message.fds.size() != 1) return TLSBROKER_E_HANDOFF;
+  auto description = handoff::Decode(message.bytes);
+  if (!description) return TLSBROKER_E_HANDOFF;
+  *conn = new tlsbroker_conn(std::move(message.fds[0]), *std::move(description));
+  return 0;
+}
+
+}  // namespace
+
+int tlsbroker_queue_from_environment(const char* service, tlsbroker_queue** queue) {
+  return Guarded([&] {
+    const ListenFds fds = ListenFds::Take();
+    fds.SetCloseOnExec();
+    const std::string wanted = std::string(kNamePrefix) + (service == nullptr ? "" : service);
+    const int fd = fds.Find([&](std::string_view name) {
+      return service == nullptr ? name.starts_with(wanted) : name == wanted;
+    });
+    return fd < 0 ? -ENOENT : tlsbroker_queue_from_fd(fd, queue);
+  });
+}
+
+int tlsbroker_queue_from_fd(int fd, tlsbroker_queue** queue) {
+  return Guarded([&] {
+    if (const int error = CheckIsQueue(fd); error < 0) return error;
+    auto made = std::make_unique<tlsbroker_queue>();
+    made->fd.Reset(fd);
+    *queue = made.release();
+    return 0;
+  });
+}
+
+int tlsbroker_queue_fd(const tlsbroker_queue* queue) { return queue->fd.get(); }
+
+void tlsbroker_queue_free(tlsbroker_queue* queue) { delete queue; }
+
+int tlsbroker_accept(tlsbroker_queue* queue, unsigned flags, tlsbroker_conn** conn) {
+  if ((flags & ~TLSBROKER_DONTWAIT) != 0) return -EINVAL;
+  return Guarded([&] { return Accept(queue->fd.get(), flags, conn); });
+}

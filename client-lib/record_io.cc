@@ -1,0 +1,155 @@
+#include "client-lib/record_io.h"
+
+#include <fcntl.h>
+#include <linux/tls.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+
+#include "tlsbroker/tlsbroker.h"
+
+namespace tlsbroker::client {
+namespace {
+
+// Record types and alerts of RFC 8446, sections 5.1 and 6.
+constexpr uint8_t kAlertRecord = 21;
+constexpr uint8_t kHandshakeRecord = 22;
+constexpr uint8_t kWarning = 1;
+constexpr uint8_t kFatal = 2;
+constexpr uint8_t kCloseNotify = 0;
+constexpr uint8_t kUnexpectedMessage = 10;
+constexpr uint8_t kInternalError = 80;
+constexpr uint8_t kUserCanceled = 90;
+
+// As many as OpenSSL lets pass; more is somebody who wants to keep us busy.
+constexpr int kMaxIgnoredAlerts = 5;
+
+int SendAlert(int socket, uint8_t level, uint8_t number, int flags) {
+  std::array<uint8_t, 2> content = {level, number};
+  iovec iov{content.data(), content.size()};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(uint8_t))] = {};
+  msghdr header{};
+  header.msg_iov = &iov;
+  header.msg_iovlen = 1;
+  header.msg_control = control;
+  header.msg_controllen = sizeof(control);
+  cmsghdr* type = CMSG_FIRSTHDR(&header);
+  type->cmsg_level = SOL_TLS;
+  type->cmsg_type = TLS_SET_RECORD_TYPE;
+  type->cmsg_len = CMSG_LEN(sizeof(uint8_t));
+  *CMSG_DATA(type) = kAlertRecord;
+  ssize_t n;
+  do {
+    n = sendmsg(socket, &header, flags | MSG_NOSIGNAL);
+  } while (n < 0 && errno == EINTR);
+  return n < 0 ? -errno : 0;
+}
+
+// The connection ends anyhow, so an alert for which there is no room is not waited for.
+int Refuse(int socket, uint8_t number, int result) {
+  SendAlert(socket, kFatal, number, MSG_DONTWAIT);
+  return result;
+}
+
+int ReadError(int error) {
+  switch (error) {
+    case ECONNRESET:
+      return TLSBROKER_E_TRUNCATED;
+    case EBADMSG:
+      return TLSBROKER_E_PROTOCOL;
+    case EKEYEXPIRED:
+      return TLSBROKER_E_REKEY;
+    default:
+      return -error;
+  }
+}
+
+bool IsNonblocking(int socket) { return (fcntl(socket, F_GETFL) & O_NONBLOCK) != 0; }
+
+bool HasRoom(int socket) {
+  pollfd p{socket, POLLOUT, 0};
+  return poll(&p, 1, 0) == 1;
+}
+
+}  // namespace
+
+struct RecordReader::ControlRecord {
+  uint8_t type = 0;
+  size_t size = 0;
+  // More than the longest record that means anything to us.
+  std::array<uint8_t, 16> bytes{};
+
+  bool IsKeyUpdate() const {  // RFC 8446 section 4.6.3
+    constexpr std::array<uint8_t, 4> kStart = {24, 0, 0, 1};
+    return size == 5 && std::memcmp(bytes.data(), kStart.data(), kStart.size()) == 0 &&
+           bytes[4] <= 1;
+  }
+};
+
+// The kernel refuses to deliver anything but data without room for the record's type: EIO, again
+// and again, until a recvmsg has it (tls_record_content_type in net/tls/tls_sw.c).
+ssize_t RecordReader::Read(int socket, void* buffer, size_t size, int flags) {
+  for (;;) {
+    const ssize_t n = recv(socket, buffer, size, flags);
+    if (n > 0) return n;
+    if (n == 0) return TLSBROKER_E_TRUNCATED;  // TCP's end, without close_notify
+    if (errno == EINTR) continue;
+    if (errno != EIO) return ReadError(errno);
+    ControlRecord record;
+    if (const ssize_t error = Take(socket, record, flags); error < 0) return error;
+    if (const int result = Judge(socket, record); result != kIgnore) return result;
+  }
+}
+
+ssize_t RecordReader::Take(int socket, ControlRecord& record, int flags) {
+  iovec iov{record.bytes.data(), record.bytes.size()};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(uint8_t))] = {};
+  msghdr header{};
+  header.msg_iov = &iov;
+  header.msg_iovlen = 1;
+  header.msg_control = control;
+  header.msg_controllen = sizeof(control);
+  ssize_t n;
+  do {
+    n = recvmsg(socket, &header, flags);
+  } while (n < 0 && errno == EINTR);
+  if (n < 0) return ReadError(errno);
+  const cmsghdr* type = CMSG_FIRSTHDR(&header);
+  if (type == nullptr || type->cmsg_level != SOL_TLS || type->cmsg_type != TLS_GET_RECORD_TYPE)
+    return TLSBROKER_E_PROTOCOL;
+  record.type = *CMSG_DATA(type);
+  record.size = static_cast<size_t>(n);
+  return 0;
+}
+
+int RecordReader::Judge(int socket, const ControlRecord& record) {
+  if (record.type == kAlertRecord && record.size == 2)
+    return JudgeAlert(record.bytes[0], record.bytes[1]);
+  if (record.type == kHandshakeRecord && !tls12_ && record.IsKeyUpdate())
+    return Refuse(socket, kInternalError, TLSBROKER_E_REKEY);
+  return Refuse(socket, kUnexpectedMessage, TLSBROKER_E_PROTOCOL);
+}
+
+// TLS 1.3 has no warnings any more: all but two alerts are fatal, whatever their level (RFC 8446
+// section 6). In TLS 1.2 the level decides (RFC 5246 section 7.2.2).
+int RecordReader::JudgeAlert(uint8_t level, uint8_t number) {
+  if (number == kCloseNotify) return 0;
+  const bool warning = number == kUserCanceled || (tls12_ && level == kWarning);
+  if (warning && ++ignored_ <= kMaxIgnoredAlerts) return kIgnore;
+  alert_ = number;
+  return TLSBROKER_E_ALERT;
+}
+
+// A record that a non-blocking socket took may wait in the kernel's TLS for room in TCP, and is
+// dropped there when the socket is closed (tls_sw_release_resources_tx). So close_notify is sent
+// only when poll sees room for more than a whole record: then all that waits goes before it.
+int SendCloseNotify(int socket, bool dont_wait) {
+  if ((dont_wait || IsNonblocking(socket)) && !HasRoom(socket)) return -EAGAIN;
+  return SendAlert(socket, kWarning, kCloseNotify, dont_wait ? MSG_DONTWAIT : 0);
+}
+
+}  // namespace tlsbroker::client

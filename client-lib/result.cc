@@ -1,0 +1,24 @@
+// What the results of the library mean, for people. Part of libtlsbroker.
+
+#include <cstring>
+
+#include "tlsbroker/tlsbroker.h"
+
+const char* tlsbroker_strerror(int result) {
+  switch (result) {
+    case TLSBROKER_E_TRUNCATED:
+      return "The stream was cut off before the peer ended it";
+    case TLSBROKER_E_ALERT:
+      return "The peer sent a fatal alert";
+    case TLSBROKER_E_REKEY:
+      return "The peer changed its keys, which is not supported";
+    case TLSBROKER_E_PROTOCOL:
+      return "The peer violated the TLS protocol";
+    case TLSBROKER_E_HANDOFF:
+      return "The broker handed over a connection in an unknown way";
+    case TLSBROKER_E_GONE:
+      return "The broker is gone";
+    default:
+      return result <= 0 ? strerrordesc_np(-result) : "Success";
+  }
+}

@@ -1,0 +1,60 @@
+// `tlsbroker`: picks the subcommand. Runs with its caller's rights; links neither OpenSSL nor
+// Abseil.
+
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <string_view>
+
+#include "client-lib/tools/command.h"
+
+namespace tlsbroker::tools {
+namespace {
+
+constexpr std::array kCommands = {
+    Command{"probe", "what kernel TLS can do on this machine, and why not", RunProbe},
+};
+
+void PrintUsage(FILE* to) {
+  fputs("usage: tlsbroker COMMAND [ARGUMENT]...\n\n", to);
+  for (const Command& command : kCommands)
+    fprintf(to, "  %-8s %s\n", command.name, command.summary);
+  fputs("\n`tlsbroker COMMAND --help` says more. See tlsbroker(1).\n", to);
+}
+
+int Run(std::span<char* const> arguments) {
+  if (arguments.empty()) {
+    PrintUsage(stderr);
+    return kExitUsage;
+  }
+  const std::string_view first = arguments.front();
+  if (first == "--help" || first == "-h") {
+    PrintUsage(stdout);
+    return FinishStdout(kExitOk);
+  }
+  if (first == "--version") {
+    puts("tlsbroker " TLSBROKER_VERSION);
+    return FinishStdout(kExitOk);
+  }
+  for (const Command& command : kCommands) {
+    if (first == command.name) return command.run(arguments.subspan(1));
+  }
+  fprintf(stderr, "tlsbroker: no command \"%s\"; `tlsbroker --help` lists them\n", arguments[0]);
+  return kExitUsage;
+}
+
+}  // namespace
+
+int FinishStdout(int status) {
+  if (fflush(stdout) == 0 && ferror(stdout) == 0) return status;
+  fprintf(stderr, "tlsbroker: writing to stdout: %s\n", strerror(errno));
+  return kExitFailed;
+}
+
+}  // namespace tlsbroker::tools
+
+int main(int argc, char* argv[]) {
+  const std::span<char* const> all(argv, static_cast<size_t>(argc));
+  return tlsbroker::tools::Run(all.subspan(argc > 0 ? 1 : 0));
+}

@@ -1,0 +1,340 @@
+// libtlsbroker on a socket with kernel TLS. Both ends of a loopback connection get fixed keys, so
+// no handshake and no TLS library is needed, and the peer can send any record. Skips without kernel
+// TLS.
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <linux/tls.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <string_view>
+#include <thread>
+
+#include "tests/unit/client_pair.h"
+
+namespace tlsbroker {
+namespace {
+
+bool Expected(std::string_view what) {
+  const char* list = getenv("TLSBROKER_EXPECT");
+  return list != nullptr && std::string_view(list).find(what) != std::string_view::npos;
+}
+
+std::pair<UniqueFd, UniqueFd> TcpPair() {
+  const UniqueFd listener(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof(address);
+  auto* any = reinterpret_cast<sockaddr*>(&address);
+  UniqueFd client(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (bind(listener.get(), any, size) != 0 || listen(listener.get(), 1) != 0 ||
+      getsockname(listener.get(), any, &size) != 0 || connect(client.get(), any, size) != 0)
+    return {};
+  return {std::move(client), UniqueFd(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC))};
+}
+
+bool InstallKeys(int socket, uint16_t version) {
+  tls12_crypto_info_aes_gcm_128 keys{};
+  keys.info = {version, TLS_CIPHER_AES_GCM_128};
+  std::memset(keys.key, 'k', sizeof(keys.key));
+  return setsockopt(socket, SOL_TCP, TCP_ULP, "tls", 3) == 0 &&
+         setsockopt(socket, SOL_TLS, TLS_TX, &keys, sizeof(keys)) == 0 &&
+         setsockopt(socket, SOL_TLS, TLS_RX, &keys, sizeof(keys)) == 0;
+}
+
+void SendRecord(int socket, uint8_t type, std::string_view content) {
+  iovec iov{const_cast<char*>(content.data()), content.size()};
+  alignas(cmsghdr) char control[CMSG_SPACE(1)] = {};
+  msghdr header{};
+  header.msg_iov = &iov;
+  header.msg_iovlen = 1;
+  header.msg_control = control;
+  header.msg_controllen = sizeof(control);
+  cmsghdr* c = CMSG_FIRSTHDR(&header);
+  *c = {CMSG_LEN(1), SOL_TLS, TLS_SET_RECORD_TYPE};
+  *CMSG_DATA(c) = type;
+  ASSERT_EQ(sendmsg(socket, &header, MSG_NOSIGNAL), static_cast<ssize_t>(content.size()));
+}
+
+class ClientDirect : public ClientTest, public ::testing::WithParamInterface<uint16_t> {
+ protected:
+  void SetUp() override {
+    auto [peer, worker] = TcpPair();
+    peer_ = std::move(peer);
+    if (!InstallKeys(peer_.get(), GetParam()) || !InstallKeys(worker.get(), GetParam())) {
+      if (Expected("ktls")) FAIL() << "kernel TLS is expected here: " << strerror(errno);
+      GTEST_SKIP() << "no kernel TLS: " << strerror(errno);
+    }
+    handoff::Description d = SomeDescription(handoff::Mode::kDirect);
+    d.tls_version = tls13() ? "TLSv1.3" : "TLSv1.2";
+    worker_ = HandOff(std::move(worker), d);
+    ready_ = true;
+  }
+  ~ClientDirect() override {
+    worker_.Abort();
+    peer_.Reset();
+  }
+
+  static bool tls13() { return GetParam() == TLS_1_3_VERSION; }
+
+  void PeerSends(std::string_view data) {
+    ASSERT_EQ(send(peer_.get(), data.data(), data.size(), MSG_NOSIGNAL),
+              static_cast<ssize_t>(data.size()));
+  }
+  void PeerSendsAlert(uint8_t level, uint8_t number) {
+    const char content[] = {static_cast<char>(level), static_cast<char>(number)};
+    SendRecord(peer_.get(), 21, {content, 2});
+  }
+
+  ssize_t Read() { return worker_.Read(buffer_.data(), buffer_.size()); }
+
+  // All that the peer receives: its data, then alerts as "[level number]", then "FIN" or "reset".
+  std::string PeerSees() {
+    std::string seen;
+    for (;;) {
+      char data[65536];
+      iovec iov{data, sizeof(data)};
+      alignas(cmsghdr) char control[CMSG_SPACE(1)];
+      msghdr header{};
+      header.msg_iov = &iov;
+      header.msg_iovlen = 1;
+      header.msg_control = control;
+      header.msg_controllen = sizeof(control);
+      const ssize_t n = recvmsg(peer_.get(), &header, 0);
+      if (n < 0) return seen + (errno == ECONNRESET ? "reset" : strerror(errno));
+      if (n == 0) return seen + "FIN";
+      const cmsghdr* c = CMSG_FIRSTHDR(&header);
+      if (c != nullptr && *CMSG_DATA(c) == 21 && n == 2)
+        seen += "[" + std::to_string(data[0]) + " " + std::to_string(data[1]) + "]";
+      else
+        seen.append(data, static_cast<size_t>(n));
+    }
+  }
+
+  bool ready_ = false;
+  UniqueFd peer_;
+  Connection worker_;
+  std::array<char, 100> buffer_;
+};
+
+INSTANTIATE_TEST_SUITE_P(, ClientDirect, ::testing::Values(TLS_1_3_VERSION, TLS_1_2_VERSION),
+                         [](const auto& info) {
+                           return info.param == TLS_1_3_VERSION ? "Tls13" : "Tls12";
+                         });
+
+// ---- Reading
+
+TEST_P(ClientDirect, ReadsDataThenTheAuthenticatedEnd) {
+  PeerSends("data");
+  PeerSendsAlert(1, 0);
+  EXPECT_EQ(Read(), 4);
+  EXPECT_EQ(Read(), 0);
+  EXPECT_EQ(Read(), 0) << "and no waiting for the FIN";
+}
+
+TEST_P(ClientDirect, AFinIsNoEnd) {
+  PeerSends("data");
+  shutdown(peer_.get(), SHUT_WR);
+  EXPECT_EQ(Read(), 4);
+  EXPECT_EQ(Read(), TLSBROKER_E_TRUNCATED);
+  EXPECT_EQ(worker_.Write("x"), -EPIPE);
+  EXPECT_EQ(worker_.Close(), TLSBROKER_E_TRUNCATED);
+  EXPECT_EQ(PeerSees(), "FIN") << "no close_notify from a worker that was cut off";
+}
+
+TEST_P(ClientDirect, AResetIsNoEnd) {
+  const linger hard = {1, 0};
+  setsockopt(peer_.get(), SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+  peer_.Reset();
+  EXPECT_EQ(Read(), TLSBROKER_E_TRUNCATED);
+}
+
+TEST_P(ClientDirect, TellsThePeersFatalAlert) {
+  PeerSends("data");
+  PeerSendsAlert(2, 40);
+  EXPECT_EQ(Read(), 4);
+  EXPECT_EQ(worker_.alert(), -1);
+  EXPECT_EQ(Read(), TLSBROKER_E_ALERT);
+  EXPECT_EQ(worker_.alert(), 40);
+  EXPECT_EQ(Read(), TLSBROKER_E_ALERT);
+  EXPECT_EQ(worker_.Close(), TLSBROKER_E_ALERT);
+}
+
+TEST_P(ClientDirect, WarningsAreFatalOnlyWithoutWarnings) {
+  PeerSendsAlert(1, 41);  // no_certificate
+  PeerSends("data");
+  EXPECT_EQ(Read(), tls13() ? TLSBROKER_E_ALERT : 4);
+}
+
+TEST_P(ClientDirect, UserCanceledIsNoEnd) {
+  PeerSendsAlert(1, 90);
+  PeerSendsAlert(1, 0);
+  EXPECT_EQ(Read(), 0);
+}
+
+TEST_P(ClientDirect, DoesNotIgnoreAlertsForever) {
+  for (int i = 0; i < 6; ++i) PeerSendsAlert(1, 90);
+  EXPECT_EQ(Read(), TLSBROKER_E_ALERT);
+}
+
+TEST_P(ClientDirect, RefusesRecordsThatHaveNoPlaceHere) {
+  SendRecord(peer_.get(), 22, std::string_view("\x01\x00\x00\x00", 4));  // ClientHello
+  EXPECT_EQ(Read(), TLSBROKER_E_PROTOCOL);
+  EXPECT_EQ(worker_.Close(), TLSBROKER_E_PROTOCOL);
+  EXPECT_EQ(PeerSees(), "[2 10]FIN") << "unexpected_message";
+}
+
+TEST_P(ClientDirect, RefusesAlertsOfAnotherLength) {
+  SendRecord(peer_.get(), 21, "\x01");
+  EXPECT_EQ(Read(), TLSBROKER_E_PROTOCOL);
+}
+
+TEST_P(ClientDirect, RefusesControlRecordsLargerThanItsBuffer) {
+  SendRecord(peer_.get(), 22, std::string(5000, 'h'));
+  EXPECT_EQ(Read(), TLSBROKER_E_PROTOCOL);
+}
+
+TEST_P(ClientDirect, AKeyUpdateIsTold) {
+  SendRecord(peer_.get(), 22, std::string_view("\x18\x00\x00\x01\x01", 5));
+  EXPECT_EQ(Read(), tls13() ? TLSBROKER_E_REKEY : TLSBROKER_E_PROTOCOL);
+  EXPECT_EQ(Read(), tls13() ? TLSBROKER_E_REKEY : TLSBROKER_E_PROTOCOL);
+  worker_.Abort();
+  EXPECT_EQ(PeerSees(), tls13() ? "[2 80]FIN" : "[2 10]FIN");
+}
+
+// Below the kernel's TLS, on the wire: a second socket cannot do that, so the record is spoiled by
+// keys that the worker does not have.
+TEST_P(ClientDirect, ARecordThatDoesNotAuthenticateIsTold) {
+  auto [peer, worker] = TcpPair();
+  ASSERT_TRUE(InstallKeys(worker.get(), GetParam()));
+  const char record[] =
+      "\x17\x03\x03\x00\x20"
+      "no ciphertext of anything at all";
+  ASSERT_EQ(send(peer.get(), record, 37, 0), 37);
+  handoff::Description d = SomeDescription(handoff::Mode::kDirect);
+  Connection c = HandOff(std::move(worker), d);
+  EXPECT_EQ(c.Read(buffer_.data(), buffer_.size()), TLSBROKER_E_PROTOCOL);
+}
+
+TEST_P(ClientDirect, ReadsWithoutBlockingWhenAsked) {
+  ASSERT_EQ(worker_.SetNonblocking(true), 0);
+  EXPECT_EQ(Read(), -EAGAIN);
+  PeerSendsAlert(1, 0);
+  pollfd p{worker_.fd(), POLLIN, 0};
+  ASSERT_EQ(poll(&p, 1, 10'000), 1);
+  EXPECT_EQ(Read(), 0);
+}
+
+TEST_P(ClientDirect, OneByteBuffersLoseNothing) {
+  PeerSends("ab");
+  PeerSendsAlert(2, 42);
+  EXPECT_EQ(worker_.Read(buffer_.data(), 1), 1);
+  EXPECT_EQ(worker_.Read(buffer_.data(), 1), 1);
+  EXPECT_EQ(worker_.Read(buffer_.data(), 1), TLSBROKER_E_ALERT);
+  EXPECT_EQ(worker_.alert(), 42);
+}
+
+// ---- Writing and ending
+
+TEST_P(ClientDirect, WritesAfterThePeersEnd) {
+  PeerSendsAlert(1, 0);
+  EXPECT_EQ(Read(), 0);
+  EXPECT_EQ(worker_.Write("ans", TLSBROKER_MORE), 3);
+  EXPECT_EQ(worker_.Write("wer"), 3);
+  EXPECT_EQ(worker_.Close(), 0);
+  EXPECT_EQ(PeerSees(), "answer[1 0]FIN");
+}
+
+TEST_P(ClientDirect, EndIsExplicitAndReadingGoesOn) {
+  EXPECT_EQ(worker_.Write("request", TLSBROKER_MORE), 7);
+  EXPECT_EQ(worker_.EndWrite(), 0);
+  EXPECT_EQ(worker_.EndWrite(), 0);
+  EXPECT_EQ(worker_.Write("x"), -EPIPE);
+  PeerSends("answer");
+  EXPECT_EQ(Read(), 6);
+  PeerSendsAlert(1, 0);
+  EXPECT_EQ(Read(), 0);
+  EXPECT_EQ(worker_.Close(), 0);
+  EXPECT_EQ(PeerSees(), "request[1 0]FIN");
+}
+
+TEST_P(ClientDirect, AbortDoesNotEnd) {
+  EXPECT_EQ(worker_.Write("some"), 4);
+  worker_.Abort();
+  EXPECT_EQ(PeerSees(), "someFIN");
+}
+
+TEST_P(ClientDirect, SendsFiles) {
+  const UniqueFd file(open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
+  off_t offset = 1;
+  EXPECT_EQ(worker_.SendFile(file.get(), &offset, 3), 3);
+  EXPECT_EQ(worker_.Close(0), 0);
+  EXPECT_EQ(PeerSees(), "ELF[1 0]FIN");
+}
+
+// Unread data at close would make TCP send a reset, which can overtake the answer.
+TEST_P(ClientDirect, CloseDiscardsWhatThePeerStillSends) {
+  PeerSends(std::string(50'000, 'u'));
+  EXPECT_EQ(worker_.Write("answer"), 6);
+  std::thread peer([&] {
+    EXPECT_EQ(PeerSees(), "answer[1 0]FIN");
+    PeerSends("late");
+    PeerSendsAlert(1, 0);
+    peer_.Reset();
+  });
+  EXPECT_EQ(worker_.Close(10'000), 0);
+  peer.join();
+}
+
+TEST_P(ClientDirect, CloseIsBoundedForAPeerThatNeverEnds) {
+  const auto start = std::chrono::steady_clock::now();
+  EXPECT_EQ(worker_.Close(100), 0);
+  EXPECT_GE(std::chrono::steady_clock::now() - start, std::chrono::milliseconds(100));
+  EXPECT_EQ(PeerSees(), "[1 0]FIN");
+}
+
+// A record that a non-blocking socket took may still wait inside the kernel's TLS, and would be
+// dropped by a close. For many sizes, so that it is met in every state.
+TEST_P(ClientDirect, NothingIsLostWhenAFullSocketIsClosed) {
+  for (size_t size : {1, 500, 4096, 16'384, 50'000}) {
+    auto [peer, worker] = TcpPair();
+    ASSERT_TRUE(InstallKeys(worker.get(), GetParam()) && InstallKeys(peer.get(), GetParam()));
+    peer_ = std::move(peer);
+    Connection c = HandOff(std::move(worker), SomeDescription(handoff::Mode::kDirect));
+    const int small = 30'000;
+    setsockopt(c.fd(), SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
+    ASSERT_EQ(c.SetNonblocking(true), 0);
+    const std::string block(size, 'x');
+    size_t written = 0;
+    for (ssize_t n; (n = c.Write(block)) > 0;) written += static_cast<size_t>(n);
+    std::string seen;
+    std::thread reader([&] { seen = PeerSees(); });
+    EXPECT_EQ(c.Close(10'000), 0);
+    // The peer does not end, so close took its time; the reader is done when the socket is closed.
+    reader.join();
+    EXPECT_EQ(seen, std::string(written, 'x') + "[1 0]FIN") << "blocks of " << size;
+  }
+}
+
+TEST_P(ClientDirect, CloseGivesUpInTimeWhenThereIsNoRoom) {
+  ASSERT_EQ(worker_.SetNonblocking(true), 0);
+  const std::string block(16'384, 'x');
+  while (worker_.Write(block) > 0) {
+  }
+  EXPECT_EQ(worker_.EndWrite(), -EAGAIN);
+  EXPECT_EQ(worker_.Close(100), -ETIMEDOUT);
+  EXPECT_EQ(PeerSees().find('['), std::string::npos) << "no close_notify";
+}
+
+}  // namespace
+}  // namespace tlsbroker
