@@ -1,0 +1,245 @@
+"""Runs a broker for a test, and the certificates and TLS clients that a test needs.
+
+    with Broker(config) as broker:      # config: TOML text, see Broker
+        ...
+        broker.wait_for_log(r"connection .* mode=relay")
+
+Every wait has a limit, and whatever happens in the test, nothing of the broker is left behind.
+Standard library only.
+"""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import tempfile
+import threading
+import time
+
+SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BUILD = os.environ.get("TLSBROKER_BUILD", os.path.join(SOURCE, "build"))
+# Under software emulation everything takes many times longer.
+PATIENCE = 4 if os.environ.get("TLSBROKER_GUEST") else 1
+
+ROLES = {
+    "tlsbrokerd": "supervisor",
+    "tlsbroker-keyholder": "keyholder",
+    "tlsbroker-handshaker": "handshaker",
+}
+
+
+def expects(what):
+    """True if this machine must be able to do `what` ("ktls", "rekey"): then no skip is allowed."""
+    return what in os.environ.get("TLSBROKER_EXPECT", "").split(",")
+
+
+def program(name):
+    """The path of a program of the build."""
+    return os.path.join(BUILD, name)
+
+
+def free_port(host="127.0.0.1"):
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.bind((host, 0))
+        return probe.getsockname()[1]
+
+
+def wait_until(condition, what, timeout=10):
+    """Polls a condition that has no event to wait for; its first true value."""
+    end = time.monotonic() + timeout * PATIENCE
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise TimeoutError(f"after {timeout * PATIENCE} s: no {what}")
+        time.sleep(0.02)
+
+
+class Certificate:
+    """A self-signed certificate for localhost, 127.0.0.1, ::1 and `names`; kinds as below."""
+
+    KEYS = {
+        "ec256": ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"],
+        "ec384": ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-384"],
+        "rsa": ["-newkey", "rsa:2048"],
+        "ed25519": ["-newkey", "ed25519"],
+    }
+
+    def __init__(self, directory, kind="ec256", name="localhost", names=()):
+        self.kind = kind
+        stem = os.path.join(directory, f"{name}-{kind}")
+        self.chain, self.key = stem + ".pem", stem + ".key"
+        alternatives = ["DNS:localhost", "IP:127.0.0.1", "IP:::1"] if name == "localhost" else []
+        alternatives += [f"DNS:{n}" for n in ([name] if name != "localhost" else []) + list(names)]
+        subprocess.run(
+            ["openssl", "req", "-x509", *self.KEYS[kind], "-nodes", "-days", "30", "-subj",
+             f"/CN={name}", "-addext", "subjectAltName=" + ",".join(alternatives),
+             "-keyout", self.key, "-out", self.chain],
+            check=True, capture_output=True, timeout=60 * PATIENCE)
+
+
+class Broker:
+    """A running tlsbrokerd.
+
+    `config` is TOML; {dir} in it is replaced by a fresh directory that everybody may read, and
+    {runtime_dir} by one below it. A [broker] table is put in front if there is none.
+    """
+
+    def __init__(self, config, directory=None, build=BUILD, expect_ready=True):
+        self.directory = directory or tempfile.mkdtemp(prefix="tlsbroker-test-")
+        self._own_directory = directory is None
+        os.chmod(self.directory, 0o755)
+        self.build = build
+        self.config_file = os.path.join(self.directory, "broker.toml")
+        self.write_config(config)
+        self.log = []
+        self._changed = threading.Condition()
+        self._expect_ready = expect_ready
+        self.process = None
+
+    def write_config(self, config):
+        if "[broker]" not in config:
+            config = '[broker]\nruntime_dir = "{runtime_dir}"\nuser = "nobody"\n' + config
+        config = config.replace("{dir}", self.directory)
+        config = config.replace("{runtime_dir}", os.path.join(self.directory, "run"))
+        with open(self.config_file, "w") as file:
+            file.write(config)
+
+    def __enter__(self):
+        try:
+            self.start()
+        except BaseException:
+            self.stop(kill=True)
+            raise
+        return self
+
+    def __exit__(self, *unused):
+        self.stop(kill=True)
+        return False
+
+    def start(self):
+        notify_path = os.path.join(self.directory, "notify")
+        self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._notify.bind(notify_path)
+        self.process = subprocess.Popen(
+            [os.path.join(self.build, "broker/supervisor/tlsbrokerd"), "--config", self.config_file],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            env=dict(os.environ, NOTIFY_SOCKET=notify_path), start_new_session=True)
+        self._reader = threading.Thread(target=self._read_log, daemon=True)
+        self._reader.start()
+        if self._expect_ready:
+            self.wait_ready()
+
+    def wait_ready(self, timeout=20):
+        self._notify.settimeout(0.1)
+        end = time.monotonic() + timeout * PATIENCE
+        while time.monotonic() < end:
+            try:
+                if b"READY=1" in self._notify.recv(4096):
+                    return
+            except TimeoutError:
+                if self.process.poll() is not None:
+                    break
+        raise AssertionError("the broker did not become ready:\n" + self.log_text())
+
+    def _read_log(self):
+        for line in self.process.stderr:
+            with self._changed:
+                self.log.append(re.sub(r"^<\d>", "", line.decode("utf-8", "replace").rstrip("\n")))
+                self._changed.notify_all()
+
+    def log_text(self):
+        with self._changed:
+            return "\n".join(self.log)
+
+    def wait_for_log(self, pattern, timeout=10, start=0):
+        """The match of the first line from `start` on that the pattern is found in."""
+        end = time.monotonic() + timeout * PATIENCE
+        with self._changed:
+            while True:
+                for line in self.log[start:]:
+                    if match := re.search(pattern, line):
+                        return match
+                left = end - time.monotonic()
+                if left <= 0:
+                    raise AssertionError(f"no log line with {pattern!r} in:\n" + "\n".join(self.log))
+                self._changed.wait(left)
+
+    def processes(self):
+        """{role: [pid, ...]} of the broker; workers are all other children of the supervisor."""
+        found = {"supervisor": [self.process.pid]}
+        for pid in children(self.process.pid):
+            with open(f"/proc/{pid}/comm") as file:
+                comm = file.read().strip()
+            role = next((r for n, r in ROLES.items() if n.startswith(comm)), "worker")
+            found.setdefault(role, []).append(pid)
+        return found
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def stop(self, kill=False, timeout=20):
+        """TERM, and the exit status; with `kill` no mercy if it does not end. Cleans up."""
+        if self.process is None:
+            return None
+        left = children(self.process.pid) if self.process.poll() is None else []
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            status = self.process.wait((3 if kill else timeout) * PATIENCE)
+        except subprocess.TimeoutExpired:
+            if not kill:
+                raise
+            self.process.kill()
+            status = self.process.wait(10)
+            for pid in left:
+                kill_process(pid)
+        self._reader.join(5)
+        self._notify.close()
+        self.process.stderr.close()
+        if self._own_directory:
+            shutil.rmtree(self.directory, ignore_errors=True)
+        self.process_status = status
+        self.process = None
+        return status
+
+
+def children(pid):
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children") as file:
+            return [int(child) for child in file.read().split()]
+    except FileNotFoundError:
+        return []
+
+
+def kill_process(pid):
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def tls_context(certificate, version=None, ciphers=None, alpn=()):
+    """A client's context that trusts `certificate` alone."""
+    context = ssl.create_default_context(cafile=certificate.chain)
+    if version:
+        context.minimum_version = context.maximum_version = version
+    if ciphers:
+        context.set_ciphers(ciphers)
+    if alpn:
+        context.set_alpn_protocols(list(alpn))
+    return context
+
+
+def tls_connect(port, context, host="127.0.0.1", server_name="localhost", timeout=10, session=None):
+    raw = socket.create_connection((host, port), timeout * PATIENCE)
+    try:
+        return context.wrap_socket(raw, server_hostname=server_name, session=session)
+    except BaseException:
+        raw.close()
+        raise
