@@ -1,5 +1,9 @@
 // What the supervisor's coroutines wait for, in its one thread: a descriptor that somebody else
 // owns, and a change that another coroutine made.
+//
+// A co_await here is a statement of its own or the whole right side of an initialization: GCC 12
+// gives the frame of a coroutine two different layouts when it is in the condition of an if with an
+// else.
 
 #ifndef TLSBROKER_BROKER_SUPERVISOR_EVENT_LOOP_H_
 #define TLSBROKER_BROKER_SUPERVISOR_EVENT_LOOP_H_

@@ -89,11 +89,11 @@ absl::Status Generation::StartChild(const std::string& program, std::string name
 // A child's life: it gets the snapshot, says what it has to say, and ends.
 asio::awaitable<void> Generation::RunChild(Child& child, Snapshot snapshot) {
   const auto self = shared_from_this();
-  if (co_await SendSnapshot(child, std::move(snapshot))) {
-    while (auto message = co_await child.control.Receive()) {
-      if (!Handle(child, *std::move(message))) break;
-      changed_();
-    }
+  bool talking = co_await SendSnapshot(child, snapshot);
+  while (talking) {
+    auto message = co_await child.control.Receive();
+    talking = message && Handle(child, *std::move(message));
+    if (talking) changed_();
   }
   const bool expected = child.told_to_end || child.drained;
   if (!expected) broken_ = true;
@@ -109,13 +109,15 @@ asio::awaitable<void> Generation::RunChild(Child& child, Snapshot snapshot) {
   changed_();
 }
 
-asio::awaitable<bool> Generation::SendSnapshot(Child& child, Snapshot snapshot) {
+asio::awaitable<bool> Generation::SendSnapshot(Child& child, const Snapshot& snapshot) {
   for (const supervision::Message& message : snapshot) {
     const bool settings = std::holds_alternative<supervision::Settings>(message);
-    if (!co_await child.control.Send(message)) co_return false;
+    const bool sent = co_await child.control.Send(message);
+    if (!sent) co_return false;
     if (!settings) continue;
     const TicketKeysMessage keys = ticket_keys_.Message();
-    if (!co_await child.control.Send(keys.message())) co_return false;
+    const bool keys_sent = co_await child.control.Send(keys.message());
+    if (!keys_sent) co_return false;
   }
   co_return true;
 }

@@ -77,7 +77,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   absl::Status StartChild(const std::string& program, std::string name, bool is_keyholder,
                           Snapshot snapshot);
   asio::awaitable<void> RunChild(Child& child, Snapshot snapshot);
-  asio::awaitable<bool> SendSnapshot(Child& child, Snapshot snapshot);
+  asio::awaitable<bool> SendSnapshot(Child& child, const Snapshot& snapshot);
   bool Handle(Child& child, supervision::Message message);
   void End(Child& child);
 

@@ -23,7 +23,8 @@ std::string OwnDirectory() {
 // The build puts each program into the folder of its process.
 std::string FindProgram(const std::string& own_directory, const std::string& role) {
   const std::string name = "tlsbroker-" + role;
-  const std::string built = own_directory + "/../" + role + "/" + name;
+  const std::string parent = own_directory.substr(0, own_directory.rfind('/'));
+  const std::string built = parent + "/" + role + "/" + name;
   if (own_directory != kSbinDir && access(built.c_str(), X_OK) == 0) return built;
   return std::string(kLibexecDir) + "/" + name;
 }

@@ -118,7 +118,8 @@ asio::awaitable<void> Supervisor::FollowSignals() {
 
 asio::awaitable<void> Supervisor::Live() {
   RotateTicketKeys();
-  if (co_await StartGeneration(setup_)) {
+  const bool started = co_await StartGeneration(setup_);
+  if (started) {
     Adopt(setup_);
     notifier_.Ready("serving");
     co_await Serve();
@@ -152,7 +153,7 @@ asio::awaitable<void> Supervisor::Until(Condition condition, Clock::time_point d
   }
 }
 
-asio::awaitable<bool> Supervisor::StartGeneration(std::shared_ptr<const Setup> setup) {
+asio::awaitable<bool> Supervisor::StartGeneration(const std::shared_ptr<const Setup>& setup) {
   last_start_ = Clock::now();
   const auto next = std::make_shared<Generation>(io_.get_executor(), ++generations_, setup,
                                                  ticket_keys_, [this] { wake_.Notify(); });
@@ -200,13 +201,16 @@ asio::awaitable<void> Supervisor::Restart() {
   log::Warning("starting a new generation in " + std::to_string(pause.count()) + " ms");
   const auto interrupted = [this] { return stopping() || reload_; };
   co_await Until(interrupted, Clock::now() + pause);
-  if (!interrupted()) co_await StartGeneration(current_->setup());
+  if (interrupted()) co_return;
+  const std::shared_ptr<const Setup> setup = current_->setup();
+  co_await StartGeneration(setup);
 }
 
 asio::awaitable<void> Supervisor::Reload() {
   notifier_.Reloading();
   log::Notice("reloading " + setup_->file);
-  if (co_await TryReload()) {
+  const bool reloaded = co_await TryReload();
+  if (reloaded) {
     notifier_.Ready("serving");
   } else if (!stopping()) {
     log::Error("reload failed; the configuration from before stays in force");
@@ -219,9 +223,10 @@ asio::awaitable<bool> Supervisor::TryReload() {
   const auto next = std::make_shared<const Setup>(OpenSetup(diagnostics, inherited_, setup_.get()));
   if (!diagnostics.failed()) CheckUnchanged(*setup_, *next, diagnostics);
   LogDiagnostics(diagnostics);
-  if (diagnostics.failed() || !co_await StartGeneration(next)) co_return false;
-  Adopt(next);
-  co_return true;
+  if (diagnostics.failed()) co_return false;
+  const bool started = co_await StartGeneration(next);
+  if (started) Adopt(next);
+  co_return started;
 }
 
 void Supervisor::Adopt(std::shared_ptr<const Setup> setup) {

@@ -40,8 +40,9 @@ class Supervisor {
   asio::awaitable<void> Serve();
   asio::awaitable<void> End();
 
-  // Makes a new generation the current one; on failure nothing has changed but the log.
-  asio::awaitable<bool> StartGeneration(std::shared_ptr<const Setup> setup);
+  // Makes a new generation the current one; on failure nothing has changed but the log. `setup` has
+  // to live as long as the caller waits.
+  asio::awaitable<bool> StartGeneration(const std::shared_ptr<const Setup>& setup);
   void ReportFailure(const Generation& generation, const absl::Status& started);
   void Retire(std::shared_ptr<Generation> generation);
   asio::awaitable<void> Restart();

@@ -57,11 +57,12 @@ void WorkerPool::Start() {
 asio::awaitable<void> WorkerPool::RunOnDemand() {
   const auto self = shared_from_this();
   demand_ = std::make_unique<Watch>(executor_, queue_->receiving());
-  while (co_await demand_->Readable() && QueueIsGood()) {
+  while (!stopping_ && QueueIsGood()) {
+    const bool demanded = co_await demand_->Readable();
+    if (!demanded) break;
     StartSlots();
     while (running_slots_ > 0) co_await idle_.Wait();
-    if (stopping_) break;
-    co_await idle_.Wait(Clock::now() + kDemandPause);
+    if (!stopping_) co_await idle_.Wait(Clock::now() + kDemandPause);
   }
   waiting_for_demand_ = false;
   Changed();
