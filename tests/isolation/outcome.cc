@@ -1,6 +1,7 @@
 #include "tests/isolation/outcome.h"
 
 #include <fcntl.h>
+#include <grp.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
@@ -35,6 +36,13 @@ void PrintTo(const Outcome& outcome, std::ostream* out) {
   } else {
     *out << "succeeded";
   }
+}
+
+bool DropRoot() {
+  if (geteuid() != 0) return true;
+  constexpr uid_t kId = kUnprivilegedUser;
+  return setgroups(0, nullptr) == 0 && setresgid(kId, kId, kId) == 0 &&
+         setresuid(kId, kId, kId) == 0;
 }
 
 pid_t StartChild(const std::function<int()>& body) {

@@ -31,6 +31,13 @@ inline Outcome Refused(int error) { return {.error = error}; }
 inline Outcome Killed(int signal) { return {.signal = signal}; }
 void PrintTo(const Outcome& outcome, std::ostream* out);
 
+// Whether the broker was started by root. Each role is tested both ways.
+enum class SupervisorIs { kRoot, kUser };
+// A user that owns nothing; roles become it, and it is who starts them without root.
+inline constexpr uid_t kUnprivilegedUser = 61234;
+// In a child: true if it is no longer root.
+bool DropRoot();
+
 // A child that runs `body` and exits with what it returns. It dies with the test.
 pid_t StartChild(const std::function<int()>& body);
 // Waits for it; after ten seconds it is killed (SIGKILL in the outcome).

@@ -2,7 +2,6 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <linux/tls.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -50,19 +49,15 @@ std::pair<UniqueFd, UniqueFd> TcpPair() {
   return {UniqueFd(fcntl(accepted.get(), F_DUPFD_CLOEXEC, 10)), std::move(client)};
 }
 
-bool WorkerTest::DropRoot() {
-  if (geteuid() != 0) return true;
-  return setgroups(0, nullptr) == 0 && setresgid(kWorkerUser, kWorkerUser, kWorkerUser) == 0 &&
-         setresuid(kWorkerUser, kWorkerUser, kWorkerUser) == 0;
-}
-
 void WorkerTest::SetUp() {
   if (root() && geteuid() != 0) GTEST_SKIP() << "needs root";
   std::string name = "/tmp/tlsbroker-isolation.XXXXXX";
   ASSERT_NE(mkdtemp(name.data()), nullptr);
   directory_ = name;
-  policy_ = {
-      .change_user = root(), .uid = kWorkerUser, .gid = kWorkerUser, .program = Path("attacker")};
+  policy_ = {.change_user = root(),
+             .uid = kUnprivilegedUser,
+             .gid = kUnprivilegedUser,
+             .program = Path("attacker")};
   // A copy where the worker's user can reach it, wherever the build directory is.
   fs::copy_file(fs::read_symlink("/proc/self/exe").replace_filename("attacker"), policy_.program);
   fs::permissions(directory_, fs::perms(0755));
@@ -79,7 +74,8 @@ void WorkerTest::TearDown() {
 std::string WorkerTest::MakeFile(const std::string& name, mode_t mode) {
   const std::string path = Path(name);
   std::ofstream(path) << "content";
-  (void)!chown(path.c_str(), geteuid() == 0 ? kWorkerUser : geteuid(), static_cast<gid_t>(-1));
+  (void)!chown(path.c_str(), geteuid() == 0 ? kUnprivilegedUser : geteuid(),
+               static_cast<gid_t>(-1));
   chmod(path.c_str(), mode);
   return path;
 }

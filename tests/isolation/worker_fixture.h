@@ -16,15 +16,11 @@
 
 namespace tlsbroker {
 
-// A user that owns nothing.
-inline constexpr uid_t kWorkerUser = 61234;
-
 // Whether a TCP connection over loopback has kernel TLS; false where the kernel has none.
 bool InstallKeys(int socket);
 // The two ends of a TCP connection over loopback.
 std::pair<UniqueFd, UniqueFd> TcpPair();
 
-enum class SupervisorIs { kRoot, kUser };
 inline std::string SupervisorName(const testing::TestParamInfo<SupervisorIs>& test) {
   return test.param == SupervisorIs::kRoot ? "Root" : "User";
 }
@@ -36,8 +32,6 @@ class WorkerTest : public testing::TestWithParam<SupervisorIs> {
   void SetUp() override;
   void TearDown() override;
 
-  // In a child: a supervisor that was not started by root.
-  static bool DropRoot();
   bool root() const { return GetParam() == SupervisorIs::kRoot; }
   // A file of the worker's user.
   std::string MakeFile(const std::string& name, mode_t mode = 0600);

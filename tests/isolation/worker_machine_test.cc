@@ -29,7 +29,7 @@ TEST_P(WorkerMachine, HasNothing) {
   Announcement running;
   const pid_t worker = StartConfined({"stay", std::to_string(running.writer())});
   ASSERT_TRUE(running.Await());
-  const std::string user = std::to_string(geteuid() == 0 ? kWorkerUser : geteuid());
+  const std::string user = std::to_string(geteuid() == 0 ? kUnprivilegedUser : geteuid());
   EXPECT_EQ(StatusField(worker, "Uid"), user + "\t" + user + "\t" + user + "\t" + user);
   for (const char* set : {"CapInh", "CapPrm", "CapEff", "CapAmb"}) {
     EXPECT_EQ(StatusField(worker, set), "0000000000000000") << set;
