@@ -7,9 +7,11 @@
 #include <openssl/err.h>
 #include <openssl/params.h>
 #include <openssl/rsa.h>
+#include <string.h>
 
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -67,30 +69,35 @@ bool IsType(const Operation& operation, std::string_view type) {
   return operation.key->type == type;
 }
 
-// As an integer or, since 3.0, by name.
+// Both parameters come as an integer or, since 3.0, as a name. The type is looked at first: a
+// failed OSSL_PARAM_get leaves an entry in the error queue, which SSL_get_error takes for a failed
+// handshake.
+std::string_view Name(const OSSL_PARAM& param) {
+  if (param.data_type != OSSL_PARAM_UTF8_STRING || param.data == nullptr) return {};
+  const auto* text = static_cast<const char*>(param.data);
+  return {text, strnlen(text, param.data_size)};
+}
+
+std::optional<int> Number(const OSSL_PARAM& param) {
+  int value = 0;
+  if (param.data_type == OSSL_PARAM_UTF8_STRING) return std::nullopt;
+  if (OSSL_PARAM_get_int(&param, &value) != 1) return std::nullopt;
+  return value;
+}
+
 bool SetPadding(Operation& operation, const OSSL_PARAM& param) {
-  int mode = 0;
-  const char* name = nullptr;
-  if (OSSL_PARAM_get_utf8_string_ptr(&param, &name) == 1) {
-    if (std::string_view(name) == OSSL_PKEY_RSA_PAD_MODE_PSS) mode = RSA_PKCS1_PSS_PADDING;
-    if (std::string_view(name) == OSSL_PKEY_RSA_PAD_MODE_PKCSV15) mode = RSA_PKCS1_PADDING;
-  } else if (OSSL_PARAM_get_int(&param, &mode) != 1) {
-    return false;
-  }
-  operation.pss = mode == RSA_PKCS1_PSS_PADDING;
-  return operation.pss || (mode == RSA_PKCS1_PADDING && IsType(operation, "RSA"));
+  const std::optional<int> mode = Number(param);
+  operation.pss = mode == RSA_PKCS1_PSS_PADDING || Name(param) == OSSL_PKEY_RSA_PAD_MODE_PSS;
+  const bool pkcs1 = mode == RSA_PKCS1_PADDING || Name(param) == OSSL_PKEY_RSA_PAD_MODE_PKCSV15;
+  return operation.pss || (pkcs1 && IsType(operation, "RSA"));
 }
 
 // TLS knows one length of the salt, that of the digest (RFC 8446 section 4.2.3), and the keyholder
 // no other.
 bool IsDigestLength(const Operation& operation, const OSSL_PARAM& param) {
-  int length = 0;
-  const char* name = nullptr;
-  if (OSSL_PARAM_get_utf8_string_ptr(&param, &name) == 1) {
-    return std::string_view(name) == OSSL_PKEY_RSA_PSS_SALT_LEN_DIGEST;
-  }
-  if (OSSL_PARAM_get_int(&param, &length) != 1) return false;
   constexpr std::array<int, 3> kLengths = {32, 48, 64};
+  const std::optional<int> length = Number(param);
+  if (!length) return Name(param) == OSSL_PKEY_RSA_PSS_SALT_LEN_DIGEST;
   return length == RSA_PSS_SALTLEN_DIGEST || operation.digest == Digest::kNone ||
          length == kLengths[static_cast<size_t>(operation.digest)];
 }
