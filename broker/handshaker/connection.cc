@@ -134,8 +134,9 @@ asio::awaitable<void> ServeConnection(Shared& shared, Service& service, Accepted
     if (outcome.result == InstallResult::kOk) {
       { const Handshaken wiped = std::move(handshake); }
       log::Info(LogLine(description, Clock::now() - started));
-      co_return co_await HandOffDirect(shared, service, std::move(description),
-                                       std::move(*outcome.socket).Release());
+      UniqueFd socket = std::move(*outcome.socket).Release();
+      co_await HandOffDirect(shared, service, std::move(description), std::move(socket));
+      co_return;
     }
     description.reason = "install-failed";
     connection.socket = AsyncFd(shared.io.get_executor(), std::move(outcome.refused));

@@ -27,7 +27,7 @@ namespace tlsbroker::supervisor {
 class Generation : public std::enable_shared_from_this<Generation> {
  public:
   // From the start to Ready of the slowest child.
-  static constexpr std::chrono::milliseconds kReadyTimeout{10'000};
+  static constexpr std::chrono::milliseconds kReadyTimeout{60'000};
   // From the end of file on its control channel, or the end of its drain, to SIGKILL.
   static constexpr std::chrono::milliseconds kEndTimeout{5'000};
 
