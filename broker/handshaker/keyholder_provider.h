@@ -29,8 +29,8 @@ class KeyholderProvider {
 
   // A key for SSL_CTX_use_cert_and_key: the public half is the certificate's, the private half is a
   // reference to the keyholder's key of that id. Signs RSA (PSS and PKCS#1), RSA-PSS, ECDSA and
-  // Ed25519 with SHA-256, SHA-384 or SHA-512, so SHA-1 and SHA-224 have to be left out of the
-  // context's signature algorithms. It may outlive this object, and then fails to sign.
+  // Ed25519 with SHA-256, SHA-384 or SHA-512; libssl passes over schemes with other hashes. It may
+  // outlive this object, and then fails to sign.
   absl::StatusOr<EvpPkeyPtr> MakeKey(uint16_t certificate_id, X509* leaf);
 
  private:

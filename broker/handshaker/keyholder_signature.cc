@@ -121,6 +121,17 @@ const OSSL_PARAM* SettableParams(void*, void*) {
   return kParams;
 }
 
+// An RSA-PSS key may be restricted to one digest (RFC 4055 section 1.2).
+bool IsAllowed(const Operation& operation) {
+  std::array<char, 64> name{};
+  const bool mandatory = EVP_PKEY_get_default_digest_name(operation.key->public_half.get(),
+                                                          name.data(), name.size()) == 2;
+  Digest only = Digest::kNone;
+  return !mandatory ||
+         (FindDigest(operation.provider->library, name.data(), only) && only == operation.digest);
+}
+
+// libssl tries this with each scheme that the client offers and passes over those that fail.
 int SignInit(void* object, const char* digest, void* key, const OSSL_PARAM params[]) {
   auto& operation = *static_cast<Operation*>(object);
   if (key != nullptr) operation.key = static_cast<const Key*>(key);
@@ -132,6 +143,7 @@ int SignInit(void* object, const char* digest, void* key, const OSSL_PARAM param
   if (has_digest && !FindDigest(operation.provider->library, digest, operation.digest)) {
     return Fail(std::string("no TLS handshake is signed with this digest: ") + digest);
   }
+  if (IsType(operation, "RSA-PSS") && !IsAllowed(operation)) return Fail("not this key's digest");
   return SetParams(object, params);
 }
 

@@ -15,21 +15,37 @@
 
 namespace tlsbroker::testlib {
 
-inline EvpPkeyPtr NewRsaPssKey(unsigned bits) {
+// With `digest` the key is restricted to it.
+inline EvpPkeyPtr NewRsaPssKey(int bits, const char* digest = nullptr) {
   const EvpPkeyCtxPtr context(EVP_PKEY_CTX_new_from_name(nullptr, "RSA-PSS", nullptr));
   EVP_PKEY* key = nullptr;
   EVP_PKEY_keygen_init(context.get());
-  EVP_PKEY_CTX_set_rsa_keygen_bits(context.get(), static_cast<int>(bits));
+  EVP_PKEY_CTX_set_rsa_keygen_bits(context.get(), bits);
+  if (digest != nullptr) {
+    const EVP_MD* md = EVP_get_digestbyname(digest);
+    EVP_PKEY_CTX_set_rsa_pss_keygen_md(context.get(), md);
+    EVP_PKEY_CTX_set_rsa_pss_keygen_mgf1_md(context.get(), md);
+    EVP_PKEY_CTX_set_rsa_pss_keygen_saltlen(context.get(), EVP_MD_get_size(md));
+  }
   EVP_PKEY_keygen(context.get(), &key);
   return EvpPkeyPtr(key);
 }
 
-// "P-256", "P-384", "P-521", "RSA 1024", "RSA 2048", "RSA-PSS 2048", "ED25519", "ED448".
+// "P-256", "P-384", "P-521", "RSA 1024", "RSA 2048", "RSA-PSS 2048", "RSA-PSS 2048 SHA384",
+// "ED25519", "ED448".
 inline EvpPkeyPtr NewKey(const std::string& kind) {
   if (kind.starts_with("P-")) return EvpPkeyPtr(EVP_EC_gen(kind.c_str()));
-  if (kind.starts_with("RSA-PSS ")) return NewRsaPssKey(std::stoul(kind.substr(8)));
+  if (kind == "RSA-PSS 2048 SHA384") return NewRsaPssKey(2048, "SHA384");
+  if (kind == "RSA-PSS 2048") return NewRsaPssKey(2048);
   if (kind.starts_with("RSA ")) return EvpPkeyPtr(EVP_RSA_gen(std::stoul(kind.substr(4))));
   return EvpPkeyPtr(EVP_PKEY_Q_keygen(nullptr, nullptr, kind.c_str()));
+}
+
+// What such a key signs a certificate with.
+inline const EVP_MD* CertificateDigest(EVP_PKEY* key) {
+  char name[64] = "";
+  const bool mandatory = EVP_PKEY_get_default_digest_name(key, name, sizeof(name)) == 2;
+  return mandatory ? EVP_get_digestbyname(name) : EVP_sha256();  // nullptr for Edwards curves
 }
 
 // For `name`, valid for an hour, signed with its own key.
@@ -48,8 +64,7 @@ inline X509Ptr NewCertificate(EVP_PKEY* key, const std::string& name = "localhos
       X509V3_EXT_conf_nid(nullptr, nullptr, NID_subject_alt_name, ("DNS:" + name).c_str());
   X509_add_ext(certificate.get(), names, -1);
   X509_EXTENSION_free(names);
-  const bool own_digest = EVP_PKEY_is_a(key, "ED25519") || EVP_PKEY_is_a(key, "ED448");
-  X509_sign(certificate.get(), key, own_digest ? nullptr : EVP_sha256());
+  X509_sign(certificate.get(), key, CertificateDigest(key));
   return certificate;
 }
 

@@ -171,22 +171,25 @@ TEST_P(Handshakes, ClientVerifiesTheKeyholdersSignature) {
   EXPECT_EQ(service.counters().signatures, 1u);
 }
 
-INSTANTIATE_TEST_SUITE_P(All, Handshakes,
-                         testing::Values(Case{"P-256", TLS1_3_VERSION, EVP_PKEY_EC},
-                                         Case{"P-384", TLS1_3_VERSION, EVP_PKEY_EC},
-                                         Case{"RSA 2048", TLS1_3_VERSION, EVP_PKEY_RSA_PSS},
-                                         Case{"RSA-PSS 2048", TLS1_3_VERSION, EVP_PKEY_RSA_PSS},
-                                         Case{"ED25519", TLS1_3_VERSION, EVP_PKEY_ED25519},
-                                         Case{"P-256", TLS1_2_VERSION, EVP_PKEY_EC},
-                                         Case{"P-384", TLS1_2_VERSION, EVP_PKEY_EC},
-                                         Case{"RSA 2048", TLS1_2_VERSION, EVP_PKEY_RSA_PSS},
-                                         Case{"RSA-PSS 2048", TLS1_2_VERSION, EVP_PKEY_RSA_PSS},
-                                         Case{"ED25519", TLS1_2_VERSION, EVP_PKEY_ED25519}),
-                         [](const auto& test) {
-                           std::string name = test.param.key;
-                           std::erase_if(name, [](char c) { return c == '-' || c == ' '; });
-                           return name + (test.param.version == TLS1_3_VERSION ? "Tls13" : "Tls12");
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    All, Handshakes,
+    testing::Values(Case{"P-256", TLS1_3_VERSION, EVP_PKEY_EC},
+                    Case{"P-384", TLS1_3_VERSION, EVP_PKEY_EC},
+                    Case{"RSA 2048", TLS1_3_VERSION, EVP_PKEY_RSA_PSS},
+                    Case{"RSA-PSS 2048", TLS1_3_VERSION, EVP_PKEY_RSA_PSS},
+                    Case{"RSA-PSS 2048 SHA384", TLS1_3_VERSION, EVP_PKEY_RSA_PSS},
+                    Case{"ED25519", TLS1_3_VERSION, EVP_PKEY_ED25519},
+                    Case{"P-256", TLS1_2_VERSION, EVP_PKEY_EC},
+                    Case{"P-384", TLS1_2_VERSION, EVP_PKEY_EC},
+                    Case{"RSA 2048", TLS1_2_VERSION, EVP_PKEY_RSA_PSS},
+                    Case{"RSA-PSS 2048", TLS1_2_VERSION, EVP_PKEY_RSA_PSS},
+                    Case{"RSA-PSS 2048 SHA384", TLS1_2_VERSION, EVP_PKEY_RSA_PSS},
+                    Case{"ED25519", TLS1_2_VERSION, EVP_PKEY_ED25519}),
+    [](const auto& test) {
+      std::string name = test.param.key;
+      std::erase_if(name, [](char c) { return c == '-' || c == ' '; });
+      return name + (test.param.version == TLS1_3_VERSION ? "Tls13" : "Tls12");
+    });
 
 // --- Other things that a server does with its keys ---
 
@@ -257,7 +260,9 @@ TEST_F(Provider, Tls12MixesHashAndCurve) {
   }
 }
 
-TEST_F(Provider, OldHashesFailTheHandshakeOnly) {
+TEST_F(Provider, OldHashesArePassedOver) {
+  EXPECT_TRUE(Connect(TLS1_2_VERSION, "ECDSA+SHA1:ECDSA+SHA224:ECDSA+SHA256")) << FirstError();
+  EXPECT_EQ(SignatureDigest(), NID_sha256);
   EXPECT_FALSE(Connect(TLS1_2_VERSION, "ECDSA+SHA1"));
   EXPECT_FALSE(Connect(TLS1_2_VERSION, "ECDSA+SHA224"));
   EXPECT_TRUE(Connect(TLS1_2_VERSION, "ECDSA+SHA256")) << FirstError();
