@@ -46,7 +46,7 @@ int UnderFilter(uint64_t argument, const std::function<void(SeccompFilter&)>& ad
   });
 }
 
-constexpr uint64_t kWide = 1ULL << 32;
+constexpr unsigned long long kWide = 1ULL << 32;
 
 TEST(SeccompFilter, IsComparesThirtyTwoBits) {
   const auto deny = [](SeccompFilter& filter) {
