@@ -1,0 +1,266 @@
+// What a configuration names has to exist: files, users, addresses. Each that does not is reported
+// once, at its place.
+
+#include <arpa/inet.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "broker/supervisor/runtime_dir.h"
+#include "broker/supervisor/setup.h"
+#include "tests/unit/fd_leaks.h"
+
+namespace tlsbroker::supervisor {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::StartsWith;
+
+// A TCP socket on some free port of 127.0.0.1.
+struct Bound {
+  Bound() : fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof(address);
+    bind(fd.get(), reinterpret_cast<sockaddr*>(&address), size);
+    getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address), &size);
+    port = ntohs(address.sin_port);
+  }
+  UniqueFd fd;
+  int port = 0;
+};
+
+class SetupTest : public NoFdLeaks {
+ protected:
+  SetupTest() {
+    char name[] = "/tmp/tlsbroker-setup-XXXXXX";
+    directory_ = mkdtemp(name);
+    Write("c.pem", "chain");
+    Write("k.pem", "key");
+    chmod((directory_ + "/k.pem").c_str(), 0600);
+    port_ = Bound().port;
+    values_ = {{"chain", "\"" + directory_ + "/c.pem\""},
+               {"key", "\"" + directory_ + "/k.pem\""},
+               {"listen", "[\"127.0.0.1:" + std::to_string(port_) + "\"]"},
+               {"command", "[\"/bin/true\"]"},
+               {"user", "\"daemon\""},
+               {"more", ""},
+               {"broker_user", "\"nobody\""}};
+  }
+  ~SetupTest() override { std::filesystem::remove_all(directory_); }
+
+  void Write(const std::string& name, const std::string& text) {
+    std::ofstream(directory_ + "/" + name) << text;
+  }
+
+  std::string file() const { return directory_ + "/b.toml"; }
+
+  void WriteConfig() {
+    std::ofstream(file()) << "[certificate.c]\n"
+                          << "chain = " << values_["chain"] << "\n"
+                          << "key = " << values_["key"] << "\n"
+                          << "[service.s]\n"
+                          << "listen = " << values_["listen"] << "\n"
+                          << "certificates = [\"c\"]\n"
+                          << "[service.s.worker]\n"
+                          << "command = " << values_["command"] << "\n"
+                          << "user = " << values_["user"] << "\n"
+                          << values_["more"] << "\n"
+                          << "[broker]\n"
+                          << "user = " << values_["broker_user"] << "\n";
+  }
+
+  // With the name of the file left out.
+  std::vector<std::string> Strip(std::vector<std::string> lines) {
+    for (std::string& line : lines) line = line.substr(file().size() + 1);
+    return lines;
+  }
+
+  std::vector<std::string> Errors(const InheritedSockets& inherited = {}) {
+    WriteConfig();
+    Diagnostics diagnostics(file());
+    OpenSetup(diagnostics, inherited, nullptr);
+    warnings_ = Strip(diagnostics.warnings());
+    return Strip(diagnostics.errors());
+  }
+
+  std::string directory_;
+  int port_ = 0;
+  std::map<std::string, std::string> values_;
+  std::vector<std::string> warnings_;
+};
+
+TEST_F(SetupTest, GoodOne) {
+  EXPECT_THAT(Errors(), IsEmpty());
+  EXPECT_THAT(warnings_, IsEmpty());
+}
+
+TEST_F(SetupTest, MissingFiles) {
+  values_["chain"] = "\"/nonexistent/c.pem\"";
+  values_["key"] = "\"/nonexistent/k.pem\"";
+  EXPECT_THAT(Errors(), ElementsAre("2:9: \"/nonexistent/c.pem\" cannot be opened: No such file or "
+                                    "directory; a readable PEM file with the server's certificate "
+                                    "first is needed",
+                                    "3:7: \"/nonexistent/k.pem\" cannot be opened: No such file or "
+                                    "directory; a readable file with the private key is needed"));
+}
+
+TEST_F(SetupTest, DirectoriesFifosAndEmptyFiles) {
+  ASSERT_EQ(mkfifo((directory_ + "/fifo").c_str(), 0600), 0);
+  values_["chain"] = "\"/etc\"";
+  values_["key"] = "\"" + directory_ + "/fifo\"";
+  EXPECT_THAT(Errors(), ElementsAre(StartsWith("2:9: \"/etc\" is a directory; "),
+                                    HasSubstr("/fifo\" is not a regular file; ")));
+  values_["chain"] = "\"/dev/null\"";
+  Write("empty", "");
+  values_["key"] = "\"" + directory_ + "/empty\"";
+  EXPECT_THAT(Errors(), ElementsAre(StartsWith("2:9: \"/dev/null\" is not a regular file; "),
+                                    HasSubstr("/empty\" is empty; ")));
+}
+
+TEST_F(SetupTest, ChainThatIsTooLong) {
+  Write("c.pem", std::string(supervision::kMaxChain + 1, 'x'));
+  EXPECT_THAT(Errors(), ElementsAre("2:9: a chain of 65536 bytes; at most 65535 are possible"));
+}
+
+TEST_F(SetupTest, KeyThatEverybodyCanReadIsAWarning) {
+  chmod((directory_ + "/k.pem").c_str(), 0644);
+  EXPECT_THAT(Errors(), IsEmpty());
+  EXPECT_THAT(warnings_, ElementsAre("3:7: every user can read this private key; take the right "
+                                     "away with chmod o-r"));
+}
+
+TEST_F(SetupTest, KeyThatCannotBeRead) {
+  if (geteuid() == 0) GTEST_SKIP() << "root can read everything";
+  chmod((directory_ + "/k.pem").c_str(), 0);
+  EXPECT_THAT(Errors(), ElementsAre(HasSubstr("cannot be opened: Permission denied")));
+}
+
+TEST_F(SetupTest, CredentialsComeFromTheirDirectory) {
+  values_["key"] = "\"cred:k.pem\"";
+  unsetenv("CREDENTIALS_DIRECTORY");
+  EXPECT_THAT(Errors(), ElementsAre("3:7: \"cred:k.pem\" without credentials; start the broker "
+                                    "with LoadCredential=, which sets CREDENTIALS_DIRECTORY"));
+  setenv("CREDENTIALS_DIRECTORY", directory_.c_str(), 1);
+  EXPECT_THAT(Errors(), IsEmpty());
+  unsetenv("CREDENTIALS_DIRECTORY");
+}
+
+TEST_F(SetupTest, ProgramThatIsMissingOrNotExecutable) {
+  values_["command"] = "[\"/nonexistent/worker\"]";
+  EXPECT_THAT(Errors(), ElementsAre("8:11: \"/nonexistent/worker\" cannot be found: No such file "
+                                    "or directory; a program is needed"));
+  values_["command"] = "[\"/etc/passwd\"]";
+  EXPECT_THAT(Errors(), ElementsAre(StartsWith("8:11: \"/etc/passwd\" is not executable; ")));
+}
+
+TEST_F(SetupTest, PathsOfTheWorkerExist) {
+  values_["more"] = "read_only = [\"/etc\", \"/nonexistent\"]";
+  EXPECT_THAT(Errors(), ElementsAre(StartsWith("10:22: \"/nonexistent\" cannot be found: ")));
+}
+
+TEST_F(SetupTest, KindsThatAreNotServedYet) {
+  std::ofstream(file()) << "[certificate.c]\nchain = " << values_["chain"]
+                        << "\nkey = " << values_["key"]
+                        << "\n[service.a]\nlisten = [\"127.0.0.1:1\"]\ncertificates = [\"c\"]\n"
+                        << "worker.exec = [\"/bin/true\"]\nworker.user = \"daemon\"\n"
+                        << "[service.b]\nlisten = [\"127.0.0.1:2\"]\ncertificates = [\"c\"]\n"
+                        << "[broker]\nuser = \"nobody\"\n";
+  Diagnostics diagnostics(file());
+  CheckSetup(diagnostics);
+  EXPECT_THAT(Strip(diagnostics.errors()),
+              ElementsAre("7:15: this version does not serve 'exec'; 'command' with a program that "
+                          "speaks the broker's protocol is needed",
+                          "9:10: this version does not serve workers that attach; add a section "
+                          "[service.b.worker] with 'command'"));
+}
+
+TEST_F(SetupTest, Users) {
+  if (geteuid() != 0) GTEST_SKIP() << "without root the users are not looked up";
+  values_["user"] = "\"nosuchuser\"";
+  values_["broker_user"] = "\"root\"";
+  EXPECT_THAT(Errors(), ElementsAre(StartsWith("9:8: there is no user \"nosuchuser\"; "),
+                                    StartsWith("12:8: \"root\" is root; ")));
+  values_["user"] = "\"daemon\"";
+  values_["broker_user"] = "\"daemon\"";
+  EXPECT_THAT(Errors(), ElementsAre("9:8: \"daemon\" is the user of the broker's own processes; "
+                                    "another user is needed for workers"));
+}
+
+TEST_F(SetupTest, ListenerInUse) {
+  Bound other;
+  ASSERT_EQ(listen(other.fd.get(), 1), 0);
+  values_["listen"] = "[\"127.0.0.1:" + std::to_string(other.port) + "\"]";
+  EXPECT_THAT(Errors(),
+              ElementsAre("5:11: cannot listen on \"127.0.0.1:" + std::to_string(other.port) +
+                          "\": Address already in use; stop the program that listens "
+                          "there (ss -ltnp), or use another port"));
+}
+
+TEST_F(SetupTest, AddressOfAnotherMachine) {
+  values_["listen"] = "[\"192.0.2.1:4443\"]";
+  EXPECT_THAT(Errors(), ElementsAre(HasSubstr("Cannot assign requested address")));
+}
+
+TEST_F(SetupTest, SocketsOfTheServiceManager) {
+  values_["listen"] = "[\"systemd:web\"]";
+  EXPECT_THAT(Errors(), ElementsAre("5:11: no socket \"web\" was passed to the broker; write "
+                                    "FileDescriptorName=web in the socket unit"));
+  const InheritedSockets sockets = {{"web", std::make_shared<const UniqueFd>()},
+                                    {"other", std::make_shared<const UniqueFd>()},
+                                    {"web", std::make_shared<const UniqueFd>()}};
+  WriteConfig();
+  Diagnostics diagnostics(file());
+  const supervisor::Setup setup = OpenSetup(diagnostics, sockets, nullptr);
+  ASSERT_EQ(setup.listeners.size(), 2u);
+  EXPECT_EQ(setup.listeners[1].socket, sockets[2].second);
+}
+
+TEST_F(SetupTest, ReloadKeepsListenersAndQueues) {
+  WriteConfig();
+  Diagnostics diagnostics(file());
+  const supervisor::Setup first = OpenSetup(diagnostics, {}, nullptr);
+  ASSERT_THAT(diagnostics.errors(), IsEmpty());
+  const int extra = Bound().port;
+  values_["listen"] =
+      "[\"127.0.0.1:" + std::to_string(extra) + "\", \"127.0.0.1:" + std::to_string(port_) + "\"]";
+  WriteConfig();
+  const supervisor::Setup second = OpenSetup(diagnostics, {}, &first);
+  ASSERT_THAT(diagnostics.errors(), IsEmpty());
+  ASSERT_EQ(second.listeners.size(), 2u);
+  EXPECT_EQ(second.listeners[1].socket, first.listeners[0].socket);
+  EXPECT_EQ(second.queues[0], first.queues[0]);
+}
+
+TEST_F(SetupTest, ReloadReplacesAQueueThatAWorkerShutDown) {
+  WriteConfig();
+  Diagnostics diagnostics(file());
+  const supervisor::Setup first = OpenSetup(diagnostics, {}, nullptr);
+  shutdown(first.queues[0]->receiving(), SHUT_RD);
+  const supervisor::Setup second = OpenSetup(diagnostics, {}, &first);
+  EXPECT_NE(second.queues[0], first.queues[0]);
+  EXPECT_FALSE(second.queues[0]->Broken());
+}
+
+TEST_F(SetupTest, OneBrokerInARuntimeDirectory) {
+  BrokerConfig config;
+  config.runtime_dir = {directory_ + "/run", {7, 15}};
+  Diagnostics diagnostics("f");
+  const UniqueFd first = LockRuntimeDir(config, diagnostics);
+  EXPECT_TRUE(first);
+  EXPECT_THAT(diagnostics.errors(), IsEmpty());
+  EXPECT_FALSE(LockRuntimeDir(config, diagnostics));
+  EXPECT_THAT(diagnostics.errors(), ElementsAre("f:7:15: another broker runs in \"" + directory_ +
+                                                "/run\"; stop it, or use another 'runtime_dir'"));
+}
+
+}  // namespace
+}  // namespace tlsbroker::supervisor

@@ -1,0 +1,136 @@
+// What a started program finds: its descriptors, and nothing else of the supervisor's.
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "broker/supervisor/spawn.h"
+#include "protocol/channel.h"
+#include "tests/unit/fd_leaks.h"
+
+namespace tlsbroker::supervisor {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+class SpawnTest : public NoFdLeaks {};
+
+std::string ReadToEnd(int fd) {
+  std::string text;
+  char buffer[4096];
+  for (ssize_t n; (n = read(fd, buffer, sizeof(buffer))) > 0;)
+    text.append(buffer, static_cast<size_t>(n));
+  return text;
+}
+
+// The report of tests/unit/supervisor_child.cc.
+std::string ReportOf(SpawnRequest request) {
+  auto [ours, theirs] = channel::MakePair();
+  request.arguments = {SUPERVISOR_CHILD, "report"};
+  request.fd = theirs.get();
+  const auto process = Spawn(request);
+  if (!process.ok()) return std::string(process.status().message());
+  theirs.Reset();
+  const std::string text = ReadToEnd(ours.get());
+  waitpid(process->pid, nullptr, 0);
+  return text;
+}
+
+TEST_F(SpawnTest, DescriptorsAreExactlyTheTable) {
+  const UniqueFd inheritable(open("/dev/zero", O_RDONLY));
+  const UniqueFd high(fcntl(inheritable.get(), F_DUPFD, 500));
+  char log[256] = {};
+  ASSERT_GT(readlink("/proc/self/fd/2", log, sizeof(log) - 1), 0);
+  EXPECT_THAT(ReportOf({}), ::testing::StartsWith(
+                                "0=/dev/null\n1=/dev/null\n2=" + std::string(log) + "\n3=socket:"));
+  EXPECT_THAT(ReportOf({}), Not(HasSubstr("\n4=")));
+  EXPECT_THAT(ReportOf({.log_stdout = true}),
+              ::testing::StartsWith("0=/dev/null\n1=" + std::string(log) + "\n"));
+}
+
+TEST_F(SpawnTest, EnvironmentIsExactlyWhatWasAskedFor) {
+  setenv("SUPERVISOR_SECRET", "1", 1);
+  const std::string report = ReportOf({.environment = {"A=b"}, .listen_pid = true});
+  EXPECT_THAT(report, HasSubstr("\nA=b\nLISTEN_PID="));
+  EXPECT_THAT(report, Not(HasSubstr("SUPERVISOR_SECRET")));
+  const std::string pid = report.substr(report.find("\npid=") + 5,
+                                        report.find("\nsession") - report.find("\npid=") - 5);
+  EXPECT_THAT(report, HasSubstr("\nLISTEN_PID=" + pid + "\n"));
+}
+
+TEST_F(SpawnTest, SignalsAndSessionAreAsFromTheStart) {
+  const auto old = signal(SIGPIPE, SIG_IGN);
+  sigset_t blocked, saved;
+  sigemptyset(&blocked);
+  sigaddset(&blocked, SIGUSR2);
+  sigprocmask(SIG_BLOCK, &blocked, &saved);
+  const std::string report = ReportOf({});
+  sigset_t after;
+  sigprocmask(SIG_SETMASK, &saved, &after);
+  signal(SIGPIPE, old);
+  EXPECT_THAT(report, HasSubstr("SigBlk:\t0000000000000000"));
+  EXPECT_THAT(report, HasSubstr("SigIgn:\t0000000000000000"));
+  EXPECT_THAT(report, HasSubstr("session=own"));
+  EXPECT_THAT(report, HasSubstr("directory=/\n"));
+  EXPECT_TRUE(sigismember(&after, SIGUSR2)) << "the parent's own mask was changed";
+}
+
+// A supervisor that was started with its standard descriptors closed has others there.
+TEST_F(SpawnTest, SourcesMayHaveTheNumbersOfTargets) {
+  const UniqueFd saved(fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 100));
+  auto [ours, theirs] = channel::MakePair();
+  ASSERT_EQ(dup2(theirs.get(), STDOUT_FILENO), STDOUT_FILENO);
+  const auto process = Spawn({.arguments = {SUPERVISOR_CHILD, "report"}, .fd = STDOUT_FILENO});
+  dup2(saved.get(), STDOUT_FILENO);
+  theirs.Reset();
+  ASSERT_TRUE(process.ok()) << process.status();
+  const std::string report = ReadToEnd(ours.get());
+  waitpid(process->pid, nullptr, 0);
+  EXPECT_THAT(report, HasSubstr("1=/dev/null\n"));
+  EXPECT_THAT(report, HasSubstr("\n3=socket:"));
+}
+
+TEST_F(SpawnTest, FailureOfExecSaysWhyAndLeavesNoProcess) {
+  const auto process = Spawn({.arguments = {"/nonexistent/program"}, .fd = STDIN_FILENO});
+  EXPECT_EQ(process.status().message(),
+            "executing /nonexistent/program: No such file or directory");
+  EXPECT_EQ(waitpid(-1, nullptr, WNOHANG), -1);
+  EXPECT_EQ(errno, ECHILD);
+}
+
+TEST_F(SpawnTest, FailureOfConfinementSaysWhyAndNothingIsExecuted) {
+  const auto process = Spawn({.arguments = {"/bin/false"}, .fd = STDIN_FILENO, .confine = [] {
+                                return absl::InternalError("not confined");
+                              }});
+  EXPECT_EQ(process.status().message(), "not confined");
+  EXPECT_EQ(waitpid(-1, nullptr, WNOHANG), -1);
+}
+
+TEST_F(SpawnTest, BadDescriptorIsAnError) {
+  EXPECT_THAT(std::string(Spawn({.arguments = {"/bin/true"}, .fd = -1}).status().message()),
+              HasSubstr("moving a descriptor: Bad file descriptor"));
+}
+
+// Last: it changes this process's limit.
+TEST_F(SpawnTest, ZChildrenKeepTheOldDescriptorLimit) {
+  rlimit limit{};
+  getrlimit(RLIMIT_NOFILE, &limit);
+  limit.rlim_cur = 200;
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+  RaiseDescriptorLimit();
+  getrlimit(RLIMIT_NOFILE, &limit);
+  EXPECT_EQ(limit.rlim_cur, limit.rlim_max);
+  auto [ours, theirs] = channel::MakePair();
+  const auto process = Spawn({.arguments = {"/bin/sh", "-c", "ulimit -n >&3"}, .fd = theirs.get()});
+  theirs.Reset();
+  EXPECT_EQ(ReadToEnd(ours.get()), "200\n");
+  waitpid(process->pid, nullptr, 0);
+}
+
+}  // namespace
+}  // namespace tlsbroker::supervisor
