@@ -5,12 +5,8 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <pthread.h>
-#include <sys/mman.h>
 
 #include <algorithm>
-#include <functional>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -19,6 +15,7 @@
 #include "broker/handshaker/ktls_capabilities.h"
 #include "broker/handshaker/record_cipher.h"
 #include "tests/testlib/memory_session.h"
+#include "tests/testlib/stack_remains.h"
 
 namespace tlsbroker {
 namespace {
@@ -194,40 +191,9 @@ TEST(Tls12, TheFirstNonceIsTheOneThatOpensslWouldUse) {
   }
 }
 
-// Runs `work` on a stack of its own and returns what is left on it.
-std::string StackAfter(const std::function<void()>& work) {
-  constexpr size_t kSize = 1 << 20;
-  void* stack = mmap(nullptr, kSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  pthread_attr_t attributes;
-  pthread_attr_init(&attributes);
-  pthread_attr_setstack(&attributes, stack, kSize);
-  pthread_t thread;
-  const auto run = [](void* function) -> void* {
-    (*static_cast<const std::function<void()>*>(function))();
-    return nullptr;
-  };
-  EXPECT_EQ(pthread_create(&thread, &attributes, run, const_cast<std::function<void()>*>(&work)),
-            0);
-  pthread_join(thread, nullptr);
-  pthread_attr_destroy(&attributes);
-  std::string left(static_cast<const char*>(stack), kSize);
-  munmap(stack, kSize);
-  return left;
-}
-
 std::string KeyOf(Suite suite, const DirectionKeys& keys) {
   const auto key = FieldsOf(suite, keys.crypto_info.bytes()).key;
   return {key.begin(), key.end()};
-}
-
-// Any eight bytes in a row of any key.
-bool HoldsPartOf(const std::string& memory, const std::vector<std::string>& keys) {
-  for (const std::string& key : keys) {
-    for (size_t at = 0; at + 8 <= key.size(); at += 8) {
-      if (memory.find(key.substr(at, 8)) != std::string::npos) return true;
-    }
-  }
-  return false;
 }
 
 TEST(Wiping, NoKeyIsLeftOnTheStack) {
