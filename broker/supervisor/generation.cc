@@ -95,7 +95,7 @@ asio::awaitable<void> Generation::RunChild(Child& child, Snapshot snapshot) {
     talking = message && Handle(child, *std::move(message));
     if (talking) changed_();
   }
-  const bool expected = child.told_to_end || child.drained;
+  const bool expected = child.told_to_end;
   if (!expected) broken_ = true;
   changed_();
   End(child);
@@ -122,7 +122,7 @@ asio::awaitable<bool> Generation::SendSnapshot(Child& child, const Snapshot& sna
   co_return true;
 }
 
-// False for what this child may not say now.
+// False for what ends the conversation: a last word, or one that this child may not say now.
 bool Generation::Handle(Child& child, supervision::Message message) {
   if (!child.ready) {
     child.ready = std::holds_alternative<supervision::Ready>(message);
@@ -134,8 +134,7 @@ bool Generation::Handle(Child& child, supervision::Message message) {
     child.counters = *counters;
     return !child.is_keyholder;
   }
-  child.drained = child.told_to_end && std::holds_alternative<supervision::Drained>(message);
-  return child.drained;
+  return false;  // Drained is the last word of those who were told to end
 }
 
 void Generation::End(Child& child) {
@@ -177,6 +176,7 @@ void Generation::Drain(std::chrono::milliseconds deadline) {
     child->process->KillAfter(deadline + kEndTimeout);
     if (!child->control.SendNow(drain)) End(*child);
   }
+  setup_.reset();
 }
 
 void Generation::EndKeyholder() {

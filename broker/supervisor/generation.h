@@ -41,7 +41,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   absl::Status Start(const Programs& programs);
 
   uint32_t number() const { return number_; }
-  const std::shared_ptr<const Setup>& setup() const { return setup_; }
+  const std::shared_ptr<const Setup>& setup() const { return setup_; }  // null once drained
 
   bool ready() const;                      // all children
   bool broken() const { return broken_; }  // a child ended without having been told to
@@ -54,6 +54,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
 
   // To all handshakers.
   void SendTicketKeys();
+  // For good: with its setup go the listeners that no other generation has.
   // The handshakers stop accepting and leave when they are idle, at the latest after `deadline`.
   // The keyholder stays for their handshakes until EndKeyholder().
   void Drain(std::chrono::milliseconds deadline);
@@ -69,7 +70,6 @@ class Generation : public std::enable_shared_from_this<Generation> {
     ControlChannel control;
     bool ready = false;
     bool told_to_end = false;
-    bool drained = false;
     bool gone = false;
     supervision::Counters counters;
   };
@@ -83,7 +83,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
 
   asio::any_io_executor executor_;
   const uint32_t number_;
-  const std::shared_ptr<const Setup> setup_;
+  std::shared_ptr<const Setup> setup_;
   const TicketKeyRing& ticket_keys_;
   const std::function<void()> changed_;
   std::vector<std::unique_ptr<Child>> children_;

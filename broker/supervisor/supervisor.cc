@@ -192,7 +192,7 @@ void Supervisor::ReportFailure(const Generation& generation, const absl::Status&
 }
 
 void Supervisor::Retire(std::shared_ptr<Generation> generation) {
-  generation->Drain(generation->setup()->config.broker.drain_timeout);
+  generation->Drain(setup_->config.broker.drain_timeout);
   retired_.push_back(std::move(generation));
 }
 
