@@ -35,7 +35,7 @@ std::string Fields(const DirectionSupport& support) {
 
 const char* Name(Direction direction) { return direction == Direction::kTx ? "tx" : "rx"; }
 
-// By its own defaults and the system's openssl.cnf, which may forbid a suite.
+// By its own defaults, the security level among them; main() keeps the system's openssl.cnf out.
 class OpensslOffer {
  public:
   OpensslOffer() {

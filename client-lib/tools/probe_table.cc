@@ -54,7 +54,7 @@ class Footnotes {
 };
 
 std::string FeatureCell(const std::optional<FeatureState>& state) {
-  if (!state) return "unknown";
+  if (!state) return "not in this kernel";
   return std::string(state->on ? "on" : "off") + (state->fixed ? " (fixed)" : "");
 }
 
@@ -70,7 +70,7 @@ std::string CombinationTable(const ProbeReport& report, Footnotes& notes) {
   for (const Combination& each : report.combinations) {
     rows.push_back(
         {each.version, each.suite, notes.Cell(each.tx), notes.Cell(each.rx),
-         each.openssl_offers ? "yes" : notes.Cell("OpenSSL's configuration leaves it out")});
+         each.openssl_offers ? "yes" : notes.Cell("this OpenSSL does not negotiate it")});
   }
   rows.push_back(
       {"rekey", "(KeyUpdate)", notes.Cell(report.rekey_tx), notes.Cell(report.rekey_rx)});
