@@ -1,0 +1,156 @@
+#!/usr/bin/python3
+"""A running broker, as the kernel sees it: each process has given up what the privilege table says."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [os.path.join(HERE, "../testlib")]
+import broker as testlib  # noqa: E402
+
+USER = 61234  # nobody in particular
+NO_CAPABILITIES = "0" * 16
+CONFIGURATION = """
+[broker]
+runtime_dir = "{{runtime_dir}}"
+user = "nobody"
+handshakers = 2
+[certificate.it]
+chain = "{certificate.chain}"
+key = "{certificate.key}"
+[service.it]
+listen = ["127.0.0.1:{port}"]
+certificates = ["it"]
+[service.it.worker]
+command = ["{directory}/worker"]
+user = "daemon"
+"""
+
+
+def status(pid):
+    """/proc/PID/status as a dictionary."""
+    with open(f"/proc/{pid}/status", encoding="utf-8") as file:
+        return {name: " ".join(value.split()) for name, value in (line.split(":", 1) for line in file)}
+
+
+def namespace(pid, kind):
+    return os.readlink(f"/proc/{pid}/ns/{kind}")
+
+
+def descriptors(pid):
+    """{number: kind}, the kind as in /proc but without inode numbers."""
+    links = {int(fd): os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
+    return {fd: link.split(":")[0] for fd, link in links.items()}
+
+
+class RunningBroker(unittest.TestCase):
+    user = None  # who starts the broker
+
+    def setUp(self):
+        self.directory = tempfile.mkdtemp(prefix="tlsbroker-running-")
+        self.addCleanup(shutil.rmtree, self.directory)
+        os.chmod(self.directory, 0o755)
+        shutil.copy(os.path.join(HERE, "testcases/answering_worker.py"), f"{self.directory}/worker")
+        certificate = testlib.Certificate(self.directory)
+        if self.user is not None:
+            os.chown(certificate.key, self.user, self.user)
+        port = testlib.free_port()
+        config = CONFIGURATION.format(certificate=certificate, port=port, directory=self.directory)
+        self.broker = testlib.Broker(config, user=self.user)
+        self.enterContext(self.broker)
+        with testlib.tls_connect(port, testlib.tls_context(certificate)) as connection:
+            connection.sendall(b"hello?\n")
+            self.assertEqual(connection.recv(100), b"hello\n")
+        self.processes = self.broker.processes()
+
+    def each(self, *roles):
+        """(role, pid) of every process of these roles."""
+        for role in roles:
+            self.assertTrue(self.processes.get(role), f"no {role} runs")
+        return [(role, pid) for role in roles for pid in self.processes[role]]
+
+    def assert_confined(self):
+        for role, pid in self.each("keyholder", "handshaker", "worker"):
+            with self.subTest(role=role, pid=pid):
+                state = status(pid)
+                for name in ("CapInh", "CapPrm", "CapEff", "CapAmb"):
+                    self.assertEqual(state[name], NO_CAPABILITIES, name)
+                self.assertEqual(state["NoNewPrivs"], "1")
+                self.assertEqual(state["Seccomp"], "2")
+                self.assertEqual(state["Threads"], "1", "filters apply thread by thread")
+
+    def assert_few_descriptors(self):
+        """The worker has its queue; the keyholder has sockets and nothing of the file system."""
+        for role, pid in self.each("worker"):
+            with self.subTest(role=role, pid=pid):
+                # Until then it may have the connection of setUp.
+                testlib.wait_until(lambda pid=pid: set(descriptors(pid)) == {0, 1, 2, 3},
+                                   "worker with its queue only")
+                self.assertEqual(descriptors(pid)[3], "socket")
+        for role, pid in self.each("keyholder", "handshaker"):
+            with self.subTest(role=role, pid=pid):
+                kinds = descriptors(pid)
+                standard = {kinds.pop(number) for number in (0, 1, 2)}
+                self.assertLessEqual(standard, {"/dev/null", "pipe"})
+                self.assertLessEqual(set(kinds.values()), {"socket", "anon_inode"})
+
+
+@unittest.skipUnless(os.geteuid() == 0, "needs root")
+class ByRoot(RunningBroker):
+    def test_confined(self):
+        self.assert_confined()
+        self.assert_few_descriptors()
+
+    def test_own_users(self):
+        for role, pid in self.each("keyholder", "handshaker", "worker"):
+            with self.subTest(role=role, pid=pid):
+                state = status(pid)
+                self.assertNotIn("0", state["Uid"].split())
+                self.assertEqual(state["Groups"], "")
+                self.assertEqual(state["CapBnd"], NO_CAPABILITIES)
+        worker, holder = self.processes["worker"][0], self.processes["keyholder"][0]
+        self.assertNotEqual(status(worker)["Uid"], status(holder)["Uid"])
+
+    def test_empty_root_and_own_namespaces(self):
+        for role, pid in self.each("keyholder", "handshaker"):
+            with self.subTest(role=role, pid=pid):
+                self.assertEqual(os.listdir(f"/proc/{pid}/root"), [])
+                for kind in ("mnt", "ipc", "uts"):
+                    self.assertNotEqual(namespace(pid, kind), namespace("self", kind))
+        for role, pid in self.each("keyholder", "worker"):
+            with self.subTest(role=role, pid=pid):
+                self.assertNotEqual(namespace(pid, "net"), namespace("self", "net"))
+
+    def test_memory_is_out_of_reach(self):
+        for role, pid in self.each("keyholder", "handshaker"):
+            with self.subTest(role=role, pid=pid):
+                self.assertEqual(os.stat(f"/proc/{pid}/mem").st_uid, 0, "not dumpable: root's")
+                with open(f"/proc/{pid}/limits", encoding="ascii") as file:
+                    self.assertRegex(file.read(), r"Max core file size +0 +0")
+
+
+@unittest.skipUnless(os.geteuid() == 0, "needs root to become a user")
+class ByUser(RunningBroker):
+    user = USER
+
+    def setUp(self):
+        daemon = testlib.program("broker/supervisor/tlsbrokerd")
+        if subprocess.run(["test", "-x", daemon], user=USER, check=False, timeout=10).returncode:
+            self.skipTest("the build directory is closed to other users")
+        super().setUp()
+
+    def test_confined(self):
+        self.assert_confined()
+        self.assert_few_descriptors()
+        for role in ("keyholder", "handshaker", "worker"):
+            self.broker.wait_for_log(rf"{role} .*without: a user of its own \(not root\)")
+
+
+del RunningBroker  # only its two kinds are tests
+
+if __name__ == "__main__":
+    testlib.main()
