@@ -57,18 +57,9 @@ KtlsSocket::Outcome InstallKeys(Shared& shared, const Handshaken& handshake, Uni
   return outcome;
 }
 
-asio::awaitable<void> HandOffDirect(Shared& shared, Service& service,
-                                    handoff::Description description, UniqueFd socket) {
-  description.mode = handoff::Mode::kDirect;
-  if (!co_await service.queue.HandOff(description, std::move(socket))) {
-    log::Error(absl::StrCat("service ", service.name, ": the queue takes no connections"));
-    co_return;
-  }
-  ++shared.counters.handed_off_direct;
-}
-
 asio::awaitable<void> HandOffRelayed(Shared& shared, Service& service,
-                                     handoff::Description description, AsyncFd client, SslPtr ssl) {
+                                     const handoff::Description& description, AsyncFd client,
+                                     SslPtr ssl) {
   int pair[2];
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
     log::Error(std::string(ErrnoStatus("socketpair").message()));
@@ -77,7 +68,6 @@ asio::awaitable<void> HandOffRelayed(Shared& shared, Service& service,
   UniqueFd theirs(pair[1]);
   const auto executor = co_await asio::this_coro::executor;
   Relay relay(executor, std::move(client), std::move(ssl), AsyncFd(executor, UniqueFd(pair[0])));
-  description.mode = handoff::Mode::kRelay;
   ++shared.counters.relay_active;
   const bool handed_off = co_await service.queue.HandOff(description, std::move(theirs));
   if (handed_off) {
@@ -135,7 +125,8 @@ asio::awaitable<void> ServeConnection(Shared& shared, Service& service, Accepted
       { const Handshaken wiped = std::move(handshake); }
       log::Info(LogLine(description, Clock::now() - started));
       UniqueFd socket = std::move(*outcome.socket).Release();
-      co_await HandOffDirect(shared, service, std::move(description), std::move(socket));
+      const bool handed_off = co_await service.queue.HandOff(description, std::move(socket));
+      if (handed_off) ++shared.counters.handed_off_direct;
       co_return;
     }
     description.reason = "install-failed";
@@ -145,7 +136,7 @@ asio::awaitable<void> ServeConnection(Shared& shared, Service& service, Accepted
   description.mode = handoff::Mode::kRelay;
   log::Info(LogLine(description, Clock::now() - started));
   SslPtr ssl = handshake.TakeSsl();
-  co_await HandOffRelayed(shared, service, std::move(description), std::move(connection.socket),
+  co_await HandOffRelayed(shared, service, description, std::move(connection.socket),
                           std::move(ssl));
 }
 
