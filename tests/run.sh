@@ -124,8 +124,9 @@ guest_suite() { # KERNEL
 }
 
 install_packages tests/packages tests/vm/packages
+build=$(realpath -m "$build")
 build_tree "$build"
-export TLSBROKER_BUILD="$PWD/$build"
+export TLSBROKER_BUILD="$build"
 
 for suite in $suites; do
   say "$suite"
@@ -137,10 +138,10 @@ for suite in $suites; do
     integration) run_python integration tests/integration ;;
     sanitize)
       build_tree "$build-asan" -Db_sanitize=address,undefined -Db_lundef=false -Doptimization=1 -Dexamples=false
-      TLSBROKER_BUILD="$PWD/$build-asan"
+      TLSBROKER_BUILD="$build-asan"
       run_programs unit "$build-asan"
       run_python "integration (sanitizers)" tests/integration
-      TLSBROKER_BUILD="$PWD/$build" ;;
+      TLSBROKER_BUILD="$build" ;;
     vm-*) guest_suite "${suite#vm-}" ;;
   esac
 done
