@@ -91,7 +91,7 @@ class CapabilityProbe {
 
  private:
   DirectionSupport CheckUlp() const;
-  DirectionSupport CheckDirection(TlsVersion version, Suite suite, Direction direction) const;
+  DirectionSupport CheckDirection(TlsVersion version, Suite suite, Direction direction);
   DirectionSupport CheckRekey(const KtlsCapabilities& found, Direction direction) const;
   absl::Status CheckKeys(const LoopbackConnection& connection, TlsVersion version, Suite suite,
                          Direction direction, uint8_t generation) const;
@@ -99,6 +99,9 @@ class CapabilityProbe {
 
   OSSL_LIB_CTX* library_;
   absl::StatusOr<LoopbackListener> listener_ = LoopbackListener::Create();
+  // By suite: not OK once the kernel had no module for its AEAD. That is the same one for every
+  // version and direction, and the kernel runs modprobe each time that it is asked again.
+  std::array<absl::Status, kSuites.size()> missing_;
 };
 
 KtlsCapabilities CapabilityProbe::Run() {
@@ -143,13 +146,19 @@ absl::Status CapabilityProbe::CheckKeys(const LoopbackConnection& connection, Tl
 }
 
 DirectionSupport CapabilityProbe::CheckDirection(TlsVersion version, Suite suite,
-                                                 Direction direction) const {
+                                                 Direction direction) {
+  absl::Status& missing = missing_[static_cast<size_t>(suite)];
+  if (!missing.ok()) return No(Token("kernel", suite, direction), missing);
+  if (const EvpCipherPtr cipher(EVP_CIPHER_fetch(library_, SuiteName(suite), nullptr)); !cipher) {
+    return No(Token("openssl", suite, direction),
+              OpensslStatus("nothing to check the kernel with"));
+  }
   const auto connection = ConnectWithUlp();
   if (!connection.ok()) return No("probe-no-loopback", connection.status());
   const absl::Status status = CheckKeys(*connection, version, suite, direction, 1);
   if (status.ok()) return {true, "", ""};
-  const bool no_cipher = status.code() == absl::StatusCode::kUnavailable;
-  return No(Token(no_cipher ? "openssl" : "kernel", suite, direction), status);
+  if (status.code() == absl::StatusCode::kNotFound) missing = status;
+  return No(Token("kernel", suite, direction), status);
 }
 
 DirectionSupport CapabilityProbe::CheckRekey(const KtlsCapabilities& found,

@@ -41,8 +41,7 @@ absl::StatusOr<RecordCipher> RecordCipher::Create(OSSL_LIB_CTX* library, TlsVers
   self.cipher_.reset(EVP_CIPHER_fetch(library, SuiteName(suite), nullptr));
   self.context_.reset(EVP_CIPHER_CTX_new());
   if (!self.cipher_ || !self.context_) {
-    return OpensslStatus(absl::StrCat("OpenSSL has no ", SuiteName(suite)),
-                         absl::StatusCode::kUnavailable);
+    return OpensslStatus(absl::StrCat("OpenSSL has no ", SuiteName(suite)));
   }
   if (keys.crypto_info.size() != LayoutOf(suite).size()) {
     return absl::InvalidArgumentError("keys of another suite");

@@ -30,7 +30,7 @@ struct Record {
 // One direction. Both calls take the next record number, Open() only when the record is good.
 class RecordCipher {
  public:
-  // Unavailable if this OpenSSL has no such AEAD.
+  // An error if this OpenSSL has no such AEAD.
   static absl::StatusOr<RecordCipher> Create(OSSL_LIB_CTX* library, TlsVersion version, Suite suite,
                                              const DirectionKeys& keys);
 

@@ -327,7 +327,16 @@ TEST_F(OnKernelWithTls, AProbeOfAKernelThatRefusesOneDirectionSaysWhich) {
   }));
 }
 
-// What a handshaker's start may cost; the modules are loaded by now.
+TEST_F(OnKernelWithTls, AProbeWithoutAnythingToCheckTheKernelWithSaysSo) {
+  const OsslLibCtxPtr library(OSSL_LIB_CTX_new());
+  const OsslProviderPtr no_ciphers(OSSL_PROVIDER_load(library.get(), "base"));
+  const KtlsCapabilities found = KtlsCapabilities::Probe(library.get());
+  EXPECT_EQ(found.Reason(TlsVersion::kTls12, Suite::kAes128Gcm), "openssl-no-aes-128-gcm-tx");
+  EXPECT_EQ(ERR_peek_error(), 0u);
+}
+
+// What a handshaker's start may cost: the modules are loaded by now, and where one is missing the
+// kernel looks for it once.
 TEST_F(OnKernelWithTls, TheProbeIsFast) {
   (void)KtlsCapabilities::Probe(nullptr);
   const TimePoint start = std::chrono::steady_clock::now();
@@ -336,7 +345,7 @@ TEST_F(OnKernelWithTls, TheProbeIsFast) {
   const auto milliseconds = std::chrono::duration_cast<std::chrono::milliseconds>(taken).count();
   RecordProperty("milliseconds", static_cast<int>(milliseconds));
   printf("the probe took %ld ms\n", static_cast<long>(milliseconds));
-  EXPECT_LT(taken, std::chrono::seconds(1)) << "a limit for software emulation on a busy machine";
+  EXPECT_LT(taken, std::chrono::seconds(4)) << "a limit for software emulation on a busy machine";
 }
 
 }  // namespace
