@@ -1,5 +1,6 @@
 #include "broker/handshaker/connection.h"
 
+#include <fcntl.h>
 #include <sys/socket.h>
 
 #include <asio/this_coro.hpp>
@@ -77,6 +78,13 @@ asio::awaitable<void> HandOffRelayed(Shared& shared, Service& service,
   --shared.counters.relay_active;
 }
 
+// What PROTOCOL.md, section 3, promises to workers. Nobody shares the socket yet.
+UniqueFd Blocking(UniqueFd socket) {
+  const int flags = fcntl(socket.get(), F_GETFL);
+  (void)fcntl(socket.get(), F_SETFL, flags & ~O_NONBLOCK);
+  return socket;
+}
+
 // Counts a connection for as long as its coroutine lives, however it ends.
 class ActiveConnection {
  public:
@@ -124,7 +132,7 @@ asio::awaitable<void> ServeConnection(Shared& shared, Service& service, Accepted
     if (outcome.result == InstallResult::kOk) {
       { const Handshaken wiped = std::move(handshake); }
       log::Info(LogLine(description, Clock::now() - started));
-      UniqueFd socket = std::move(*outcome.socket).Release();
+      UniqueFd socket = Blocking(std::move(*outcome.socket).Release());
       const bool handed_off = co_await service.queue.HandOff(description, std::move(socket));
       if (handed_off) ++shared.counters.handed_off_direct;
       co_return;
