@@ -128,8 +128,8 @@ class ClientDirect : public ClientTest, public ::testing::WithParamInterface<uin
 };
 
 INSTANTIATE_TEST_SUITE_P(, ClientDirect, ::testing::Values(TLS_1_3_VERSION, TLS_1_2_VERSION),
-                         [](const auto& info) {
-                           return info.param == TLS_1_3_VERSION ? "Tls13" : "Tls12";
+                         [](const auto& test) {
+                           return test.param == TLS_1_3_VERSION ? "Tls13" : "Tls12";
                          });
 
 // ---- Reading

@@ -127,8 +127,10 @@ TEST(ProtocolPage, ExamplesAreReadAsTheySay) {
 }
 
 TEST(ProtocolPage, ExamplesAreWrittenAsTheySay) {
-  for (const Example& example : ReadExamples())
-    if (example.sent) EXPECT_EQ(Encode(example.description), example.bytes);
+  for (const Example& example : ReadExamples()) {
+    if (!example.sent) continue;
+    EXPECT_EQ(Encode(example.description), example.bytes);
+  }
 }
 
 // ---- What is not in an example
@@ -166,7 +168,9 @@ TEST(Handoff, IsPaddedToOneSize) {
     EXPECT_EQ(Decode(bytes), d);
     // Two bytes below the size there is no room for the header of a padding.
     EXPECT_GE(bytes.size() + 2, kPaddedSize);
-    if (size < 500) EXPECT_EQ(bytes.size(), kPaddedSize);
+    if (size < 500) {
+      EXPECT_EQ(bytes.size(), kPaddedSize);
+    }
   }
 }
 
