@@ -84,6 +84,8 @@ int main() {
   const absl::Status status = Serve(control.get());
   (void)CRYPTO_secure_malloc_done();  // the keys are freed and wiped; this unmaps their heap
   if (status.ok()) return 0;
-  log::Error(std::string(status.message()));
+  // What the supervisor was told, it logs itself, with the place in the configuration.
+  const std::string why(status.message());
+  absl::IsFailedPrecondition(status) ? log::Debug(why) : log::Error(why);
   return 1;
 }
