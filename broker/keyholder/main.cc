@@ -63,7 +63,7 @@ absl::Status Serve(int control) {
   SignService service;
   if (const auto failed = SetUp(std::move(snapshot), service)) {
     RETURN_IF_ERROR(Report(control, *failed));
-    return absl::FailedPreconditionError("not started; the supervisor was told why");
+    return absl::AbortedError("not started; the supervisor was told why");
   }
   RETURN_IF_ERROR(Report(control, supervision::Ready{}));
   return service.Run(control);
@@ -86,6 +86,6 @@ int main() {
   if (status.ok()) return 0;
   // What the supervisor was told, it logs itself, with the place in the configuration.
   const std::string why(status.message());
-  absl::IsFailedPrecondition(status) ? log::Debug(why) : log::Error(why);
+  absl::IsAborted(status) ? log::Debug(why) : log::Error(why);
   return 1;
 }
