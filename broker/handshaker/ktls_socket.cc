@@ -67,7 +67,7 @@ const char* KeyAdvice(int error) {
 absl::Status Refused(absl::string_view what, int error, absl::string_view advice) {
   constexpr int kKernelEnotsupp = 524;
   if (error == kKernelEnotsupp) error = EOPNOTSUPP;
-  const absl::Status plain = absl::ErrnoToStatus(error, what);
+  absl::Status plain = absl::ErrnoToStatus(error, what);
   if (advice.empty()) return plain;
   return absl::Status(plain.code(), absl::StrCat(plain.message(), " (", advice, ")"));
 }

@@ -27,6 +27,7 @@ constexpr size_t kMaxOutput = 1 << 20;
 // Starts the child with `output` as its stdout. Returns 0 or an errno.
 int Start(const std::vector<std::string>& command, int output, pid_t& pid) {
   std::vector<char*> arguments;
+  arguments.reserve(command.size() + 1);
   for (const std::string& each : command) arguments.push_back(const_cast<char*>(each.c_str()));
   arguments.push_back(nullptr);
   posix_spawn_file_actions_t actions;

@@ -79,6 +79,7 @@ std::string ToJson(const Interface& interface) {
 template <typename T>
 std::string ToJson(const std::vector<T>& list) {
   std::vector<std::string> elements;
+  elements.reserve(list.size());
   for (const T& each : list) elements.push_back(ToJson(each));
   return Array(elements);
 }
