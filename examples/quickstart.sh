@@ -83,7 +83,7 @@ certificates = ["localhost"]
 alpn = ["http/1.1"]
 
 [service.web.worker]
-command = ["/usr/bin/env", "LD_LIBRARY_PATH=$work/worker", "$work/worker/file-worker", "$work/www"]
+command = ["$work/worker/file-worker", "$work/www"]
 user = "www-data"
 read_only = ["$work/www", "$work/worker"]
 EOF
@@ -133,8 +133,8 @@ if [ -z "$check" ]; then
   exit 0
 fi
 
-fetch() { curl -sS --max-time 60 --cacert "$work/certificate.pem" "$url$1"; }
-about=$(fetch /connection.json)
+fetch() { curl -sS --max-time 20 --cacert "$work/certificate.pem" "$url$1"; }
+about=$(fetch /connection.json) || { cat "$work/log"; exit 1; }
 value() { printf '%s' "$about" | sed -n "s/.*\"$1\": \"\([^\"]*\)\".*/\1/p"; }
 printf 'mode     %s\nversion  %s\nsuite    %s\nreason   %s\n' \
   "$(value mode)" "$(value version)" "$(value cipher)" "$(value reason)"
