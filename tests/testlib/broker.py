@@ -15,11 +15,9 @@ import signal
 import socket
 import ssl
 import subprocess
-import sys
 import tempfile
 import threading
 import time
-import unittest
 
 SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.environ.get("TLSBROKER_BUILD", os.path.join(SOURCE, "build"))
@@ -251,13 +249,3 @@ def tls_connect(port, context, host="127.0.0.1", server_name="localhost", timeou
     except BaseException:
         raw.close()
         raise
-
-
-def main():
-    """Instead of unittest.main(): status 77 if all was skipped, and no skips where all is expected."""
-    result = unittest.main(module="__main__", exit=False, verbosity=2).result
-    if result.skipped and os.environ.get("TLSBROKER_EXPECT"):
-        sys.exit("skipped in spite of TLSBROKER_EXPECT")
-    if not result.wasSuccessful():
-        sys.exit(1)
-    sys.exit(77 if result.skipped and len(result.skipped) == result.testsRun else 0)

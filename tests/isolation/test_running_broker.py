@@ -1,16 +1,12 @@
-#!/usr/bin/python3
 """A running broker, as the kernel sees it: each process has given up what the privilege table says."""
 
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import unittest
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:0] = [os.path.join(HERE, "../testlib")]
-import broker as testlib  # noqa: E402
+import broker as testlib
 
 USER = 61234  # nobody in particular
 NO_CAPABILITIES = "0" * 16
@@ -54,7 +50,7 @@ class RunningBroker(unittest.TestCase):
         self.directory = tempfile.mkdtemp(prefix="tlsbroker-running-")
         self.addCleanup(shutil.rmtree, self.directory)
         os.chmod(self.directory, 0o755)
-        shutil.copy(os.path.join(HERE, "testcases/answering_worker.py"), f"{self.directory}/worker")
+        shutil.copy(f"{testlib.SOURCE}/tests/testlib/answering_worker.py", f"{self.directory}/worker")
         certificate = testlib.Certificate(self.directory)
         if self.user is not None:
             os.chown(certificate.key, self.user, self.user)
@@ -151,6 +147,3 @@ class ByUser(RunningBroker):
 
 
 del RunningBroker  # only its two kinds are tests
-
-if __name__ == "__main__":
-    testlib.main()

@@ -1,17 +1,13 @@
-#!/usr/bin/python3
 """After 500 handshakes the private numbers of the keys are in the keyholder, and nowhere else."""
 
 import os
 import shutil
 import ssl
-import sys
 import tempfile
 import unittest
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:0] = [os.path.join(HERE, "../testlib"), HERE]
-import broker as testlib  # noqa: E402
-import key_search  # noqa: E402
+import broker as testlib
+import key_search
 
 HANDSHAKES = 500
 KINDS = ("rsa", "ec256", "ec384", "ed25519")
@@ -41,7 +37,7 @@ class KeySearch(unittest.TestCase):
         self.directory = tempfile.mkdtemp(prefix="tlsbroker-keys-")
         self.addCleanup(shutil.rmtree, self.directory)
         os.chmod(self.directory, 0o755)
-        shutil.copy(os.path.join(HERE, "testcases/answering_worker.py"), f"{self.directory}/worker")
+        shutil.copy(f"{testlib.SOURCE}/tests/testlib/answering_worker.py", f"{self.directory}/worker")
         self.certificates = {k: testlib.Certificate(self.directory, k) for k in KINDS}
         self.ports = {kind: testlib.free_port() for kind in KINDS}
 
@@ -79,7 +75,3 @@ class KeySearch(unittest.TestCase):
         print(f"after {HANDSHAKES} handshakes:",
               ", ".join(f"{kind} {len(hits)} hits" for kind, hits in holder.items()),
               "in the keyholder, 0 in all others")
-
-
-if __name__ == "__main__":
-    testlib.main()
