@@ -77,6 +77,7 @@ void WriteSsl(wire::Writer& out, const Description& d) {
   TlvUnlessEmpty(ssl, kSslKeyAlgorithm, d.key_algorithm);
   TlvUnlessEmpty(ssl, kSslGroup, d.group);
   TlvUnlessEmpty(ssl, kSslClientCertificate, d.client_certificate);
+  if (!ssl.ok()) out.Fail();
   out.Tlv(kSsl, ssl.bytes());
 }
 

@@ -48,6 +48,7 @@ class Writer {
   void PatchU16(size_t offset, uint16_t v);
 
   bool ok() const { return ok_; }
+  void Fail() { ok_ = false; }
   size_t size() const { return out_.size(); }
   Bytes bytes() const { return out_; }
   std::vector<uint8_t> Take() { return std::move(out_); }

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds, and runs the test suites: natively, then in guests that have
 # kernel TLS. Usage: tests/run.sh [--suite NAME]... [--build DIR]
-# Suites: unit isolation integration sanitize vm-6.1 vm-latest (vm: both). Exit status 0 if nothing
-# failed. The last line is "N passed, N failed, N skipped".
+# Suites: unit isolation integration vm-6.1 vm-latest (vm: both), and on demand sanitize. Exit status 0
+# if nothing failed. The last line is "N passed, N failed, N skipped".
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
-all_suites="unit isolation integration sanitize vm-6.1 vm-latest"
+all_suites="unit isolation integration vm-6.1 vm-latest"
 suites=""
 build=build
 while [ $# -gt 0 ]; do
@@ -107,19 +107,19 @@ run_guest() { # NAME KERNEL BOOT-OPTIONS... -- COMMAND...
 
 guest_suite() { # KERNEL
   local suite="/usr/bin/python3 tests/testlib/run_suite.py" program
-  for program in "$build"/tests/interop/interop-* "$build"/tests/isolation/isolation-*; do
+  for program in "$build"/tests/interop/interop-* "$build"/tests/unit/unit-client-direct \
+    "$build"/tests/isolation/isolation-worker; do
     [ -f "$program" ] && [ -x "$program" ] && run_guest "$1 $(basename "$program")" "$1" -- "$program"
   done
   # shellcheck disable=SC2086
   {
     run_guest "$1 interop" "$1" -- $suite tests/interop
-    run_guest "$1 integration/direct" "$1" -- $suite tests/integration/direct
+    [ ! -d tests/integration/direct ] || run_guest "$1 direct" "$1" -- $suite tests/integration/direct
     run_guest "$1 quickstart" "$1" -- tests/testlib/quickstart_check
-    if [ -d tests/interop/faults ]; then
-      run_guest "$1 faults" "$1" -- $suite tests/interop/faults injected
-      run_guest "$1 without tls" "$1" --without-module tls --env TLSBROKER_EXPECT= -- $suite tests/interop/faults without_tls
-      run_guest "$1 without chacha" "$1" --without-module chacha20poly1305 -- $suite tests/interop/faults without_chacha
-    fi
+    for module in tls chacha20poly1305; do
+      run_guest "$1 probe without $module" "$1" --without-module $module \
+        --env TLSBROKER_WITHOUT_MODULE=$module -- $suite tests/interop probe
+    done
   }
 }
 
