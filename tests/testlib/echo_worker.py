@@ -1,0 +1,180 @@
+#!/usr/bin/python3
+"""A worker for tests, by protocol/PROTOCOL.md and nothing else. Commands, a line each:
+
+    WHO               one line of JSON: what the hand-off says of this connection
+    ECHO n            n bytes follow and come back
+    SINK n            n bytes follow; their SHA-256
+    SOURCE n seed     n pseudo-random bytes, then their SHA-256; see source()
+    END               ends the connection; so does the client's close_notify
+    PUT /n/seed HTTP  for curl: SINK, SOURCE and WHO in one, the hashes in the header
+"""
+
+import array
+import hashlib
+import json
+import os
+import random
+import select
+import socket
+import threading
+
+SOL_TLS, SET_RECORD_TYPE = 282, 1
+ALERT, DATA = 21, 23
+MODES = {1: "direct", 2: "bridge", 3: "relay"}
+TEXTS = {0x01: "alpn", 0x02: "server_name", 0xE1: "reason", 0xE3: "service"}
+SSL_TEXTS = {0x21: "version", 0x23: "cipher", 0x25: "key_algorithm", 0x26: "group"}
+
+
+def source(size, seed):
+    return random.Random(seed).randbytes(size)
+
+
+def fields(packet):
+    while packet:
+        size = int.from_bytes(packet[1:3], "big")
+        yield packet[0], packet[3:3 + size]
+        packet = packet[3 + size:]
+
+
+def describe(packet):
+    told = {}
+    for kind, value in fields(packet[16 + (12 if packet[13] == 0x11 else 36):]):
+        if kind in TEXTS:
+            told[TEXTS[kind]] = value.decode("utf-8", "replace")
+        elif kind == 0x05:
+            told["conn"] = value.hex()
+        elif kind == 0xE0:
+            told["mode"], told["resumed"] = MODES[value[1]], bool(value[2] & 1)
+        elif kind == 0x20:
+            told |= {SSL_TEXTS[k]: v.decode() for k, v in fields(value[5:]) if k in SSL_TEXTS}
+    return told
+
+
+class Truncated(Exception):
+    """The stream ended without the peer's close_notify, or it broke the rules."""
+
+
+class Stream:
+    """One connection: blocks until all was read, b"" at the authenticated end."""
+
+    def __init__(self, connection, direct):
+        self.connection, self.direct, self.buffer = connection, direct, b""
+
+    def receive(self):
+        return self._receive_record() if self.direct else self._receive_bytes()
+
+    def _receive_record(self):
+        while True:
+            data, control, _, _ = self.connection.recvmsg(65536, socket.CMSG_SPACE(1))
+            kind = control[0][2][0] if control else DATA if data else None
+            if kind == DATA and data:
+                return data
+            if kind == ALERT and data[1:] == b"\0":
+                return b""
+            if kind != DATA and not (kind == ALERT and data[1:] == b"\x5a"):
+                raise Truncated(f"record {kind}: {data.hex()}")
+
+    def _receive_bytes(self):
+        data = self.connection.recv(65536)
+        if not data:
+            poll = select.poll()
+            poll.register(self.connection, 0)
+            if poll.poll(0):
+                raise Truncated("cut")
+        return data
+
+    def line(self):
+        while b"\n" not in self.buffer:
+            data = self.receive()
+            if not data:
+                return ""
+            self.buffer += data
+        line, _, self.buffer = self.buffer.partition(b"\n")
+        return line.decode("latin-1").strip()
+
+    def pieces(self, size):
+        while size:
+            piece, self.buffer = self.buffer[:size], self.buffer[size:]
+            piece = piece or self.receive()
+            if not piece:
+                raise Truncated(f"{size} bytes are missing")
+            self.buffer, piece = self.buffer + piece[size:], piece[:size]
+            size -= len(piece)
+            yield piece
+
+    def send(self, data):
+        self.connection.sendall(data)
+
+    def end(self):
+        if self.direct:
+            self.connection.sendmsg([b"\1\0"], [(SOL_TLS, SET_RECORD_TYPE, bytes([ALERT]))])
+            self.connection.shutdown(socket.SHUT_WR)
+        else:
+            fd = array.array("i", [self.connection.fileno()])
+            self.connection.sendmsg([b"\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fd)])
+        while self.connection.recv(65536):
+            pass
+
+
+def sink(stream, size):
+    digest = hashlib.sha256()
+    for piece in stream.pieces(size):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def put(stream, path, told):
+    size, seed = path.strip("/").split("/")
+    length = 0
+    while line := stream.line():
+        name, _, value = line.partition(":")
+        length = int(value) if name.lower() == "content-length" else length
+    head = {"X-Received": sink(stream, length), "X-Connection": json.dumps(told),
+            "Content-Length": size, "Connection": "close"}
+    lines = ["HTTP/1.1 200 OK", *(f"{name}: {value}" for name, value in head.items()), "", ""]
+    stream.send("\r\n".join(lines).encode() + source(int(size), seed))
+
+
+def serve(stream, told):
+    while line := stream.line():
+        command, *arguments = line.split()
+        if command == "WHO":
+            stream.send(json.dumps(told).encode() + b"\n")
+        elif command == "ECHO":
+            for piece in stream.pieces(int(arguments[0])):
+                stream.send(piece)
+        elif command == "SINK":
+            stream.send(sink(stream, int(arguments[0])).encode() + b"\n")
+        elif command == "SOURCE":
+            data = source(int(arguments[0]), arguments[1])
+            stream.send(data + hashlib.sha256(data).hexdigest().encode() + b"\n")
+        elif command == "PUT":
+            return put(stream, arguments[0], told)
+        elif command == "END":
+            return None
+    return None
+
+
+def handle(fd, told):
+    with socket.socket(fileno=fd) as connection:
+        stream = Stream(connection, told["mode"] == "direct")
+        try:
+            serve(stream, told)
+            stream.end()
+        except (OSError, Truncated):
+            pass  # the client is gone: closing without an end is the right answer
+
+
+def main():
+    names = os.environ["LISTEN_FDNAMES"].split(":")
+    index = next(i for i, name in enumerate(names) if name.startswith("tlsbroker."))
+    queue = socket.socket(fileno=3 + index)
+    while True:
+        packet, fds, _, _ = socket.recv_fds(queue, 16384, 1, socket.MSG_CMSG_CLOEXEC)
+        if not packet:
+            return
+        threading.Thread(target=handle, args=(fds[0], describe(packet)), daemon=True).start()
+
+
+if __name__ == "__main__":
+    main()
