@@ -32,11 +32,19 @@ constexpr int kConnections[] = {SCMP_SYS(accept4),  SCMP_SYS(read),        SCMP_
                                 SCMP_SYS(writev),   SCMP_SYS(getsockname), SCMP_SYS(close),
                                 SCMP_SYS(splice),   SCMP_SYS(shutdown),    SCMP_SYS(getpeername)};
 
+// Relays need streams. A pair of datagram sockets would be more: with sendto it reaches every
+// datagram socket that has a name.
+void AllowPairs(SeccompFilter& filter) {
+  constexpr uint64_t kTypeMask = 0xf;  // SOCK_TYPE_MASK; SOCK_CLOEXEC and SOCK_NONBLOCK are above
+  for (const uint64_t type : {SOCK_STREAM, SOCK_SEQPACKET}) {
+    filter.Allow(SCMP_SYS(socketpair), {Is(0, AF_UNIX), Masked(1, kTypeMask, type)});
+  }
+}
+
 void AllowSocketCalls(SeccompFilter& filter) {
   // Fast open would be a connect (tcp(7)).
   filter.Allow(SCMP_SYS(sendto), {HasNot(3, MSG_FASTOPEN)})
-      .Allow(SCMP_SYS(sendmsg), {HasNot(2, MSG_FASTOPEN)})
-      .Allow(SCMP_SYS(socketpair), {Is(0, AF_UNIX)});
+      .Allow(SCMP_SYS(sendmsg), {HasNot(2, MSG_FASTOPEN)});
   for (const int level : {SOL_SOCKET, int{IPPROTO_TCP}, SOL_TLS}) {
     filter.Allow(SCMP_SYS(getsockopt), {Is(1, level)}).Allow(SCMP_SYS(setsockopt), {Is(1, level)});
   }
@@ -52,6 +60,7 @@ absl::Status LoadFilter() {
   SeccompFilter filter = SeccompFilter::AllowList();
   AllowComputing(filter);
   filter.AllowAll(kEventLoop).AllowAll(kConnections);
+  AllowPairs(filter);
   AllowSocketCalls(filter);
   return filter.Load();
 }

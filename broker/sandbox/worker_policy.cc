@@ -48,37 +48,20 @@ constexpr int kMounts[] = {SCMP_SYS(mount),      SCMP_SYS(umount),     SCMP_SYS(
                            SCMP_SYS(fsopen),     SCMP_SYS(move_mount), SCMP_SYS(fspick),
                            SCMP_SYS(fsconfig),   SCMP_SYS(fsmount),    SCMP_SYS(mount_setattr)};
 
-// Large, or made for administrators: what has had holes, and no request handler needs.
-constexpr int kKernelSurface[] = {SCMP_SYS(bpf),
-                                  SCMP_SYS(userfaultfd),
-                                  SCMP_SYS(fanotify_init),
-                                  SCMP_SYS(add_key),
-                                  SCMP_SYS(request_key),
-                                  SCMP_SYS(keyctl),
-                                  SCMP_SYS(kexec_load),
-                                  SCMP_SYS(kexec_file_load),
-                                  SCMP_SYS(open_by_handle_at),
-                                  SCMP_SYS(init_module),
-                                  SCMP_SYS(finit_module),
-                                  SCMP_SYS(delete_module),
-                                  SCMP_SYS(reboot),
-                                  SCMP_SYS(swapon),
-                                  SCMP_SYS(swapoff),
-                                  SCMP_SYS(acct),
-                                  SCMP_SYS(quotactl),
-                                  SCMP_SYS(quotactl_fd),
-                                  SCMP_SYS(syslog),
-                                  SCMP_SYS(iopl),
-                                  SCMP_SYS(ioperm),
-                                  SCMP_SYS(settimeofday),
-                                  SCMP_SYS(clock_settime),
-                                  SCMP_SYS(adjtimex),
-                                  SCMP_SYS(clock_adjtime),
-                                  SCMP_SYS(sethostname),
-                                  SCMP_SYS(setdomainname),
-                                  SCMP_SYS(vhangup),
-                                  SCMP_SYS(lookup_dcookie),
-                                  SCMP_SYS(nfsservctl)};
+// Large interfaces that have had holes; no request handler needs them.
+constexpr int kKernelSurface[] = {
+    SCMP_SYS(bpf),     SCMP_SYS(userfaultfd), SCMP_SYS(fanotify_init),     SCMP_SYS(lookup_dcookie),
+    SCMP_SYS(add_key), SCMP_SYS(request_key), SCMP_SYS(open_by_handle_at), SCMP_SYS(keyctl)};
+
+// The capabilities for these are gone; this is the second wall.
+constexpr int kAdministration[] = {
+    SCMP_SYS(kexec_load),    SCMP_SYS(kexec_file_load), SCMP_SYS(reboot),
+    SCMP_SYS(init_module),   SCMP_SYS(finit_module),    SCMP_SYS(delete_module),
+    SCMP_SYS(swapon),        SCMP_SYS(swapoff),         SCMP_SYS(acct),
+    SCMP_SYS(quotactl),      SCMP_SYS(quotactl_fd),     SCMP_SYS(syslog),
+    SCMP_SYS(settimeofday),  SCMP_SYS(clock_settime),   SCMP_SYS(adjtimex),
+    SCMP_SYS(clock_adjtime), SCMP_SYS(sethostname),     SCMP_SYS(setdomainname),
+    SCMP_SYS(iopl),          SCMP_SYS(ioperm),          SCMP_SYS(vhangup)};
 
 // Typing into the administrator's terminal, where the broker was started from one.
 void DenyTerminalInput(SeccompFilter& filter) {
@@ -96,17 +79,22 @@ void DenyNamespaces(SeccompFilter& filter) {
   filter.Deny(ENOSYS, SCMP_SYS(clone3));
 }
 
-void LimitSockets(SeccompFilter& filter, bool network) {
+// The Internet, and netlink for what resolvers ask about addresses and routes (protocol 0).
+void AllowInternet(SeccompFilter& filter) {
   for (const int call : {SCMP_SYS(socket), SCMP_SYS(socketpair)}) {
-    if (network) {
-      filter.DenyUnless(EACCES, call, 0, {AF_UNIX, AF_INET, AF_INET6, AF_NETLINK});
-    } else {
-      filter.DenyUnless(EACCES, call, 0, {AF_UNIX});
-    }
+    filter.DenyUnless(EACCES, call, 0, {AF_UNIX, AF_INET, AF_INET6, AF_NETLINK});
   }
-  if (network) return;
+  for (unsigned bit = 0; bit < 32; ++bit) {
+    filter.Deny(EACCES, SCMP_SYS(socket), {Is(0, AF_NETLINK), Has(2, 1U << bit)});
+  }
+}
+
+void DenyNetwork(SeccompFilter& filter) {
+  for (const int call : {SCMP_SYS(socket), SCMP_SYS(socketpair)}) {
+    filter.DenyUnless(EACCES, call, 0, {AF_UNIX});
+  }
   // A connection's own TCP socket lives in the broker's network namespace: it must not become a
-  // listener or a client there. Fast open is a connect (tcp(7)).
+  // client there. Fast open is a connect (tcp(7)).
   filter.Deny(EACCES, SCMP_SYS(sendto), {Has(3, MSG_FASTOPEN)})
       .Deny(EACCES, SCMP_SYS(sendmsg), {Has(2, MSG_FASTOPEN)})
       .Deny(EACCES, SCMP_SYS(sendmmsg), {Has(3, MSG_FASTOPEN)});
@@ -130,10 +118,11 @@ absl::Status LoadFilter(const Machine& machine, bool network) {
   filter.DenyAll(EPERM, kIoUring)
       .DenyAll(EPERM, kOtherProcesses)
       .DenyAll(EPERM, kMounts)
-      .DenyAll(EPERM, kKernelSurface);
+      .DenyAll(EPERM, kKernelSurface)
+      .DenyAll(EPERM, kAdministration);
   DenyTerminalInput(filter);
   DenyNamespaces(filter);
-  LimitSockets(filter, network);
+  network ? AllowInternet(filter) : DenyNetwork(filter);
   if (machine.landlock_version < 3) DenyTruncation(filter);
   return filter.Load();
 }

@@ -121,6 +121,16 @@ constexpr Attempt kForbiddenToHandshaker[] = {
        int p[2];
        return ErrorOf(syscall(SYS_socketpair, AF_INET | kWide, 1, 0, p));
      }},
+    {"DatagramPair",
+     [] {
+       int p[2];
+       return ErrorOf(socketpair(AF_UNIX, SOCK_DGRAM, 0, p));
+     }},
+    {"DatagramPairWide",
+     [] {
+       int p[2];
+       return ErrorOf(syscall(SYS_socketpair, AF_UNIX, SOCK_DGRAM | kWide, 0, p));
+     }},
     {"FastOpen", [] { return ErrorOf(sendto(-1, "", 0, MSG_FASTOPEN, nullptr, 0)); }},
     {"FastOpenMessage", [] { return ErrorOf(sendmsg(-1, nullptr, MSG_FASTOPEN)); }},
     {"IpOptions", [] { return ErrorOf(setsockopt(-1, IPPROTO_IP, 1, "", 1)); }},

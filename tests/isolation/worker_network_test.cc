@@ -1,6 +1,7 @@
 // A confined worker with `network = false` has the connections that it is handed, and no other.
 
 #include <arpa/inet.h>
+#include <linux/netlink.h>
 #include <netinet/in.h>
 #include <stddef.h>
 #include <string.h>
@@ -102,6 +103,16 @@ TEST_P(WorkerNetwork, AllowedNetworkIsTheInternetOnly) {
               allowed ? kSucceeded : Refused(EACCES))
         << family;
   }
+}
+
+TEST_P(WorkerNetwork, AllowedNetlinkIsRoutingOnly) {
+  policy_.network = true;
+  const std::string netlink = std::to_string(AF_NETLINK);
+  EXPECT_EQ(Confined({"socket", netlink, "3", std::to_string(NETLINK_ROUTE)}), kSucceeded);
+  for (const int protocol : {NETLINK_SOCK_DIAG, NETLINK_NETFILTER, NETLINK_KOBJECT_UEVENT}) {
+    EXPECT_EQ(Confined({"socket", netlink, "3", std::to_string(protocol)}), Refused(EACCES));
+  }
+  ExpectDenied(Refused(EACCES), {"socket", netlink, "3", std::to_string(NETLINK_KOBJECT_UEVENT)});
 }
 
 INSTANTIATE_TEST_SUITE_P(As, WorkerNetwork,

@@ -14,8 +14,11 @@
 namespace tlsbroker::attacks {
 namespace {
 
+// Family, type and, if it is not 0, protocol.
 int Socket(const Arguments& arguments) {
-  return ErrorOf(syscall(SYS_socket, Register(arguments.at(0)), Register(arguments.at(1)), 0));
+  const uint64_t protocol = arguments.size() > 2 ? Register(arguments[2]) : 0;
+  return ErrorOf(
+      syscall(SYS_socket, Register(arguments.at(0)), Register(arguments.at(1)), protocol));
 }
 
 int Socketpair(const Arguments& arguments) {
