@@ -141,7 +141,8 @@ class Clients(unittest.TestCase):
                     client.kill()
 
     def curl(self, combination):
-        """Two transfers in one process: the second one's connection resumes the first one's session."""
+        """Two transfers in one process: the second one's connection resumes the first one's session.
+        Not with TLS 1.2: curl takes no tickets then (SSL_OP_NO_TICKET), and the broker has no others."""
         version = combination.version.replace("TLSv", "")
         ciphers = "--tls13-ciphers" if version == "1.3" else "--ciphers"
         url = f"https://localhost:{self.port}/{SIZE}/{SEED}"
@@ -152,7 +153,7 @@ class Clients(unittest.TestCase):
         for output in outputs:
             command += ["-T", self.body, "-o", output, url]
         lines = self.run_client(command).decode().splitlines()
-        for output, line, resumed in zip(outputs, lines, (False, True), strict=True):
+        for output, line, resumed in zip(outputs, lines, (False, version == "1.3"), strict=True):
             received, _, told = line.partition(" ")
             self.assertEqual(received, self.sent_hash)
             self.check_description(echo_service.who(told.encode())[0], combination, resumed)

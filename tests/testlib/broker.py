@@ -89,9 +89,11 @@ class Broker:
     `config` is TOML; {dir} in it is replaced by a fresh directory that everybody may read, and
     {runtime_dir} by one below it. A [broker] table is put in front if there is none. With `user`, a
     uid, root starts it as that user, who then owns the directory; key files are the caller's matter.
+    `launcher` is a command that execs the rest of its arguments.
     """
 
-    def __init__(self, config, directory=None, build=BUILD, expect_ready=True, user=None):
+    def __init__(self, config, directory=None, build=BUILD, expect_ready=True, user=None,
+                 launcher=()):
         self.directory = directory or tempfile.mkdtemp(prefix="tlsbroker-test-")
         self._own_directory = directory is None
         os.chmod(self.directory, 0o755)
@@ -104,6 +106,7 @@ class Broker:
         self.log = []
         self._changed = threading.Condition()
         self._expect_ready = expect_ready
+        self._launcher = list(launcher)
         self.process = None
 
     def write_config(self, config):
@@ -132,7 +135,8 @@ class Broker:
         self._notify.bind(notify_path)
         os.chmod(notify_path, 0o666)
         self.process = subprocess.Popen(
-            [os.path.join(self.build, "broker/supervisor/tlsbrokerd"), "--config", self.config_file],
+            [*self._launcher, os.path.join(self.build, "broker/supervisor/tlsbrokerd"), "--config",
+             self.config_file],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
             env=dict(os.environ, NOTIFY_SOCKET=notify_path), start_new_session=True,
             **self._identity)

@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 import tempfile
+import unittest
 
 import broker as testlib
 
@@ -48,9 +49,9 @@ def kernel_has_tls():
 def require_ktls():
     """For setUp: skips where the kernel has no TLS, unless it must have it; then the test fails."""
     if os.geteuid() != 0:
-        raise testlib.unittest.SkipTest("needs root")
+        raise unittest.SkipTest("needs root")
     if not kernel_has_tls() and not testlib.expects("ktls"):
-        raise testlib.unittest.SkipTest("this kernel has no TLS (kTLS)")
+        raise unittest.SkipTest("this kernel has no TLS (kTLS)")
 
 
 def tls_stat():
@@ -94,6 +95,10 @@ class EchoService(testlib.Broker):
             return super().stop(*arguments, **options)
         finally:
             shutil.rmtree(self.home, ignore_errors=True)
+
+    def launch_by(self, command):
+        """See Broker's `launcher`; for one that needs a file in `home`. Before the start."""
+        self._launcher = command
 
     def context(self, version=None, ciphers=None):
         return testlib.tls_context(Trusted(self.trusted), version, ciphers)
