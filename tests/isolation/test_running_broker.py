@@ -10,6 +10,10 @@ import broker as testlib
 
 USER = 61234  # nobody in particular
 NO_CAPABILITIES = "0" * 16
+# Numbers of what the supervisor keeps of root (broker/README.md, "What is left of root"):
+# CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, KILL, SETGID, SETUID, SETPCAP, NET_BIND_SERVICE, NET_ADMIN,
+# IPC_LOCK, SYS_CHROOT, SYS_ADMIN, SYS_RESOURCE.
+SUPERVISOR = sum(1 << number for number in (0, 1, 2, 5, 6, 7, 8, 10, 12, 14, 18, 21, 24))
 CONFIGURATION = """
 [broker]
 runtime_dir = "{{runtime_dir}}"
@@ -100,6 +104,14 @@ class ByRoot(RunningBroker):
     def test_confined(self):
         self.assert_confined()
         self.assert_few_descriptors()
+
+    def test_supervisor_capabilities(self):
+        state = status(self.broker.process.pid)
+        for name in ("CapPrm", "CapEff", "CapBnd"):
+            self.assertEqual(int(state[name], 16) & ~SUPERVISOR, 0, name)
+        for name in ("CapInh", "CapAmb"):
+            self.assertEqual(state[name], NO_CAPABILITIES, name)
+        self.assertEqual(os.stat(f"/proc/{self.broker.process.pid}/mem").st_uid, 0)
 
     def test_own_users(self):
         for role, pid in self.each("keyholder", "handshaker", "worker"):
