@@ -106,14 +106,15 @@ run_guest() { # NAME KERNEL BOOT-OPTIONS... -- COMMAND...
 }
 
 guest_suite() { # KERNEL
-  local suite="/usr/bin/python3 tests/testlib/run_suite.py" program
-  for program in "$build"/tests/interop/interop-* "$build"/tests/unit/unit-client-direct \
-    "$build"/tests/isolation/isolation-worker; do
+  local suite="/usr/bin/python3 tests/testlib/run_suite.py" program part module
+  for program in "$build"/tests/interop/interop-*; do
     [ -f "$program" ] && [ -x "$program" ] && run_guest "$1 $(basename "$program")" "$1" -- "$program"
   done
   # shellcheck disable=SC2086
   {
-    run_guest "$1 interop" "$1" -- $suite tests/interop
+    for part in probe one_segment wire; do
+      run_guest "$1 $part" "$1" -- $suite tests/interop $part
+    done
     [ ! -d tests/integration/direct ] || run_guest "$1 direct" "$1" -- $suite tests/integration/direct
     run_guest "$1 quickstart" "$1" -- tests/testlib/quickstart_check
     for module in tls chacha20poly1305; do
