@@ -16,6 +16,7 @@ import echo_worker
 SIZE = 8 * 2**20
 SEED = "interop"
 TIMEOUT = 60 * testlib.PATIENCE
+BUFFERED_STDOUT = testlib.program("tests/interop/libbuffered-stdout.so")
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,8 @@ class Clients(unittest.TestCase):
     def talk(self, command):
         """gnutls-cli stops at the end of its input, so that stays open until the answer is complete."""
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                              stderr=subprocess.DEVNULL) as client:
+                              stderr=subprocess.DEVNULL,
+                              env=dict(os.environ, LD_PRELOAD=BUFFERED_STDOUT)) as client:
             with concurrent.futures.ThreadPoolExecutor(1) as pool:
                 answer = pool.submit(client.stdout.read)
                 try:
