@@ -38,7 +38,7 @@ std::string WhyNotKtls(const Shared& shared, const Service& service, const Accep
   return shared.ktls.Reason(handshake.version(), *suite);
 }
 
-// Both keys into the kernel. On kNothingInstalled the socket is in `refused`, as it was before.
+// Both keys into the kernel.
 KtlsSocket::Outcome InstallKeys(Shared& shared, const Handshaken& handshake, UniqueFd socket) {
   auto keys = handshake.DeriveKeys(shared.library);
   KtlsSocket::Outcome outcome{InstallResult::kNothingInstalled, keys.status(), {}, {}};
@@ -60,7 +60,7 @@ KtlsSocket::Outcome InstallKeys(Shared& shared, const Handshaken& handshake, Uni
 
 asio::awaitable<void> HandOffRelayed(Shared& shared, Service& service,
                                      const handoff::Description& description, AsyncFd client,
-                                     SslPtr ssl) {
+                                     SslPtr ssl, Sealer sealer) {
   int pair[2];
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
     log::Error(std::string(ErrnoStatus("socketpair").message()));
@@ -68,7 +68,8 @@ asio::awaitable<void> HandOffRelayed(Shared& shared, Service& service,
   }
   UniqueFd theirs(pair[1]);
   const auto executor = co_await asio::this_coro::executor;
-  Relay relay(executor, std::move(client), std::move(ssl), AsyncFd(executor, UniqueFd(pair[0])));
+  Relay relay(executor, std::move(client), std::move(ssl), sealer,
+              AsyncFd(executor, UniqueFd(pair[0])));
   ++shared.counters.relay_active;
   const bool handed_off = co_await service.queue.HandOff(description, std::move(theirs));
   if (handed_off) {
@@ -126,9 +127,10 @@ asio::awaitable<void> ServeConnection(Shared& shared, Service& service, Accepted
   ++(description.resumed ? shared.counters.handshakes_resumed : shared.counters.handshakes_full);
 
   description.reason = WhyNotKtls(shared, service, connection, handshake);
+  Sealer sealer = Sealer::kOpenssl;
   if (description.reason.empty()) {
     auto outcome = InstallKeys(shared, handshake, connection.socket.Release());
-    if (outcome.result == InstallResult::kHalfInstalled) co_return;
+    if (outcome.result == InstallResult::kInDoubt) co_return;
     if (outcome.result == InstallResult::kOk) {
       { const Handshaken wiped = std::move(handshake); }
       log::Info(LogLine(description, Clock::now() - started));
@@ -138,6 +140,7 @@ asio::awaitable<void> ServeConnection(Shared& shared, Service& service, Accepted
       co_return;
     }
     description.reason = "install-failed";
+    if (outcome.result == InstallResult::kTxOnly) sealer = Sealer::kKernel;
     connection.socket = AsyncFd(shared.io.get_executor(), std::move(outcome.refused));
   }
   if (!MayRelay(shared, service)) co_return;
@@ -145,7 +148,7 @@ asio::awaitable<void> ServeConnection(Shared& shared, Service& service, Accepted
   log::Info(LogLine(description, Clock::now() - started));
   SslPtr ssl = handshake.TakeSsl();
   co_await HandOffRelayed(shared, service, description, std::move(connection.socket),
-                          std::move(ssl));
+                          std::move(ssl), sealer);
 }
 
 }  // namespace tlsbroker

@@ -1,8 +1,7 @@
 // Installs session keys in the kernel. TX goes first, for what is left when the second direction is
 // refused. With TX alone whatever is written, by mistake or on purpose, leaves as a record, and the
-// peer can be told with an encrypted alert; the raw records that come in are noise. With RX alone
-// every write leaves in clear, alerts included. Both were observed
-// (tests/interop/ktls_socket_test).
+// raw records that come in can still be opened by OpenSSL. With RX alone every write leaves in
+// clear, alerts included. Both were observed (tests/interop/ktls_socket_test).
 
 #include "broker/handshaker/ktls_socket.h"
 
@@ -10,9 +9,12 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <openssl/crypto.h>
+#include <openssl/ssl3.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 
+#include <array>
 #include <cerrno>
 
 #include "absl/strings/str_cat.h"
@@ -123,6 +125,23 @@ absl::Status InstallDirection(int socket, Direction direction, const DirectionKe
   return ReadBack(socket, direction, keys);
 }
 
+int SendCloseNotifyRecord(int socket) {
+  uint8_t alert[] = {SSL3_AL_WARNING, SSL3_AD_CLOSE_NOTIFY};
+  iovec part = {alert, sizeof(alert)};
+  alignas(cmsghdr) std::array<uint8_t, CMSG_SPACE(sizeof(uint8_t))> control{};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control.data();
+  message.msg_controllen = control.size();
+  cmsghdr* header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_TLS;
+  header->cmsg_type = TLS_SET_RECORD_TYPE;
+  header->cmsg_len = CMSG_LEN(sizeof(uint8_t));
+  *CMSG_DATA(header) = SSL3_RT_ALERT;
+  return sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0 ? 0 : errno;
+}
+
 KtlsSocket::Outcome KtlsSocket::Install(UniqueFd socket, const SessionKeys& keys) {
   const auto refuse = [&](InstallResult result, absl::Status why) {
     return Outcome{result, std::move(why), std::nullopt, std::move(socket)};
@@ -134,8 +153,11 @@ KtlsSocket::Outcome KtlsSocket::Install(UniqueFd socket, const SessionKeys& keys
   absl::Status status = SetKeys(socket.get(), Direction::kTx, keys.tx);
   if (!status.ok()) return refuse(InstallResult::kNothingInstalled, std::move(status));
   status = ReadBack(socket.get(), Direction::kTx, keys.tx);
-  if (status.ok()) status = InstallDirection(socket.get(), Direction::kRx, keys.rx);
-  if (!status.ok()) return refuse(InstallResult::kHalfInstalled, std::move(status));
+  if (!status.ok()) return refuse(InstallResult::kInDoubt, std::move(status));
+  status = SetKeys(socket.get(), Direction::kRx, keys.rx);
+  if (!status.ok()) return refuse(InstallResult::kTxOnly, std::move(status));
+  status = ReadBack(socket.get(), Direction::kRx, keys.rx);
+  if (!status.ok()) return refuse(InstallResult::kInDoubt, std::move(status));
   return Outcome{InstallResult::kOk, absl::OkStatus(), KtlsSocket(std::move(socket)), UniqueFd()};
 }
 

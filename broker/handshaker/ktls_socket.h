@@ -26,10 +26,15 @@ absl::Status EnableUlp(int socket);
 // other direction: without TX keys the socket sends plaintext.
 absl::Status InstallDirection(int socket, Direction direction, const DirectionKeys& keys);
 
+// Sends close_notify (RFC 8446 section 6.1) as a record of its own; TX keys are installed. 0 or the
+// errno of sendmsg(2), EAGAIN among them.
+int SendCloseNotifyRecord(int socket);
+
 enum class InstallResult {
   kOk,
-  kNothingInstalled,  // the first direction was refused: the socket is as it was, good for a relay
-  kHalfInstalled,     // only good for closing
+  kNothingInstalled,  // TX was refused: the socket is as it was
+  kTxOnly,            // RX was refused: what is written leaves as records, what is read is raw
+  kInDoubt,           // what was read back is something else: only good for closing
 };
 
 class KtlsSocket {

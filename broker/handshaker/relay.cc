@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <vector>
 
+#include "broker/handshaker/ktls_socket.h"
 #include "protocol/channel.h"
 
 namespace tlsbroker {
@@ -42,14 +43,31 @@ SslResult Write(SSL* ssl, std::span<const uint8_t> bytes) {
   return result;
 }
 
+// SendAll() for bytes that do not outlive a suspension.
+asio::awaitable<bool> SendCopy(AsyncFd& socket, std::span<const uint8_t> bytes) {
+  const ssize_t n = send(socket.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+  if (n == static_cast<ssize_t>(bytes.size())) co_return true;
+  if (n < 0 && errno != EAGAIN) co_return false;
+  const auto rest = bytes.subspan(n < 0 ? 0 : static_cast<size_t>(n));
+  const std::vector<uint8_t> kept(rest.begin(), rest.end());
+  co_return co_await SendAll(socket, kept);
+}
+
 }  // namespace
 
-Relay::Relay(const asio::any_io_executor& executor, AsyncFd client, SslPtr ssl, AsyncFd worker)
+Relay::Relay(const asio::any_io_executor& executor, AsyncFd client, SslPtr ssl, Sealer sealer,
+             AsyncFd worker)
     : client_(std::move(client)),
       ssl_(std::move(ssl)),
+      sealer_(sealer),
       worker_(std::move(worker)),
       linger_(executor) {
-  SSL_set_fd(ssl_.get(), client_.get());
+  SSL_set_rfd(ssl_.get(), client_.get());
+  if (sealer_ == Sealer::kOpenssl) {
+    SSL_set_wfd(ssl_.get(), client_.get());
+  } else {
+    SSL_set0_wbio(ssl_.get(), BIO_new(BIO_s_null()));  // alerts that OpenSSL would send
+  }
   SSL_set_msg_callback(ssl_.get(), &Relay::OnMessage);
   SSL_set_msg_callback_arg(ssl_.get(), this);
 }
@@ -74,7 +92,7 @@ asio::awaitable<bool> Relay::WaitForClient(int ssl_error) {
 asio::awaitable<void> Relay::ClientToWorker() {
   while (true) {
     const SslResult read = Read(ssl_.get(), Scratch());
-    if (flooded_) break;
+    if (refused_) break;
     if (read.error == SSL_ERROR_ZERO_RETURN) {
       // The authenticated end. Our end of the pair stays open: its close would mean truncation.
       client_ended_ = true;
@@ -87,7 +105,7 @@ asio::awaitable<void> Relay::ClientToWorker() {
       continue;
     }
     if (worker_closed_) continue;
-    const bool passed_on = co_await WriteToWorker(Scratch().first(read.size));
+    const bool passed_on = co_await SendCopy(worker_, Scratch().first(read.size));
     // A worker that has ended may leave without reading the rest; WorkerToClient sees it go.
     if (!passed_on && !worker_ended_) break;
   }
@@ -122,16 +140,11 @@ asio::awaitable<void> Relay::WorkerClosed() {
   Abort();
 }
 
-asio::awaitable<bool> Relay::WriteToWorker(std::span<const uint8_t> bytes) {
-  const ssize_t n = send(worker_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-  if (n == static_cast<ssize_t>(bytes.size())) co_return true;
-  if (n < 0 && errno != EAGAIN) co_return false;
-  const auto rest = bytes.subspan(n < 0 ? 0 : static_cast<size_t>(n));
-  const std::vector<uint8_t> kept(rest.begin(), rest.end());
-  co_return co_await SendAll(worker_, kept);
+asio::awaitable<bool> Relay::WriteToClient(std::span<const uint8_t> bytes) {
+  return sealer_ == Sealer::kKernel ? SendCopy(client_, bytes) : WriteByOpenssl(bytes);
 }
 
-asio::awaitable<bool> Relay::WriteToClient(std::span<const uint8_t> bytes) {
+asio::awaitable<bool> Relay::WriteByOpenssl(std::span<const uint8_t> bytes) {
   std::vector<uint8_t> kept;
   while (!bytes.empty()) {
     const SslResult written = Write(ssl_.get(), bytes);
@@ -147,30 +160,48 @@ asio::awaitable<bool> Relay::WriteToClient(std::span<const uint8_t> bytes) {
 }
 
 asio::awaitable<bool> Relay::SendCloseNotify() {
+  asio::awaitable<bool> sending =
+      sealer_ == Sealer::kKernel ? KernelCloseNotify() : OpensslCloseNotify();
+  const bool sent = co_await std::move(sending);
+  if (sent) shutdown(client_.get(), SHUT_WR);
+  co_return sent;
+}
+
+asio::awaitable<bool> Relay::OpensslCloseNotify() {
   while (true) {
     ERR_clear_error();
     const int result = SSL_shutdown(ssl_.get());
-    if (result >= 0) break;  // 0: sent, the client's is still to come
+    if (result >= 0) co_return true;  // 0: sent, the client's is still to come
     if (!co_await WaitForClient(SSL_get_error(ssl_.get(), result))) co_return false;
   }
-  shutdown(client_.get(), SHUT_WR);
-  co_return true;
+}
+
+asio::awaitable<bool> Relay::KernelCloseNotify() {
+  while (true) {
+    const int error = SendCloseNotifyRecord(client_.get());
+    if (error == 0) co_return true;
+    if (error != EAGAIN || !co_await client_.WaitWritable()) co_return false;
+  }
 }
 
 void Relay::OnMessage(int is_write, int /*version*/, int content_type, const void* data,
                       size_t size, SSL* /*ssl*/, void* self) {
-  const bool key_update = content_type == SSL3_RT_HANDSHAKE && size > 0 &&
-                          *static_cast<const uint8_t*>(data) == SSL3_MT_KEY_UPDATE;
-  if (is_write == 0 && key_update) static_cast<Relay*>(self)->CountKeyUpdate();
+  const auto* message = static_cast<const uint8_t*>(data);
+  if (is_write != 0 || content_type != SSL3_RT_HANDSHAKE || size == 0) return;
+  if (message[0] != SSL3_MT_KEY_UPDATE) return;
+  const bool answer_requested = message[size - 1] == SSL_KEY_UPDATE_REQUESTED;
+  static_cast<Relay*>(self)->OnKeyUpdate(answer_requested);
 }
 
-void Relay::CountKeyUpdate() {
+void Relay::OnKeyUpdate(bool answer_requested) {
+  // RFC 8446 section 4.6.3 wants an answer, and the keys to send it with are in the kernel.
+  if (answer_requested && sealer_ == Sealer::kKernel) refused_ = true;
   const auto now = std::chrono::steady_clock::now();
   if (now - key_updates_since_ > std::chrono::seconds(1)) {
     key_updates_since_ = now;
     key_updates_ = 0;
   }
-  if (++key_updates_ > kMaxKeyUpdatesPerSecond) flooded_ = true;
+  if (++key_updates_ > kMaxKeyUpdatesPerSecond) refused_ = true;
 }
 
 }  // namespace tlsbroker

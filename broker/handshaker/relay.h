@@ -1,6 +1,6 @@
-// Pumps one connection whose records the kernel does not do: OpenSSL on the client's side, a Unix
-// stream on the worker's, as PROTOCOL.md ("Relay and bridge streams") says. Runs in the handshaker;
-// both sides are strangers.
+// Pumps one connection whose records the kernel does not do, or in one direction only: OpenSSL on
+// the client's side, a Unix stream on the worker's, as PROTOCOL.md ("Relay and bridge streams")
+// says. Runs in the handshaker; both sides are strangers.
 
 #ifndef TLSBROKER_BROKER_HANDSHAKER_RELAY_H_
 #define TLSBROKER_BROKER_HANDSHAKER_RELAY_H_
@@ -23,10 +23,18 @@ inline constexpr std::chrono::seconds kRelayLinger{5};
 // KeyUpdates of the peer that are answered within one second; more end the connection.
 inline constexpr int kMaxKeyUpdatesPerSecond = 8;
 
+// Who makes the records for the client. OpenSSL opens the client's in both cases.
+enum class Sealer {
+  kOpenssl,
+  kKernel,  // TX keys are installed, and OpenSSL's own must not be used again: same numbers, same
+            // nonces
+};
+
 class Relay {
  public:
   // `ssl` has done its handshake and holds no data; `worker` is our end of the pair.
-  Relay(const asio::any_io_executor& executor, AsyncFd client, SslPtr ssl, AsyncFd worker);
+  Relay(const asio::any_io_executor& executor, AsyncFd client, SslPtr ssl, Sealer sealer,
+        AsyncFd worker);
   Relay(const Relay&) = delete;
   Relay& operator=(const Relay&) = delete;
 
@@ -38,24 +46,27 @@ class Relay {
   asio::awaitable<void> ClientToWorker();
   asio::awaitable<void> WorkerToClient();
   asio::awaitable<bool> WriteToClient(std::span<const uint8_t> bytes);
-  asio::awaitable<bool> WriteToWorker(std::span<const uint8_t> bytes);
+  asio::awaitable<bool> WriteByOpenssl(std::span<const uint8_t> bytes);
   asio::awaitable<bool> WaitForClient(int ssl_error);
   asio::awaitable<bool> SendCloseNotify();
+  asio::awaitable<bool> OpensslCloseNotify();
+  asio::awaitable<bool> KernelCloseNotify();
   asio::awaitable<void> WorkerClosed();
   void Abort();
 
   static void OnMessage(int is_write, int version, int content_type, const void* data, size_t size,
                         SSL* ssl, void* self);
-  void CountKeyUpdate();
+  void OnKeyUpdate(bool answer_requested);
 
   AsyncFd client_;
   SslPtr ssl_;
+  Sealer sealer_;
   AsyncFd worker_;
   asio::steady_timer linger_;
   bool client_ended_ = false;  // close_notify came
   bool worker_ended_ = false;  // END came
   bool worker_closed_ = false;
-  bool flooded_ = false;
+  bool refused_ = false;  // a KeyUpdate that ends the connection
   int key_updates_ = 0;
   std::chrono::steady_clock::time_point key_updates_since_{};
 };
