@@ -15,6 +15,7 @@
 
 struct tlsbroker_queue {
   tlsbroker::UniqueFd fd;
+  tlsbroker::UniqueFd attachment;  // tells the broker that we are there; invalid if it started us
 };
 
 struct tlsbroker_conn {

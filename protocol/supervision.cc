@@ -31,6 +31,8 @@ enum Tag : uint8_t {
   kSubject,
   kText,
   kCounterValues,
+  kExpiry,
+  kKernelSuite,
 };
 
 constexpr size_t kMaxName = 255;
@@ -175,6 +177,21 @@ struct Encoder {
     }
   }
   void operator()(const Drained&) const { out.U8(static_cast<uint8_t>(MessageType::kDrained)); }
+  void operator()(const Facts& m) const {
+    out.U8(static_cast<uint8_t>(MessageType::kFacts));
+    for (const Facts::Expiry& expiry : m.expiries) {
+      out.U8(kExpiry).U16(sizeof(uint16_t) + sizeof(uint64_t));
+      out.U16(expiry.certificate_id).U64(expiry.not_after);
+    }
+    for (const Facts::KernelSuite& suite : m.kernel_suites) {
+      out.Tlv(kKernelSuite, suite.name + '=' + suite.reason);
+    }
+  }
+  void operator()(const ServiceCounters& m) const {
+    out.U8(static_cast<uint8_t>(MessageType::kServiceCounters)).TlvU16(kServiceId, m.service_id);
+    out.U8(kCounterValues).U16(2 * sizeof(uint64_t)).U64(m.direct).U64(m.relay);
+    out.Tlv(kText, m.last_reason);
+  }
 };
 
 Confinement DecodeConfinement(Fields& in) {
@@ -290,6 +307,35 @@ Counters DecodeCounters(Fields& in) {
   return m;
 }
 
+Facts DecodeFacts(Fields& in) {
+  Facts m;
+  while (auto value = in.Optional(kExpiry)) {
+    wire::Reader reader(*value);
+    m.expiries.push_back({reader.U16(), reader.U64()});
+    if (!reader.Done()) in.Fail();
+  }
+  while (auto value = in.Optional(kKernelSuite)) {
+    const std::string text = wire::AsString(*value);
+    const size_t split = text.find('=');
+    if (text.size() > kMaxName || split == std::string::npos) in.Fail();
+    m.kernel_suites.push_back(
+        {text.substr(0, split), split == std::string::npos ? "" : text.substr(split + 1)});
+  }
+  if (m.expiries.size() > Facts::kMaxExpiries) in.Fail();
+  return m;
+}
+
+ServiceCounters DecodeServiceCounters(Fields& in) {
+  ServiceCounters m;
+  m.service_id = in.U16(kServiceId);
+  wire::Reader reader(in.Required(kCounterValues));
+  m.direct = reader.U64();
+  m.relay = reader.U64();
+  if (!reader.Done()) in.Fail();
+  m.last_reason = in.Text(kText, kMaxName);
+  return m;
+}
+
 std::optional<Message> DecodeBody(MessageType type, Fields& in, Fds& fds) {
   switch (type) {
     case MessageType::kConfinement:
@@ -318,6 +364,10 @@ std::optional<Message> DecodeBody(MessageType type, Fields& in, Fds& fds) {
       return DecodeCounters(in);
     case MessageType::kDrained:
       return Drained{};
+    case MessageType::kFacts:
+      return DecodeFacts(in);
+    case MessageType::kServiceCounters:
+      return DecodeServiceCounters(in);
   }
   return std::nullopt;
 }

@@ -7,7 +7,8 @@
 //   keyholder:  Confinement, Certificate..., HandshakerChannel..., Start
 //   handshaker: Confinement, Settings, TicketKeys, Certificate..., Service..., Listener..., Start;
 //               then TicketKeys and Drain at any time
-// Up: Ready or Failed after Start; from a handshaker then Counters, and at last Drained.
+// Up: Ready or Failed after Start; from a handshaker Facts before Ready, then Counters and
+// ServiceCounters, and at last Drained.
 // End of file on the control socket tells a child to end at once.
 
 #ifndef TLSBROKER_PROTOCOL_SUPERVISION_H_
@@ -42,6 +43,8 @@ enum class MessageType : uint8_t {
   kFailed = 17,
   kCounters = 18,
   kDrained = 19,
+  kFacts = 20,
+  kServiceCounters = 21,
 };
 
 // Who to become before the first byte of a stranger is read.
@@ -148,10 +151,34 @@ struct Counters {
   uint64_t sign_failed = 0;
 };
 
+// The same for one service.
+struct ServiceCounters {
+  uint16_t service_id = 0;
+  uint64_t direct = 0;
+  uint64_t relay = 0;
+  std::string last_reason;  // why the last one that was relayed was; empty if none was
+};
+
 struct Drained {};
 
+// What a handshaker found out and people want to see. Several messages, where one has not room.
+struct Facts {
+  static constexpr size_t kMaxExpiries = 4096;  // in one message
+  struct Expiry {
+    uint16_t certificate_id = 0;
+    uint64_t not_after = 0;  // seconds since 1970
+  };
+  struct KernelSuite {
+    std::string name;    // "TLSv1.3 aes-128-gcm"
+    std::string reason;  // why the kernel does not take it, as in PROTOCOL.md; empty if it does
+  };
+  std::vector<Expiry> expiries;
+  std::vector<KernelSuite> kernel_suites;
+};
+
 using Message = std::variant<Confinement, Settings, TicketKeys, Certificate, Service, Listener,
-                             HandshakerChannel, Start, Drain, Ready, Failed, Counters, Drained>;
+                             HandshakerChannel, Start, Drain, Ready, Failed, Counters, Drained,
+                             Facts, ServiceCounters>;
 
 // What goes over the socket. `fds` borrows from the message that was encoded.
 struct Encoded {

@@ -86,6 +86,10 @@ absl::StatusOr<std::shared_ptr<const LoadedCertificate>> LoadedCertificate::Load
   ERR_clear_error();  // the end of the file is an error to PEM_read_bio_X509
   ASSIGN_OR_RETURN(loaded->key, provider.MakeKey(source.id, loaded->leaf.get()));
   loaded->names = NamesOf(loaded->leaf.get());
+  tm not_after{};
+  if (ASN1_TIME_to_tm(X509_get0_notAfter(loaded->leaf.get()), &not_after) == 1) {
+    loaded->not_after = static_cast<uint64_t>(std::max<time_t>(timegm(&not_after), 0));
+  }
   return loaded;
 }
 

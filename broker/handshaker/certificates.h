@@ -23,6 +23,7 @@ struct LoadedCertificate {
   X509StackPtr chain;  // without the leaf
   EvpPkeyPtr key;
   std::vector<std::string> names;  // lower case, "*.example.org" as it stands
+  uint64_t not_after = 0;          // of the leaf, seconds since 1970
 
   static absl::StatusOr<std::shared_ptr<const LoadedCertificate>> Load(
       OSSL_LIB_CTX* library, KeyholderProvider& provider, const supervision::Certificate& source);

@@ -74,6 +74,7 @@ asio::awaitable<void> HandOffRelayed(Shared& shared, Service& service,
   const bool handed_off = co_await service.queue.HandOff(description, std::move(theirs));
   if (handed_off) {
     ++shared.counters.handed_off_relay;
+    service.CountRelay(description.reason);
     co_await relay.Run();
   }
   --shared.counters.relay_active;
@@ -136,7 +137,10 @@ asio::awaitable<void> ServeConnection(Shared& shared, Service& service, Accepted
       log::Info(LogLine(description, Clock::now() - started));
       UniqueFd socket = Blocking(std::move(*outcome.socket).Release());
       const bool handed_off = co_await service.queue.HandOff(description, std::move(socket));
-      if (handed_off) ++shared.counters.handed_off_direct;
+      if (handed_off) {
+        ++shared.counters.handed_off_direct;
+        service.CountDirect();
+      }
       co_return;
     }
     description.reason = "install-failed";

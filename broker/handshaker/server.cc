@@ -79,6 +79,7 @@ absl::Status Server::LoadServices(Snapshot& snapshot) {
   for (const supervision::Certificate& certificate : snapshot.certificates) {
     ASSIGN_OR_RETURN(loaded[certificate.id],
                      LoadedCertificate::Load(library_.get(), *provider_, certificate));
+    expiries_.push_back({certificate.id, loaded[certificate.id]->not_after});
   }
   for (supervision::Service& service : snapshot.services) {
     std::vector<std::shared_ptr<const LoadedCertificate>> certificates;
@@ -90,8 +91,11 @@ absl::Status Server::LoadServices(Snapshot& snapshot) {
     ASSIGN_OR_RETURN(auto tls, TlsContext::Create(library_.get(), service, std::move(certificates),
                                                   shared_->ktls.capabilities(), ticket_keys_));
     services_[service.id].reset(
-        new Service{service.name, service.ktls, std::move(tls),
-                    Queue(io_->get_executor(), std::move(service.queue), shared_->counters)});
+        new Service{service.name,
+                    service.ktls,
+                    std::move(tls),
+                    Queue(io_->get_executor(), std::move(service.queue), shared_->counters),
+                    {.service_id = service.id}});
   }
   return absl::OkStatus();
 }
@@ -115,8 +119,26 @@ void Server::Run(UniqueFd control) {
   asio::co_spawn(*io_, FollowSupervisor(), asio::detached);
   asio::co_spawn(*io_, WatchKeyholder(), asio::detached);
   asio::co_spawn(*io_, ReportCounters(), asio::detached);
+  ReportFacts();
   Report(control_->get(), supervision::Ready{});
   io_->run();
+}
+
+void Server::ReportFacts() const {
+  supervision::Facts facts;
+  const KtlsCapabilities& capabilities = shared_->ktls.capabilities();
+  for (const TlsVersion version : kVersions) {
+    for (const Suite suite : kSuites) {
+      facts.kernel_suites.push_back({absl::StrCat(VersionName(version), " ", SuiteName(suite)),
+                                     capabilities.Reason(version, suite)});
+    }
+  }
+  for (const auto& expiry : expiries_) {
+    facts.expiries.push_back(expiry);
+    if (facts.expiries.size() < supervision::Facts::kMaxExpiries) continue;
+    Report(control_->get(), std::exchange(facts, {}));
+  }
+  Report(control_->get(), facts);
 }
 
 void Server::StopAccepting() {
@@ -151,6 +173,10 @@ asio::awaitable<void> Server::ReportCounters() {
   supervision::Counters reported;
   while (true) {
     co_await Sleep(kCountersInterval);
+    for (const auto& [id, service] : services_) {
+      if (!service->counters_changed) continue;
+      service->counters_changed = !Report(control_->get(), service->counters);
+    }
     supervision::Counters& now = shared_->counters;
     now.handshakes_active = shared_->admission.active();
     if (std::memcmp(&now, &reported, sizeof(now)) == 0) continue;

@@ -31,6 +31,7 @@ class Server {
   Server() = default;
   absl::Status LoadServices(Snapshot& snapshot);
   absl::Status LoadListeners(Snapshot& snapshot);
+  void ReportFacts() const;
 
   asio::awaitable<void> FollowSupervisor();
   asio::awaitable<void> WatchKeyholder();
@@ -52,6 +53,7 @@ class Server {
   std::unique_ptr<asio::io_context> io_;
   std::unique_ptr<Shared> shared_;
   std::map<uint16_t, std::unique_ptr<Service>> services_;
+  std::vector<supervision::Facts::Expiry> expiries_;
   std::vector<std::unique_ptr<Acceptor>> acceptors_;
   std::unique_ptr<AsyncFd> control_;
 };

@@ -57,6 +57,18 @@ struct Service {
   supervision::KtlsMode ktls;
   std::unique_ptr<TlsContext> tls;
   Queue queue;
+  supervision::ServiceCounters counters;
+  bool counters_changed = false;  // since they were reported
+
+  void CountDirect() {
+    ++counters.direct;
+    counters_changed = true;
+  }
+  void CountRelay(const std::string& reason) {
+    ++counters.relay;
+    counters.last_reason = reason;
+    counters_changed = true;
+  }
 };
 
 }  // namespace tlsbroker

@@ -7,7 +7,6 @@
 
 #include "broker/sandbox/capabilities.h"
 #include "broker/sandbox/landlock.h"
-#include "broker/sandbox/machine.h"
 #include "broker/sandbox/namespaces.h"
 #include "broker/sandbox/process_limits.h"
 #include "broker/sandbox/sanitizer.h"
@@ -16,14 +15,6 @@
 
 namespace tlsbroker::sandbox {
 namespace {
-
-MissingParts Missing(const Machine& machine) {
-  MissingParts missing;
-  if (!machine.root) missing.Add("a user of its own (not root)");
-  if (!machine.namespaces) missing.Add("an empty root and own namespaces (no CAP_SYS_ADMIN)");
-  if (machine.landlock_version == 0) missing.Add("Landlock (not in this kernel)");
-  return missing;
-}
 
 absl::Status ForbidFiles() {
   ASSIGN_OR_RETURN(Landlock nothing, Landlock::Create(Landlock::Network::kNone));
@@ -45,13 +36,21 @@ constexpr int kItself[] = {SCMP_SYS(getpid),         SCMP_SYS(gettid),       SCM
 
 }  // namespace
 
+MissingParts MissingInBrokerProcess(const Machine& machine) {
+  MissingParts missing;
+  if (!machine.root) missing.Add("a user of its own (not root)");
+  if (!machine.namespaces) missing.Add("an empty root and own namespaces (no CAP_SYS_ADMIN)");
+  if (machine.landlock_version == 0) missing.Add("Landlock (not in this kernel)");
+  return missing;
+}
+
 absl::Status GiveUpPrivileges(const supervision::Confinement& confinement, int namespaces,
                               std::string_view role) {
   const Machine machine = Machine::Inspect();
   if (machine.root && !confinement.change_user) {
     return absl::FailedPreconditionError("refusing to serve as root: no user was given");
   }
-  Missing(machine).Log(role);
+  MissingInBrokerProcess(machine).Log(role);
 
   RETURN_IF_ERROR(RequireSingleThread());
   RETURN_IF_ERROR(ForbidDumps());

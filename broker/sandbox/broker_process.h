@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "absl/status/status.h"
+#include "broker/sandbox/machine.h"
 #include "broker/sandbox/seccomp_filter.h"
 #include "protocol/supervision.h"
 
@@ -16,6 +17,9 @@ namespace tlsbroker::sandbox {
 // no capabilities, no_new_privs, no dumps, no children, no file by Landlock.
 absl::Status GiveUpPrivileges(const supervision::Confinement& confinement, int namespaces,
                               std::string_view role);
+
+// The parts of GiveUpPrivileges() that this machine cannot give.
+MissingParts MissingInBrokerProcess(const Machine& machine);
 
 // What any C++ program does that computes and logs: memory (never executable), signals of its own,
 // time, random numbers, exit.

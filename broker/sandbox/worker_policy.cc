@@ -145,7 +145,9 @@ absl::Status AllowFiles(const WorkerPolicy& policy, Landlock& files) {
   return absl::OkStatus();
 }
 
-MissingParts Missing(const WorkerPolicy& policy, const Machine& machine) {
+}  // namespace
+
+MissingParts MissingInWorker(const WorkerPolicy& policy, const Machine& machine) {
   MissingParts missing;
   if (!machine.root) missing.Add("a user of its own (not root)");
   if (!policy.network && !machine.namespaces) {
@@ -158,14 +160,12 @@ MissingParts Missing(const WorkerPolicy& policy, const Machine& machine) {
   return missing;
 }
 
-}  // namespace
-
 absl::Status ConfineWorker(const WorkerPolicy& policy) {
   const Machine machine = Machine::Inspect();
   if (machine.root && !policy.change_user) {
     return absl::FailedPreconditionError("refusing to start a worker as root: name a user");
   }
-  Missing(policy, machine).Log(absl::StrCat("worker ", policy.program));
+  MissingInWorker(policy, machine).Log(absl::StrCat("worker ", policy.program));
 
   RETURN_IF_ERROR(RequireSingleThread());
   ASSIGN_OR_RETURN(Landlock files, Landlock::Create(policy.network ? Landlock::Network::kAny

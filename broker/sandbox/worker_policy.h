@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "broker/sandbox/machine.h"
 
 namespace tlsbroker::sandbox {
 
@@ -24,6 +25,9 @@ struct WorkerPolicy {
   std::vector<std::string> read_write;
   std::string program;  // absolute path of what will be executed
 };
+
+// The parts of ConfineWorker() that this machine cannot give.
+MissingParts MissingInWorker(const WorkerPolicy& policy, const Machine& machine);
 
 // Confines the calling process for good, so that only exec is left to do. Call it in a process with
 // one thread. After an error the process is in between and must exit. Parts that the machine cannot

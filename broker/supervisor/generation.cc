@@ -33,6 +33,8 @@ void Add(supervision::Counters& sum, const supervision::Counters& part) {
   }
 }
 
+std::string HandshakerName(uint32_t index) { return "handshaker[" + std::to_string(index) + "]"; }
+
 }  // namespace
 
 Generation::Generation(const asio::any_io_executor& executor, uint32_t number,
@@ -59,8 +61,8 @@ absl::Status Generation::Start(const Programs& programs) {
     ASSIGN_OR_RETURN(Snapshot handshaker,
                      HandshakerSnapshot(*setup_, number_, static_cast<uint16_t>(i),
                                         std::move(handshaker_ends[i])));
-    RETURN_IF_ERROR(StartChild(programs.handshaker, "handshaker[" + std::to_string(i) + "]", false,
-                               std::move(handshaker)));
+    RETURN_IF_ERROR(
+        StartChild(programs.handshaker, HandshakerName(i), false, std::move(handshaker)));
   }
   return absl::OkStatus();
 }
@@ -124,17 +126,32 @@ asio::awaitable<bool> Generation::SendSnapshot(Child& child, const Snapshot& sna
 
 // False for what ends the conversation: a last word, or one that this child may not say now.
 bool Generation::Handle(Child& child, supervision::Message message) {
-  if (!child.ready) {
-    child.ready = std::holds_alternative<supervision::Ready>(message);
-    if (auto* failed = std::get_if<supervision::Failed>(&message); failed && !failed_)
-      failed_ = std::move(*failed);
-    return child.ready;
-  }
+  if (!child.ready) return HandleBeforeReady(child, std::move(message));
   if (const auto* counters = std::get_if<supervision::Counters>(&message)) {
     child.counters = *counters;
     return !child.is_keyholder;
   }
+  if (auto* counters = std::get_if<supervision::ServiceCounters>(&message)) {
+    if (child.is_keyholder || !setup_ || counters->service_id >= setup_->queues.size())
+      return !child.is_keyholder;
+    child.service_counters[counters->service_id] = std::move(*counters);
+    return true;
+  }
   return false;  // Drained is the last word of those who were told to end
+}
+
+bool Generation::HandleBeforeReady(Child& child, supervision::Message message) {
+  child.ready = std::holds_alternative<supervision::Ready>(message);
+  if (auto* failed = std::get_if<supervision::Failed>(&message); failed && !failed_)
+    failed_ = std::move(*failed);
+  auto* facts = std::get_if<supervision::Facts>(&message);
+  if (facts == nullptr || child.is_keyholder) return child.ready;
+  // All say the same, so one is heard; and no more than there can be.
+  const bool first = child.name == HandshakerName(0);
+  if (!first || facts_.expiries.size() > setup_->config.certificates.size()) return true;
+  facts_.expiries.insert(facts_.expiries.end(), facts->expiries.begin(), facts->expiries.end());
+  if (!facts->kernel_suites.empty()) facts_.kernel_suites = std::move(facts->kernel_suites);
+  return true;
 }
 
 void Generation::End(Child& child) {
@@ -159,6 +176,29 @@ supervision::Counters Generation::counters() const {
   supervision::Counters sum;
   for (const auto& child : children_) Add(sum, child->counters);
   return sum;
+}
+
+supervision::ServiceCounters Generation::service_counters(uint16_t service_id) const {
+  supervision::ServiceCounters sum;
+  sum.service_id = service_id;
+  for (const auto& child : children_) {
+    const auto part = child->service_counters.find(service_id);
+    if (part == child->service_counters.end()) continue;
+    sum.direct += part->second.direct;
+    sum.relay += part->second.relay;
+    if (!part->second.last_reason.empty()) sum.last_reason = part->second.last_reason;
+  }
+  return sum;
+}
+
+std::vector<Generation::ProcessState> Generation::processes() const {
+  std::vector<ProcessState> states;
+  for (const auto& child : children_) {
+    if (child->gone) continue;
+    const char* state = child->told_to_end ? "ending" : child->ready ? "serving" : "starting";
+    states.push_back({child->name, child->process->pid(), state, child->counters});
+  }
+  return states;
 }
 
 void Generation::SendTicketKeys() {

@@ -9,6 +9,7 @@
 #include <asio/steady_timer.hpp>
 #include <chrono>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -51,6 +52,18 @@ class Generation : public std::enable_shared_from_this<Generation> {
   bool gone() const;
   // Sums over the handshakers, dead ones included.
   supervision::Counters counters() const;
+  // The same for one service; the reason is one of the last ones.
+  supervision::ServiceCounters service_counters(uint16_t service_id) const;
+  // What the first handshaker found out; all find the same.
+  const supervision::Facts& facts() const { return facts_; }
+
+  struct ProcessState {
+    std::string name;
+    pid_t pid = 0;
+    const char* state = "";  // "starting", "serving", "ending"
+    supervision::Counters counters;
+  };
+  std::vector<ProcessState> processes() const;
 
   // To all handshakers.
   void SendTicketKeys();
@@ -72,6 +85,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
     bool told_to_end = false;
     bool gone = false;
     supervision::Counters counters;
+    std::map<uint16_t, supervision::ServiceCounters> service_counters;
   };
 
   absl::Status StartChild(const std::string& program, std::string name, bool is_keyholder,
@@ -79,6 +93,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   asio::awaitable<void> RunChild(Child& child, Snapshot snapshot);
   asio::awaitable<bool> SendSnapshot(Child& child, const Snapshot& snapshot);
   bool Handle(Child& child, supervision::Message message);
+  bool HandleBeforeReady(Child& child, supervision::Message message);
   void End(Child& child);
 
   asio::any_io_executor executor_;
@@ -88,6 +103,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   const std::function<void()> changed_;
   std::vector<std::unique_ptr<Child>> children_;
   std::optional<supervision::Failed> failed_;
+  supervision::Facts facts_;
   bool broken_ = false;
 };
 

@@ -62,11 +62,18 @@ absl::StatusOr<Queue> Queue::Open(uint32_t backlog) {
 
 absl::Status Queue::Resize(uint32_t backlog) {
   ASSIGN_OR_RETURN(const int cost, MeasureMessage());
+  cost_ = cost;
   ASSIGN_OR_RETURN(const int buffer, SetSendBuffer(sending_.get(), int64_t{cost} * backlog));
   // A message is let in while less than the buffer is used (sock_alloc_send_pskb in
   // net/core/sock.c), so the last one may reach over its end.
   capacity_ = static_cast<uint32_t>((buffer + cost - 1) / cost);
   return absl::OkStatus();
+}
+
+uint32_t Queue::waiting() const {
+  int used = 0;
+  if (ioctl(sending_.get(), SIOCOUTQ, &used) != 0 || used < 0) return 0;
+  return static_cast<uint32_t>(used / cost_);
 }
 
 bool Queue::Broken() const {

@@ -27,6 +27,9 @@ class Queue {
 
   absl::Status Resize(uint32_t backlog);
 
+  // Connections that wait in it.
+  uint32_t waiting() const;
+
   // A worker can shut the receiving end down for good, for all workers of the service: shutdown(2)
   // is about the socket, not about the descriptor.
   bool Broken() const;
@@ -38,6 +41,7 @@ class Queue {
   UniqueFd sending_;
   UniqueFd receiving_;
   uint32_t capacity_ = 0;
+  int cost_ = 1;  // of one message in the sender's buffer, in bytes
 };
 
 }  // namespace tlsbroker::supervisor

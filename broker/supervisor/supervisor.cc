@@ -14,6 +14,7 @@
 #include "absl/strings/str_join.h"
 #include "broker/supervisor/start_failure.h"
 #include "broker/support/log.h"
+#include "broker/support/status.h"
 
 namespace tlsbroker::supervisor {
 namespace {
@@ -118,6 +119,9 @@ asio::awaitable<void> Supervisor::FollowSignals() {
 
 asio::awaitable<void> Supervisor::Live() {
   RotateTicketKeys();
+  if (const absl::Status opened = OpenStatusSocket(); !opened.ok()) {
+    log::Error("no status: " + std::string(opened.message()));
+  }
   const bool started = co_await StartGeneration(setup_);
   if (started) {
     Adopt(setup_);
@@ -210,6 +214,7 @@ asio::awaitable<void> Supervisor::Reload() {
   notifier_.Reloading();
   log::Notice("reloading " + setup_->file);
   const bool reloaded = co_await TryReload();
+  last_reload_ = {std::chrono::system_clock::now(), reloaded};
   if (reloaded) {
     notifier_.Ready("serving");
   } else if (!stopping()) {
@@ -233,12 +238,14 @@ void Supervisor::Adopt(std::shared_ptr<const Setup> setup) {
   log::Init("tlsbrokerd", setup->config.broker.log_level);
   ResizeQueues(*setup);
   UpdateWorkers(*setup);
+  UpdateAttachPoints(*setup);
   setup_ = std::move(setup);
 }
 
 void Supervisor::UpdateWorkers(const Setup& setup) {
   auto old_pools = std::exchange(pools_, {});
   for (size_t i = 0; i < setup.config.services.size(); ++i) {
+    if (!setup.config.services[i].worker) continue;
     WorkerSpec spec = SpecOf(setup, i);
     std::shared_ptr<WorkerPool>& pool = pools_[spec.service];
     if (const auto old = old_pools.find(spec.service); old != old_pools.end()) {
@@ -265,6 +272,44 @@ void Supervisor::RemovePool(std::shared_ptr<WorkerPool> pool) {
   pool->queue()->CloseSending();
   pool->Stop(setup_->config.broker.drain_timeout + Generation::kEndTimeout);
   old_pools_.push_back(std::move(pool));
+}
+
+void Supervisor::UpdateAttachPoints(const Setup& setup) {
+  auto old_points = std::exchange(attach_points_, {});
+  for (size_t i = 0; i < setup.config.services.size(); ++i) {
+    const ServiceConfig& service = setup.config.services[i];
+    if (service.worker) continue;
+    const std::string& name = service.name.value;
+    if (const auto old = old_points.find(name); old != old_points.end()) {
+      old->second->Change(AllowList::Of(service), setup.queues[i]);
+      attach_points_.insert(old_points.extract(old));
+      continue;
+    }
+    auto point = AttachPoint::Open(io_.get_executor(), setup.config.broker.runtime_dir.value, name,
+                                   AllowList::Of(service), setup.queues[i]);
+    if (!point.ok()) {
+      log::Error(Diagnostics(setup.file).Where(service.name.position) +
+                 ": workers cannot attach: " + std::string(point.status().message()));
+      continue;
+    }
+    (*point)->Start();
+    attach_points_.emplace(name, *std::move(point));
+  }
+  for (auto& [service, point] : old_points) point->Close();
+}
+
+absl::Status Supervisor::OpenStatusSocket() {
+  ASSIGN_OR_RETURN(status_socket_,
+                   StatusSocket::Open(io_.get_executor(), setup_->config.broker.runtime_dir.value,
+                                      [this] { return Status(); }));
+  asio::co_spawn(io_, status_socket_->Serve(), asio::detached);
+  return absl::OkStatus();
+}
+
+std::string Supervisor::Status() const {
+  const char* state = stopping() ? "stopping" : current_ ? "serving" : "starting";
+  return StatusReport({*setup_, state, started_, last_reload_, current_.get(), retired_, pools_,
+                       attach_points_, machine_});
 }
 
 void Supervisor::RotateTicketKeys() {
@@ -307,6 +352,7 @@ asio::awaitable<void> Supervisor::End() {
     old_pools_.push_back(std::move(pool));
   }
   for (const auto& pool : old_pools_) pool->Stop(milliseconds(0));
+  for (auto& [service, point] : attach_points_) point->Close();
   const auto workers_gone = [this] { return stop_ == Stop::kNow || AllPoolsGone(); };
   co_await Until(workers_gone);
 

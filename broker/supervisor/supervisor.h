@@ -14,12 +14,15 @@
 #include <string>
 #include <vector>
 
+#include "broker/supervisor/attach.h"
 #include "broker/supervisor/backoff.h"
 #include "broker/supervisor/event_loop.h"
 #include "broker/supervisor/generation.h"
 #include "broker/supervisor/notify.h"
 #include "broker/supervisor/programs.h"
 #include "broker/supervisor/setup.h"
+#include "broker/supervisor/status_report.h"
+#include "broker/supervisor/status_socket.h"
 #include "broker/supervisor/ticket_keys.h"
 #include "broker/supervisor/workers.h"
 
@@ -50,6 +53,9 @@ class Supervisor {
   asio::awaitable<bool> TryReload();
   void Adopt(std::shared_ptr<const Setup> setup);
   void UpdateWorkers(const Setup& setup);
+  void UpdateAttachPoints(const Setup& setup);
+  absl::Status OpenStatusSocket();
+  std::string Status() const;
   void RemovePool(std::shared_ptr<WorkerPool> pool);
   void RotateTicketKeys();
   void Sweep();
@@ -81,6 +87,12 @@ class Supervisor {
   std::vector<std::shared_ptr<Generation>> retired_;
   std::map<std::string, std::shared_ptr<WorkerPool>> pools_;  // by service
   std::vector<std::shared_ptr<WorkerPool>> old_pools_;
+  std::map<std::string, std::shared_ptr<AttachPoint>> attach_points_;  // by service
+  std::unique_ptr<StatusSocket> status_socket_;
+
+  const std::chrono::system_clock::time_point started_ = std::chrono::system_clock::now();
+  const sandbox::Machine machine_ = sandbox::Machine::Inspect();
+  std::optional<LastReload> last_reload_;
 
   bool reload_ = false;
   Stop stop_ = Stop::kNo;

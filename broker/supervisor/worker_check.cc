@@ -34,11 +34,22 @@ void CheckPaths(const std::vector<At<std::string>>& paths, Diagnostics& diagnost
   }
 }
 
+void CheckAttach(const ServiceConfig& service, Diagnostics& diagnostics) {
+  const auto& first = service.allow_users.empty() ? service.allow_groups : service.allow_users;
+  if (service.worker && !first.empty()) {
+    diagnostics.Error(first.front().position,
+                      "workers cannot attach to a service that has a section 'worker'",
+                      "leave out either that section or 'allow_users' and 'allow_groups'");
+  }
+  if (!service.worker && first.empty()) {
+    diagnostics.Warning(
+        service.name.position, "only root may attach workers to this service",
+        "add allow_users, allow_groups or a section [service." + service.name.value + ".worker]");
+  }
+}
+
 void CheckServed(const ServiceConfig& service, Diagnostics& diagnostics) {
-  if (!service.worker) {
-    diagnostics.Error(service.name.position, "this version does not serve workers that attach",
-                      "add a section [service." + service.name.value + ".worker] with 'command'");
-  } else if (service.worker->kind != WorkerConfig::Kind::kCommand) {
+  if (service.worker && service.worker->kind != WorkerConfig::Kind::kCommand) {
     const bool exec = service.worker->kind == WorkerConfig::Kind::kExec;
     diagnostics.Error(service.worker->command.position,
                       std::string("this version does not serve ") + (exec ? "'exec'" : "'daemon'"),
@@ -51,6 +62,7 @@ void CheckServed(const ServiceConfig& service, Diagnostics& diagnostics) {
 void CheckWorkers(const Config& config, Diagnostics& diagnostics) {
   for (const ServiceConfig& service : config.services) {
     CheckServed(service, diagnostics);
+    CheckAttach(service, diagnostics);
     if (!service.worker) continue;
     CheckProgram(service.worker->command, diagnostics);
     CheckPaths(service.worker->read_only, diagnostics);

@@ -7,7 +7,6 @@
 #include <asio/detached.hpp>
 #include <utility>
 
-#include "broker/sandbox/worker_policy.h"
 #include "broker/support/log.h"
 
 namespace tlsbroker::supervisor {
@@ -21,6 +20,8 @@ constexpr milliseconds kDemandPause{10};
 
 constexpr char kPath[] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+}  // namespace
+
 sandbox::WorkerPolicy PolicyOf(const WorkerSpec& spec) {
   const Account account = spec.account.value_or(Account{});
   return {
@@ -33,8 +34,6 @@ sandbox::WorkerPolicy PolicyOf(const WorkerSpec& spec) {
       .program = spec.command.front(),
   };
 }
-
-}  // namespace
 
 WorkerPool::WorkerPool(const asio::any_io_executor& executor, WorkerSpec spec, std::string where,
                        std::shared_ptr<Queue> queue, std::function<void()> changed)
@@ -80,6 +79,7 @@ asio::awaitable<void> WorkerPool::RunSlot(Slot& slot) {
     const bool by_itself = co_await RunWorker(slot);
     if (stopping_ || !QueueIsGood() || (by_itself && spec_.on_demand)) break;
     const Clock::time_point now = Clock::now();
+    ++restarts_;
     co_await slot.wake.Wait(now + slot.backoff.Next(now - started));
   }
   if (--running_slots_ == 0) idle_.Notify();
@@ -97,6 +97,7 @@ asio::awaitable<bool> WorkerPool::RunWorker(Slot& slot) {
   const std::string pid = log::Field("pid", std::to_string(process->pid));
   log::Info("started role=worker" + service + pid);
   slot.process = std::make_shared<ChildProcess>(executor_, *std::move(process));
+  slot.started = Clock::now();
   const ExitStatus status = co_await slot.process->Exited();
   slot.process.reset();
   const std::string line = "ended role=worker" + service + pid + " " + status.ToString();
@@ -113,6 +114,14 @@ absl::StatusOr<Process> WorkerPool::SpawnWorker() const {
       .listen_pid = true,
       .confine = [this] { return sandbox::ConfineWorker(PolicyOf(spec_)); },
   });
+}
+
+std::vector<WorkerPool::WorkerState> WorkerPool::running() const {
+  std::vector<WorkerState> states;
+  for (const auto& slot : slots_) {
+    if (slot->process) states.push_back({slot->process->pid(), slot->started});
+  }
+  return states;
 }
 
 // A new queue would take new handshakers, and a worker that breaks queues would make the other

@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "broker/sandbox/worker_policy.h"
 #include "broker/supervisor/accounts.h"
 #include "broker/supervisor/backoff.h"
 #include "broker/supervisor/child_process.h"
@@ -36,6 +37,8 @@ struct WorkerSpec {
   friend bool operator==(const WorkerSpec&, const WorkerSpec&) = default;
 };
 
+sandbox::WorkerPolicy PolicyOf(const WorkerSpec& spec);
+
 class WorkerPool : public std::enable_shared_from_this<WorkerPool> {
  public:
   // From SIGTERM to SIGKILL.
@@ -50,6 +53,13 @@ class WorkerPool : public std::enable_shared_from_this<WorkerPool> {
 
   const WorkerSpec& spec() const { return spec_; }
   const std::shared_ptr<Queue>& queue() const { return queue_; }
+  struct WorkerState {
+    pid_t pid;
+    Clock::time_point started;
+  };
+  std::vector<WorkerState> running() const;
+  uint64_t restarts() const { return restarts_; }  // of workers that ended by themselves
+
   bool gone() const { return stopping_ && running_slots_ == 0 && !waiting_for_demand_; }
 
   // No worker is started from now on; those that run get SIGTERM after `delay`, and SIGKILL later.
@@ -63,6 +73,7 @@ class WorkerPool : public std::enable_shared_from_this<WorkerPool> {
   struct Slot {
     explicit Slot(const asio::any_io_executor& executor) : wake(executor) {}
     Event wake;                             // ends the pause before a restart
+    Clock::time_point started;              // of `process`
     std::shared_ptr<ChildProcess> process;  // null while none runs
     Backoff backoff;
   };
@@ -92,6 +103,7 @@ class WorkerPool : public std::enable_shared_from_this<WorkerPool> {
   Clock::time_point end_at_ = Clock::time_point::max();
   bool stopping_ = false;
   bool queue_lost_ = false;
+  uint64_t restarts_ = 0;
 };
 
 }  // namespace tlsbroker::supervisor

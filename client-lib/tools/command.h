@@ -20,6 +20,7 @@ struct Command {
 };
 
 int RunProbe(std::span<char* const> arguments);
+int RunStatus(std::span<char* const> arguments);
 
 // Says so on stderr if stdout did not take everything, which would otherwise pass for a good end.
 int FinishStdout(int status);

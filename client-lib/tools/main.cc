@@ -14,6 +14,8 @@ namespace {
 
 constexpr std::array kCommands = {
     Command{"probe", "what kernel TLS can do on this machine, and why not", RunProbe},
+    Command{"status", "what a running broker does: services, workers, certificates, limits hit",
+            RunStatus},
 };
 
 void PrintUsage(FILE* to) {

@@ -3,29 +3,10 @@
 #include <algorithm>
 
 #include "client-lib/tools/probe_report.h"
+#include "client-lib/tools/table.h"
 
 namespace tlsbroker::tools {
 namespace {
-
-using Row = std::vector<std::string>;
-
-// Columns as wide as their widest cell, two spaces between.
-std::string Align(const std::vector<Row>& rows) {
-  std::vector<size_t> widths;
-  for (const Row& row : rows) {
-    widths.resize(std::max(widths.size(), row.size()));
-    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
-  }
-  std::string out;
-  for (const Row& row : rows) {
-    std::string line;
-    for (size_t i = 0; i < row.size(); ++i) {
-      line += row[i] + std::string(widths[i] - row[i].size() + 2, ' ');
-    }
-    out += line.substr(0, line.find_last_not_of(' ') + 1) + "\n";
-  }
-  return out;
-}
 
 // The same reason for twelve fields is said once.
 class Footnotes {
@@ -58,13 +39,6 @@ std::string FeatureCell(const std::optional<FeatureState>& state) {
   return std::string(state->on ? "on" : "off") + (state->fixed ? " (fixed)" : "");
 }
 
-// The kernel forbids only '/', ':' and white space in names.
-std::string Printable(std::string text) {
-  std::ranges::replace_if(
-      text, [](char c) { return c < ' ' || c > '~'; }, '?');
-  return text;
-}
-
 std::string CombinationTable(const ProbeReport& report, Footnotes& notes) {
   std::vector<Row> rows = {{"kernel TLS", "", "send (TX)", "receive (RX)", "OpenSSL offers"}};
   for (const Combination& each : report.combinations) {
@@ -81,6 +55,7 @@ std::string InterfaceTable(const ProbeReport& report) {
   std::vector<Row> rows = {{"NIC offload"}};
   rows.front().insert(rows.front().end(), kTlsFeatures.begin(), kTlsFeatures.end());
   for (const Interface& each : report.interfaces) {
+    // The kernel forbids only '/', ':' and white space in names.
     Row& row = rows.emplace_back(Row{Printable(each.name)});
     for (const auto& state : each.features) row.push_back(FeatureCell(state));
   }

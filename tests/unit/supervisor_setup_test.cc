@@ -178,9 +178,10 @@ TEST_F(SetupTest, KindsThatAreNotServedYet) {
   CheckSetup(diagnostics);
   EXPECT_THAT(Strip(diagnostics.errors()),
               ElementsAre("7:15: this version does not serve 'exec'; 'command' with a program that "
-                          "speaks the broker's protocol is needed",
-                          "9:10: this version does not serve workers that attach; add a section "
-                          "[service.b.worker] with 'command'"));
+                          "speaks the broker's protocol is needed"));
+  EXPECT_THAT(Strip(diagnostics.warnings()),
+              ElementsAre("9:10: only root may attach workers to this service; add allow_users, "
+                          "allow_groups or a section [service.b.worker]"));
 }
 
 TEST_F(SetupTest, Users) {

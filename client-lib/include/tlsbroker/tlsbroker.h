@@ -90,6 +90,25 @@ TLSBROKER_API int tlsbroker_queue_from_environment(const char* service, tlsbroke
 TLSBROKER_API int tlsbroker_queue_from_fd(int fd, tlsbroker_queue** queue);
 
 /*
+ * Attaches to a service of a broker that did not start this program. `path` is SERVICE.sock in the
+ * broker's runtime directory, such as "/run/tlsbroker/web.sock".
+ *
+ * First gives up, in all threads, for good, and for all programs that are started from now on: the
+ * keys of connections (getsockopt and setsockopt with SOL_TLS, TCP_ULP), io_uring, the 32-bit and
+ * x32 system calls, and gaining privileges by exec (no_new_privs). PROTOCOL.md section 1.1 says why.
+ *
+ * When the broker is gone tlsbroker_accept() gives TLSBROKER_E_GONE; free the queue and attach
+ * again, after a pause if that gives -ECONNREFUSED or -ENOENT. Each call that fails may leave the
+ * filter in place.
+ *
+ * Returns 0; -EACCES: this user is not in allow_users or allow_groups; -EUSERS: too many are
+ * attached; -ENOENT, -ECONNREFUSED: no broker serves this; TLSBROKER_E_HANDOFF: something else
+ * answers there; -ENAMETOOLONG; -EINVAL, -ENOSYS: a kernel without seccomp filters; -ENOMEM; other
+ * -errno of connect(2). Blocks until the broker answers.
+ */
+TLSBROKER_API int tlsbroker_attach(const char* path, tlsbroker_queue** queue);
+
+/*
  * The descriptor, for poll(2) and its like: readable when a connection waits. It stays the queue's.
  * Do not set O_NONBLOCK on it: the flag would hold for all workers of the service.
  */
