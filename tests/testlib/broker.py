@@ -71,7 +71,8 @@ class Certificate:
     }
 
     def __init__(self, directory, kind="ec256", name="localhost", names=()):
-        self.kind = kind
+        self.kind, self.name = kind, name
+        self.id = re.sub(r"[^\w-]", "_", kind if name == "localhost" else f"{name}-{kind}")
         stem = os.path.join(directory, f"{name}-{kind}")
         self.chain, self.key = stem + ".pem", stem + ".key"
         alternatives = ["DNS:localhost", "IP:127.0.0.1", "IP:::1"] if name == "localhost" else []

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import socket
 import tempfile
 import unittest
@@ -15,23 +16,25 @@ BROKER = """
 runtime_dir = "{runtime_dir}"
 user = "nobody"
 handshakers = HANDSHAKERS
-max_handshakes_per_source = 1000
+LINES
 """
 CERTIFICATE = """
-[certificate.{0.kind}]
+[certificate.{0.id}]
 chain = "{0.chain}"
 key = "{0.key}"
 """
 SERVICE = """
 [service.{name}]
-listen = ["127.0.0.1:{port}"]
+listen = [{listen}]
 certificates = [{certificates}]
 ktls = "{ktls}"
-alpn = ["http/1.1"]
+{lines}
 [service.{name}.worker]
 command = ["{worker}"]
 user = "www-data"
+{worker_lines}
 """
+SERVICE_LINES = 'alpn = ["http/1.1"]'
 
 
 def kernel_has_tls():
@@ -67,28 +70,64 @@ class Trusted:
 
 
 class EchoService(testlib.Broker):
-    """`services` maps names to ktls modes; `ports` says where they listen."""
+    """`services` maps names to ktls modes; `ports` says where they listen. The lines of TOML go into the sections;
+    `lines` and `worker_lines` are for all services, or a dictionary of some."""
 
-    def __init__(self, services=None, kinds=("ec256",), handshakers=2, **options):
-        services = services or {"echo": "prefer"}
+    def __init__(self, services=None, kinds=("ec256",), handshakers=2, certificates=None, lines=SERVICE_LINES,
+                 worker_lines="", hosts=("127.0.0.1",), broker_lines="max_handshakes_per_source = 1000", **options):
         self.home = tempfile.mkdtemp(prefix="tlsbroker-echo-")
         os.chmod(self.home, 0o755)
-        worker = shutil.copy(os.path.join(HERE, "echo_worker.py"), self.home)
-        os.chmod(worker, 0o755)
-        self.certificates = [testlib.Certificate(self.home, kind) for kind in kinds]
-        self.trusted = os.path.join(self.home, "trusted.pem")
-        with open(self.trusted, "w", encoding="ascii") as trusted:
+        self.worker = shutil.copy(os.path.join(HERE, "echo_worker.py"), self.home)
+        os.chmod(self.worker, 0o755)
+        make = certificates or (lambda home: [testlib.Certificate(home, kind) for kind in kinds])
+        self.certificates = make(self.home)
+        self.services = services or {"echo": "prefer"}
+        self.ports = {name: testlib.free_port() for name in self.services}
+        self.handshakers, self.hosts = handshakers, hosts
+        self.lines, self.worker_lines, self.broker_lines = lines, worker_lines, broker_lines
+        super().__init__(self.text(), **options)
+
+    @property
+    def trusted(self):
+        path = os.path.join(self.home, "trusted.pem")
+        with open(path, "w", encoding="ascii") as trusted:
             for certificate in self.certificates:
                 with open(certificate.chain, encoding="ascii") as chain:
                     trusted.write(chain.read())
-        self.ports = {name: testlib.free_port() for name in services}
-        names = ", ".join(f'"{kind}"' for kind in kinds)
-        config = BROKER.replace("HANDSHAKERS", str(handshakers))
+        return path
+
+    def text(self):
+        """The configuration by the attributes as they are now: for a reload."""
+        config = BROKER.replace("HANDSHAKERS", str(self.handshakers)).replace("LINES", self.broker_lines)
         config += "".join(CERTIFICATE.format(certificate) for certificate in self.certificates)
-        for name, ktls in services.items():
-            config += SERVICE.format(name=name, port=self.ports[name], certificates=names,
-                                     ktls=ktls, worker=worker)
-        super().__init__(config, **options)
+        names = ", ".join(f'"{certificate.id}"' for certificate in self.certificates)
+        for name, ktls in self.services.items():
+            config += SERVICE.format(name=name, port=self.ports[name], certificates=names, ktls=ktls,
+                                     worker=self.worker,
+                                     listen=", ".join(f'"{host}:{self.ports[name]}"' for host in self.hosts),
+                                     lines=self.lines_for(self.lines, name),
+                                     worker_lines=self.lines_for(self.worker_lines, name))
+        return config
+
+    @staticmethod
+    def lines_for(lines, name):
+        return lines if isinstance(lines, str) else lines.get(name, "")
+
+    def reload(self, expect="ready generation"):
+        start = len(self.log)
+        self.write_config(self.text())
+        self.signal(signal.SIGHUP)
+        return self.wait_for_log(expect, start=start)
+
+    def connect(self, service="echo", **options):
+        options = {"context": self.context(), **options}
+        return testlib.tls_connect(self.ports[service], **options)
+
+    def ask(self, command=b"WHO\n", **options):
+        """What the worker answers in one line."""
+        with self.connect(**options) as tls:
+            tls.sendall(command)
+            return tls.makefile("rb").readline()
 
     def stop(self, *arguments, **options):
         try:

@@ -6,6 +6,9 @@
     SINK n            n bytes follow; their SHA-256
     SOURCE n seed     n pseudo-random bytes, then their SHA-256; see source()
     END               ends the connection; so does the client's close_notify
+    ABORT             closes it without an end
+    WATCH             says "watching", reads to the end, and logs which end it was
+    STALL             reads nothing more, for a minute
     PUT /n/seed HTTP  for curl: SINK, SOURCE and WHO in one, the hashes in the header
 """
 
@@ -17,6 +20,7 @@ import random
 import select
 import socket
 import threading
+import time
 
 SOL_TLS, SET_RECORD_TYPE = 282, 1
 ALERT, DATA = 21, 23
@@ -36,8 +40,18 @@ def fields(packet):
         packet = packet[3 + size:]
 
 
+def addresses(packet):
+    if packet[13] == 0x11:
+        peer, local = (socket.inet_ntop(socket.AF_INET, packet[i:i + 4]) for i in (16, 20))
+        ports = packet[24:28]
+    else:
+        peer, local = (socket.inet_ntop(socket.AF_INET6, packet[i:i + 16]) for i in (16, 32))
+        ports = packet[48:52]
+    return {"peer": [peer, int.from_bytes(ports[:2], "big")], "local": [local, int.from_bytes(ports[2:], "big")]}
+
+
 def describe(packet):
-    told = {}
+    told = {"size": len(packet), **addresses(packet)}
     for kind, value in fields(packet[16 + (12 if packet[13] == 0x11 else 36):]):
         if kind in TEXTS:
             told[TEXTS[kind]] = value.decode("utf-8", "replace")
@@ -46,6 +60,7 @@ def describe(packet):
         elif kind == 0xE0:
             told["mode"], told["resumed"] = MODES[value[1]], bool(value[2] & 1)
         elif kind == 0x20:
+            told["client"], told["verify"] = value[0], int.from_bytes(value[1:5], "big")
             told |= {SSL_TEXTS[k]: v.decode() for k, v in fields(value[5:]) if k in SSL_TEXTS}
     return told
 
@@ -142,6 +157,16 @@ def put(stream, path, told):
     stream.send("\r\n".join(lines).encode() + source(int(size), seed))
 
 
+def watch(stream):
+    size, how = len(stream.buffer), "end"
+    try:
+        while data := stream.receive():
+            size += len(data)
+    except (Truncated, OSError):
+        how = "cut"
+    print(f"saw {how} after {size}", flush=True)
+
+
 def serve(stream, told):
     while line := stream.line():
         command, *arguments = line.split()
@@ -157,6 +182,13 @@ def serve(stream, told):
             stream.send(data + hashlib.sha256(data).hexdigest().encode() + b"\n")
         elif command == "PUT":
             return put(stream, arguments[0], told)
+        elif command == "ABORT":
+            raise Truncated("as asked")
+        elif command == "WATCH":
+            stream.send(b"watching\n")
+            watch(stream)
+        elif command == "STALL":
+            time.sleep(60)
         elif command == "END":
             return None
     return None

@@ -1,0 +1,260 @@
+"""Relayed connections: every end told apart from every cut, in both directions; KeyUpdate; and nobody who does not
+read costs memory. PROTOCOL.md section 3.2."""
+
+import concurrent.futures
+import hashlib
+import os
+import random
+import socket
+import ssl
+import struct
+import subprocess
+import time
+import unittest
+
+import broker as testlib
+import echo_service
+
+VERSIONS = (ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2)
+MIB = 2**20
+
+
+class Client:
+    """TLS over memory, so that the ends of TLS and of TCP are the test's to choose."""
+
+    def __init__(self, service, version=None):
+        self.raw = socket.create_connection(("127.0.0.1", service.ports["echo"]), 20 * testlib.PATIENCE)
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = service.context(version).wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
+        self.call(self.tls.do_handshake)
+
+    def call(self, function, *arguments):
+        while True:
+            try:
+                result = function(*arguments)
+                self.flush()
+                return result
+            except ssl.SSLWantReadError:
+                self.flush()
+                data = self.raw.recv(65536)
+                self.incoming.write(data) if data else self.incoming.write_eof()
+
+    def flush(self):
+        self.raw.sendall(self.outgoing.read())
+
+    def send(self, data):
+        for start in range(0, len(data), 65536):
+            self.tls.write(data[start:start + 65536])
+            self.flush()
+
+    def end(self):
+        """close_notify, and reading goes on."""
+        try:
+            self.tls.unwrap()
+        except (ssl.SSLWantReadError, ssl.SSLSyscallError, ssl.SSLError):
+            pass
+        self.flush()
+
+    def receive(self):
+        """One piece; b"" is the authenticated end, ssl.SSLEOFError a cut."""
+        try:
+            return self.call(self.tls.read, 65536)
+        except ssl.SSLZeroReturnError:
+            return b""
+
+    def receive_all(self):
+        pieces = []
+        while piece := self.receive():
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *unused):
+        self.raw.close()
+
+
+class Relay(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.service = cls.enterClassContext(echo_service.EchoService({"echo": "never"}))
+
+    def client(self, version=None):
+        return self.enterContext(Client(self.service, version))
+
+    def test_the_client_ends_when_it_has_its_answer(self):
+        for version, record in zip(VERSIONS, (b"\x17", b"\x15")):
+            client = self.client(version)
+            client.send(f"SOURCE {8 * MIB} x\n".encode())
+            answer = b""
+            while len(answer) < 8 * MIB + 65:
+                answer += client.receive()
+            self.assertEqual(hashlib.sha256(answer[:8 * MIB]).hexdigest(), answer[8 * MIB:-1].decode())
+            client.end()
+            self.assertEqual(client.raw.recv(100)[:1], record, "close_notify in return")
+
+    def test_half_close(self):
+        """gnutls-cli says close_notify at the end of its input and goes on reading."""
+        script = f"SOURCE {4 * MIB} x\n".encode()
+        for version in ("1.2", "1.3"):
+            done = subprocess.run(
+                ["gnutls-cli", "--no-ca-verification", "--port", str(self.service.ports["echo"]), "--priority",
+                 f"NORMAL:-VERS-ALL:+VERS-TLS{version}", "--logfile", "/dev/null", "127.0.0.1"], input=script,
+                env=dict(os.environ, LD_PRELOAD=testlib.program("tests/interop/libbuffered-stdout.so")),
+                capture_output=True, timeout=60 * testlib.PATIENCE, check=False)
+            answer = done.stdout
+            self.assertEqual(len(answer), 4 * MIB + 65, done.stderr[-500:])
+            self.assertEqual(hashlib.sha256(answer[:4 * MIB]).hexdigest(), answer[4 * MIB:-1].decode())
+
+    def test_the_worker_ends_first(self):
+        for version in VERSIONS:
+            client = self.client(version)
+            client.send(b"ECHO 5\nhelloEND\n")
+            self.assertEqual(client.receive_all(), b"hello")
+
+    def test_a_worker_that_aborts_is_a_cut(self):
+        for version in VERSIONS:
+            client = self.client(version)
+            client.send(b"ECHO 5\nhelloABORT\n")
+            self.assertEqual(client.receive(), b"hello")
+            self.assertRaises((ssl.SSLEOFError, ConnectionResetError), client.receive)
+
+    def test_a_worker_that_is_killed_is_a_cut(self):
+        clients = [self.client(version) for version in VERSIONS]
+        for client in clients:
+            client.send(b"ECHO 5\nhello")
+            self.assertEqual(client.receive(), b"hello")
+        worker = self.service.processes()["worker"][0]
+        start = len(self.service.log)
+        os.kill(worker, 9)
+        for client in clients:
+            self.assertRaises((ssl.SSLEOFError, ConnectionResetError), client.receive)
+        self.service.wait_for_log("started role=worker", start=start)
+
+    def said(self, action, version=None):
+        """What the worker saw last of a client that does `action` in the middle of its data."""
+        start = len(self.service.log)
+        client = self.client(version)
+        client.send(b"WATCH\nsome data")
+        self.assertEqual(client.receive(), b"watching\n")
+        action(client)
+        return self.service.wait_for_log(r"saw (\w+) after (\d+)", start=start).groups()
+
+    def test_what_the_worker_sees(self):
+        def reset(client):
+            client.raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.raw.close()
+
+        def cut_inside_a_record(client):
+            client.tls.write(b"x" * 1000)
+            client.raw.sendall(client.outgoing.read()[:-7])
+            client.raw.close()
+
+        def forge(client):
+            client.raw.sendall(b"\x17\x03\x03\x00\x20" + b"x" * 32)
+
+        for version in VERSIONS:
+            with self.subTest(version=version.name):
+                self.assertEqual(self.said(lambda client: client.end(), version), ("end", "9"))
+                self.assertEqual(self.said(lambda client: client.raw.close(), version), ("cut", "9"))
+                self.assertEqual(self.said(reset, version)[0], "cut")
+                self.assertEqual(self.said(cut_inside_a_record, version), ("cut", "9"))
+                self.assertEqual(self.said(forge, version), ("cut", "9"))
+
+    def test_both_ways_at_once(self):
+        data = random.Random(1).randbytes(8 * MIB)
+        for version in VERSIONS:
+            with self.service.connect(context=self.service.context(version)) as tls:
+                with concurrent.futures.ThreadPoolExecutor(1) as pool:
+                    reader = pool.submit(lambda: self.read_exactly(tls, len(data)))
+                    tls.sendall(b"ECHO %d\n" % len(data) + data)
+                    self.assertEqual(hashlib.sha256(reader.result()).digest(), hashlib.sha256(data).digest())
+
+    @staticmethod
+    def read_exactly(tls, size):
+        pieces = []
+        while size:
+            pieces.append(tls.recv(min(size, 65536)))
+            size -= len(pieces[-1])
+        return b"".join(pieces)
+
+    def resident(self):
+        total = 0
+        for pid in self.service.processes()["handshaker"]:
+            with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
+                total += next(int(line.split()[1]) for line in file if line.startswith("Private_Dirty"))
+        return total
+
+    def test_who_does_not_read_costs_no_memory(self):
+        before = self.resident()
+        silent = [self.client() for _ in range(4)]
+        for client in silent:
+            client.send(f"SOURCE {16 * MIB} x\n".encode())
+        talking = self.client()
+        talking.send(b"STALL\n")
+        talking.raw.settimeout(1)
+        sent = 0
+        try:
+            while sent < 64 * MIB:
+                talking.send(b"x" * MIB)
+                sent += MIB
+        except TimeoutError:
+            pass
+        self.assertLess(sent, 64 * MIB, "a worker that does not read holds the client up")
+        time.sleep(0.2)
+        grown = self.resident() - before
+        print(f"  5 stalled connections: the handshakers grew by {grown} KiB")
+        self.assertLess(grown, 2048)
+
+    def s_client(self, *commands):
+        """openssl s_client with its command letters; each is sent when what was before has been answered."""
+        client = subprocess.Popen(
+            ["openssl", "s_client", "-tls1_3", "-connect", f"127.0.0.1:{self.service.ports['echo']}"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        try:
+            with client.stdin, client.stdout:
+                for command, answer in commands:
+                    client.stdin.write(command)
+                    client.stdin.flush()
+                    line = b""
+                    while not (found := line.startswith(answer)):
+                        line = client.stdout.readline()
+                        if not line:
+                            break
+                    self.assertTrue(found, f"no {answer} after {command}")
+        finally:
+            client.kill()
+            client.wait()
+
+    def test_key_update(self):
+        """k: ours changes, K: the other side's is asked for too."""
+        self.s_client((b"ECHO 6\nhello\n", b"hello"), (b"k\n", b"KEYUPDATE"), (b"ECHO 6\nagain\n", b"again"),
+                      (b"K\n", b"KEYUPDATE"), (b"ECHO 6\nthird\n", b"third"), (b"ECHO 6\nforth\n", b"forth"))
+
+    def test_too_many_key_updates_end_the_connection(self):
+        client = subprocess.Popen(
+            ["openssl", "s_client", "-tls1_3", "-connect", f"127.0.0.1:{self.service.ports['echo']}"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        try:
+            for _ in range(100):
+                client.stdin.write(b"k\n")
+                client.stdin.flush()
+                time.sleep(0.002)
+        except BrokenPipeError:
+            pass
+        try:
+            client.wait(20 * testlib.PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.fail("the connection goes on")
+        finally:
+            client.kill()
+            client.stdout.close()
+            try:
+                client.stdin.close()
+            except BrokenPipeError:
+                pass
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,84 @@
+"""Session tickets: taken by every handshaker, after a reload and after a handshaker's death, and by no other service."""
+
+import json
+import os
+import ssl
+import subprocess
+import unittest
+
+import broker as testlib
+import echo_service
+
+VERSIONS = (ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2)
+
+
+class Tickets(unittest.TestCase):
+    def setUp(self):
+        self.broker = self.enterContext(echo_service.EchoService({"echo": "prefer", "other": "prefer"}, handshakers=3))
+
+    def full(self, version):
+        """A context and the session of a full handshake."""
+        context = self.broker.context(version)
+        with self.broker.connect(context=context) as tls:
+            tls.sendall(b"WHO\n")
+            self.assertFalse(json.loads(tls.makefile("rb").readline())["resumed"])
+            return context, tls.session
+
+    def resumed(self, context, session, service="echo"):
+        with self.broker.connect(service=service, context=context, session=session) as tls:
+            tls.sendall(b"WHO\n")
+            told = json.loads(tls.makefile("rb").readline())
+            self.assertEqual(told["resumed"], tls.session_reused)
+            return told["resumed"]
+
+    def test_by_every_handshaker(self):
+        for version in VERSIONS:
+            with self.subTest(version=version.name):
+                context, session = self.full(version)
+                start = len(self.broker.log)
+                self.assertEqual([self.resumed(context, session) for _ in range(30)], [True] * 30)
+                lines = [line for line in self.broker.log[start:] if " resumed=yes" in line]
+                self.assertGreaterEqual(len({line.split(":")[0] for line in lines}), 2, "several handshakers took it")
+
+    def test_not_by_another_service(self):
+        for version in VERSIONS:
+            context, session = self.full(version)
+            self.assertFalse(self.resumed(context, session, service="other"))
+
+    def test_after_a_reload(self):
+        sessions = [self.full(version) for version in VERSIONS]
+        self.broker.reload()
+        for context, session in sessions:
+            self.assertTrue(self.resumed(context, session))
+
+    def test_after_the_death_of_all_handshakers(self):
+        sessions = [self.full(version) for version in VERSIONS]
+        start = len(self.broker.log)
+        for pid in self.broker.processes()["handshaker"]:
+            os.kill(pid, 9)
+        self.broker.wait_for_log("ready generation=", start=start, timeout=20)
+        for context, session in sessions:
+            self.assertTrue(self.resumed(context, session))
+
+    def test_a_changed_ticket_is_a_full_handshake(self):
+        """What comes in a ticket is a stranger's bytes: s_client's session file with one bit of the ticket turned."""
+        path = os.path.join(self.broker.home, "session")
+        command = ["openssl", "s_client", "-quiet", "-nocommands", "-tls1_2", "-connect",
+                   f"127.0.0.1:{self.broker.ports['echo']}"]
+        ask = {"input": b"WHO\nEND\n", "capture_output": True, "timeout": 20 * testlib.PATIENCE}
+        subprocess.run([*command, "-sess_out", path], check=True, **ask)
+        with open(path, encoding="ascii") as file:
+            session = ssl.PEM_cert_to_DER_cert(file.read().replace("SSL SESSION PARAMETERS", "CERTIFICATE"))
+        ticket = session.rindex(b"\xaa\x81")  # [10] OCTET STRING, the ticket (OpenSSL's ssl_asn1.c)
+        for offset in (10, 30, 60, 120):
+            changed = bytearray(session)
+            changed[ticket + offset] ^= 1
+            pem = ssl.DER_cert_to_PEM_cert(bytes(changed)).replace("CERTIFICATE", "SSL SESSION PARAMETERS")
+            with open(path, "w", encoding="ascii") as file:
+                file.write(pem)
+            done = subprocess.run([*command, "-sess_in", path], check=True, **ask)
+            self.assertFalse(json.loads(done.stdout)["resumed"])
+
+
+if __name__ == "__main__":
+    unittest.main()
