@@ -142,7 +142,11 @@ void Server::ReportFacts() const {
 }
 
 void Server::StopAccepting() {
-  for (const auto& acceptor : acceptors_) acceptor->socket.Cancel();
+  for (const auto& acceptor : acceptors_) {
+    acceptor->socket.Cancel();
+    // Who connects when all have let go is refused, instead of waiting for nobody.
+    const UniqueFd closed = acceptor->socket.Release();
+  }
 }
 
 asio::awaitable<void> Server::FollowSupervisor() {

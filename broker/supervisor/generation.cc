@@ -92,6 +92,7 @@ absl::Status Generation::StartChild(const std::string& program, std::string name
 asio::awaitable<void> Generation::RunChild(Child& child, Snapshot snapshot) {
   const auto self = shared_from_this();
   bool talking = co_await SendSnapshot(child, snapshot);
+  Snapshot().swap(snapshot);  // it has descriptors, listeners among them
   while (talking) {
     auto message = co_await child.control.Receive();
     talking = message && Handle(child, *std::move(message));

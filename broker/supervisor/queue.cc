@@ -2,6 +2,7 @@
 
 #include <linux/sockios.h>
 #include <poll.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
@@ -74,6 +75,16 @@ uint32_t Queue::waiting() const {
   int used = 0;
   if (ioctl(sending_.get(), SIOCOUTQ, &used) != 0 || used < 0) return 0;
   return static_cast<uint32_t>(used / cost_);
+}
+
+absl::StatusOr<UniqueFd> Queue::OpenWaitDescriptor() const {
+  UniqueFd poll(epoll_create1(EPOLL_CLOEXEC));
+  epoll_event event{};
+  event.events = EPOLLIN;
+  if (!poll || epoll_ctl(poll.get(), EPOLL_CTL_ADD, receiving_.get(), &event) != 0) {
+    return ErrnoStatus("epoll");
+  }
+  return poll;
 }
 
 bool Queue::Broken() const {

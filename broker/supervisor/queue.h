@@ -30,6 +30,10 @@ class Queue {
   // Connections that wait in it.
   uint32_t waiting() const;
 
+  // A descriptor that is readable while a connection waits, for the event loop: that makes what it
+  // watches non-blocking, and the flag of the receiving end itself is that of all workers.
+  absl::StatusOr<UniqueFd> OpenWaitDescriptor() const;
+
   // A worker can shut the receiving end down for good, for all workers of the service: shutdown(2)
   // is about the socket, not about the descriptor.
   bool Broken() const;

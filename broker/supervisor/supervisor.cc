@@ -342,6 +342,7 @@ asio::awaitable<void> Supervisor::End() {
   notifier_.Stopping();
   log::Notice(stop_ == Stop::kNow ? "stopping now" : "stopping");
   if (current_) Retire(std::move(current_));
+  CloseListeners();
   const auto handshakers_gone = [this] {
     return stop_ == Stop::kNow || AllGenerations(&Generation::handshakers_gone);
   };
@@ -361,6 +362,19 @@ asio::awaitable<void> Supervisor::End() {
   const auto all_gone = [this] { return AllGenerations(&Generation::gone) && AllPoolsGone(); };
   co_await Until(all_gone, Clock::now() + kReapTimeout + Generation::kEndTimeout);
   log::Notice("stopped");
+}
+
+// Those of a service manager stay open there, and what comes waits for the next broker. The key
+// files go too: nothing is started any more.
+void Supervisor::CloseListeners() {
+  setup_ = std::make_shared<const Setup>(Setup{.file = setup_->file,
+                                               .config = setup_->config,
+                                               .accounts = setup_->accounts,
+                                               .credentials = {},
+                                               .listeners = {},
+                                               .queues = setup_->queues,
+                                               .handshakers = setup_->handshakers});
+  inherited_.clear();
 }
 
 void Supervisor::KillAll() {

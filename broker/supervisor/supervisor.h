@@ -60,6 +60,7 @@ class Supervisor {
   void RotateTicketKeys();
   void Sweep();
   void KillAll();
+  void CloseListeners();
 
   bool stopping() const { return stop_ != Stop::kNo; }
   bool AllGenerations(bool (Generation::*state)() const) const;
@@ -75,7 +76,7 @@ class Supervisor {
   Event wake_;
   const Notifier notifier_;
   const Programs programs_;
-  const InheritedSockets inherited_;
+  InheritedSockets inherited_;
   TicketKeyRing ticket_keys_;
   Clock::time_point next_rotation_ = Clock::time_point::min();
 

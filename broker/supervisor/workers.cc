@@ -55,7 +55,15 @@ void WorkerPool::Start() {
 
 asio::awaitable<void> WorkerPool::RunOnDemand() {
   const auto self = shared_from_this();
-  demand_ = std::make_unique<Watch>(executor_, queue_->receiving());
+  auto descriptor = queue_->OpenWaitDescriptor();
+  if (!descriptor.ok()) {
+    log::Error(where_ + ": no worker can be started on demand: " +
+               std::string(descriptor.status().message()));
+    waiting_for_demand_ = false;
+    co_return Changed();
+  }
+  demand_descriptor_ = *std::move(descriptor);
+  demand_ = std::make_unique<Watch>(executor_, demand_descriptor_.get());
   while (!stopping_ && QueueIsGood()) {
     const bool demanded = co_await demand_->Readable();
     if (!demanded) break;

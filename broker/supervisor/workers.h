@@ -94,7 +94,8 @@ class WorkerPool : public std::enable_shared_from_this<WorkerPool> {
   const std::string where_;
   const std::shared_ptr<Queue> queue_;
   const std::function<void()> changed_;
-  std::unique_ptr<Watch> demand_;
+  UniqueFd demand_descriptor_;
+  std::unique_ptr<Watch> demand_;  // of it
   Event idle_;      // all slots have ended
   Event end_wait_;  // something in gone() has changed
   std::vector<std::unique_ptr<Slot>> slots_;

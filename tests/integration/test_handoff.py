@@ -63,7 +63,7 @@ class Examples(unittest.TestCase):
         self.certificate = testlib.Certificate(broker.directory)
         broker.write_config(
             f'[certificate.c]\nchain = "{self.certificate.chain}"\nkey = "{self.certificate.key}"\n'
-            f'[service.web]\nlisten = ["127.0.0.1:{port}"]\ncertificates = ["c"]\nalpn = ["http/1.1"]\n'
+            f'[service.web]\nlisten = ["127.0.0.1:{port}"]\ncertificates = ["c"]\nalpn = ["http/1.1"]\nktls = "never"\n'
             f"[service.web.worker]\ncommand = {json.dumps(command)}\nuser = \"www-data\"\n"
             f"read_only = {json.dumps(read_only)}\n")
         self.enterContext(broker)
@@ -80,7 +80,7 @@ class Examples(unittest.TestCase):
             with open(os.path.join(root, "data"), "wb") as file:
                 file.write(content)
             worker = testlib.program("examples/file-worker")
-            self.serve([worker, root], [root])
+            self.serve([worker, root], [root, testlib.program("client-lib")])
             self.assertEqual(self.curl("/data"), content)
             self.assertEqual(self.curl("/nothing", "-o", "/dev/null", "-w", "%{http_code}"), b"404")
             for path in ("/../etc/passwd", "/%2e%2e/etc/passwd", "//etc/passwd", "/data/../../etc/passwd"):
@@ -98,7 +98,7 @@ class Examples(unittest.TestCase):
         with testlib.tls_connect(int(self.url.rpartition(":")[2]), context) as tls:
             lines = tls.makefile("rwb")
             first = lines.readline()
-            for part in (b"relay", b"TLSv1.3", b"127.0.0.1"):
+            for part in (b"relay", b"TLSv1.3", b"ktls-never"):
                 self.assertIn(part, first)
             for line in (b"one\n", b"another\n"):
                 lines.write(line)

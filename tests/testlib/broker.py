@@ -158,6 +158,11 @@ class Broker:
                     break
         raise AssertionError("the broker did not become ready:\n" + self.log_text())
 
+    def notifications(self, count, timeout=20):
+        """The next states that the service manager is told, after READY=1."""
+        self._notify.settimeout(timeout * PATIENCE)
+        return [self._notify.recv(4096).decode() for _ in range(count)]
+
     def _read_log(self):
         for line in self.process.stderr:
             with self._changed:

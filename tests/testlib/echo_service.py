@@ -32,6 +32,7 @@ ktls = "{ktls}"
 [service.{name}.worker]
 command = ["{worker}"]
 user = "www-data"
+read_only = ["{home}"]
 {worker_lines}
 """
 SERVICE_LINES = 'alpn = ["http/1.1"]'
@@ -81,20 +82,19 @@ class EchoService(testlib.Broker):
         os.chmod(self.worker, 0o755)
         make = certificates or (lambda home: [testlib.Certificate(home, kind) for kind in kinds])
         self.certificates = make(self.home)
+        self.trusted = os.path.join(self.home, "trusted.pem")
         self.services = services or {"echo": "prefer"}
         self.ports = {name: testlib.free_port() for name in self.services}
         self.handshakers, self.hosts = handshakers, hosts
         self.lines, self.worker_lines, self.broker_lines = lines, worker_lines, broker_lines
         super().__init__(self.text(), **options)
 
-    @property
-    def trusted(self):
-        path = os.path.join(self.home, "trusted.pem")
-        with open(path, "w", encoding="ascii") as trusted:
+    def write_config(self, config):
+        with open(self.trusted, "w", encoding="ascii") as trusted:
             for certificate in self.certificates:
                 with open(certificate.chain, encoding="ascii") as chain:
                     trusted.write(chain.read())
-        return path
+        super().write_config(config)
 
     def text(self):
         """The configuration by the attributes as they are now: for a reload."""
@@ -103,7 +103,7 @@ class EchoService(testlib.Broker):
         names = ", ".join(f'"{certificate.id}"' for certificate in self.certificates)
         for name, ktls in self.services.items():
             config += SERVICE.format(name=name, port=self.ports[name], certificates=names, ktls=ktls,
-                                     worker=self.worker,
+                                     worker=self.worker, home=self.home,
                                      listen=", ".join(f'"{host}:{self.ports[name]}"' for host in self.hosts),
                                      lines=self.lines_for(self.lines, name),
                                      worker_lines=self.lines_for(self.worker_lines, name))
@@ -119,8 +119,17 @@ class EchoService(testlib.Broker):
         self.signal(signal.SIGHUP)
         return self.wait_for_log(expect, start=start)
 
+    def worker_exit(self, status):
+        """Makes workers end at once with this status; None: no more."""
+        path = self.worker + ".exit"
+        if status is None:
+            os.unlink(path)
+            return
+        with open(path, "w", encoding="ascii") as file:
+            file.write(str(status))
+
     def connect(self, service="echo", **options):
-        options = {"context": self.context(), **options}
+        options["context"] = options.get("context") or self.context()
         return testlib.tls_connect(self.ports[service], **options)
 
     def ask(self, command=b"WHO\n", **options):

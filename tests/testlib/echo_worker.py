@@ -8,17 +8,21 @@
     END               ends the connection; so does the client's close_notify
     ABORT             closes it without an end
     WATCH             says "watching", reads to the end, and logs which end it was
+    PID               the worker's process id
+    SHUTDOWN-QUEUE    shuts the queue down, as no worker should
     STALL             reads nothing more, for a minute
     PUT /n/seed HTTP  for curl: SINK, SOURCE and WHO in one, the hashes in the header
 """
 
 import array
+import contextlib
 import hashlib
 import json
 import os
 import random
 import select
 import socket
+import sys
 import threading
 import time
 
@@ -187,6 +191,11 @@ def serve(stream, told):
         elif command == "WATCH":
             stream.send(b"watching\n")
             watch(stream)
+        elif command == "PID":
+            stream.send(b"%d\n" % os.getpid())
+        elif command == "SHUTDOWN-QUEUE":
+            stream.send(b"done\n")
+            socket.socket(fileno=os.dup(queue_number())).shutdown(socket.SHUT_RDWR)
         elif command == "STALL":
             time.sleep(60)
         elif command == "END":
@@ -204,10 +213,15 @@ def handle(fd, told):
             pass  # the client is gone: closing without an end is the right answer
 
 
-def main():
+def queue_number():
     names = os.environ["LISTEN_FDNAMES"].split(":")
-    index = next(i for i, name in enumerate(names) if name.startswith("tlsbroker."))
-    queue = socket.socket(fileno=3 + index)
+    return 3 + next(i for i, name in enumerate(names) if name.startswith("tlsbroker."))
+
+
+def main():
+    with contextlib.suppress(FileNotFoundError), open(__file__ + ".exit", encoding="ascii") as status:
+        sys.exit(int(status.read()))
+    queue = socket.socket(fileno=queue_number())
     while True:
         packet, fds, _, _ = socket.recv_fds(queue, 16384, 1, socket.MSG_CMSG_CLOEXEC)
         if not packet:

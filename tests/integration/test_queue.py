@@ -1,0 +1,98 @@
+"""The queue stands in for a listening socket: idle workers take what waits, a full one pushes back on the clients, and
+nothing is lost while workers die and come again. DESIGN: a queue is a listening socket in all but name."""
+
+import concurrent.futures
+import json
+import os
+import signal
+import time
+import unittest
+
+import broker as testlib
+import echo_service
+
+
+class Queue(unittest.TestCase):
+    def start(self, lines="", worker_lines="", **options):
+        self.service = self.enterContext(echo_service.EchoService(
+            {"echo": "never"}, lines=lines, worker_lines=worker_lines, **options))
+
+    def workers(self):
+        return self.service.processes().get("worker", [])
+
+    def wait_for_workers(self, count):
+        testlib.wait_until(lambda: len(self.workers()) == count, f"{count} workers")
+
+    def signal_workers(self, number):
+        for pid in self.workers():
+            os.kill(pid, number)
+
+    def ask_many(self, count, pool):
+        return [pool.submit(self.service.ask, b"PID\n", timeout=60) for _ in range(count)]
+
+    def test_all_workers_take_connections(self):
+        self.start(worker_lines="count = 4")
+        self.wait_for_workers(4)
+        self.service.ask()
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            answers = {int(f.result()) for f in self.ask_many(200, pool)}
+        self.assertEqual(answers, set(self.workers()))
+
+    def test_a_full_queue_waits_and_loses_nothing(self):
+        """8 places in the queue, no worker that takes anything, 300 clients: some are handshaken, the rest wait in the
+        TCP backlog; then all are served."""
+        self.start(lines="backlog = 8", broker_lines='handshake_timeout = "60s"\nmax_handshakes_per_source = 1000')
+        self.service.ask()
+        self.signal_workers(signal.SIGSTOP)
+        with concurrent.futures.ThreadPoolExecutor(300) as pool:
+            answers = self.ask_many(300, pool)
+            time.sleep(1)
+            done = sum(" mode=relay" in line for line in self.service.log) - 1
+            self.assertFalse(any(f.done() for f in answers))
+            self.assertLess(done, 100, "the queue pushes back")
+            self.signal_workers(signal.SIGCONT)
+            self.assertEqual(len([f.result() for f in answers]), 300)
+
+    def test_killed_worker_with_fifty_waiting(self):
+        self.start()
+        self.service.ask()
+        first = self.workers()
+        self.signal_workers(signal.SIGSTOP)
+        with concurrent.futures.ThreadPoolExecutor(50) as pool:
+            answers = self.ask_many(50, pool)
+            testlib.wait_until(lambda: sum(" mode=relay" in line for line in self.service.log) == 51, "50 that wait")
+            os.kill(first[0], signal.SIGKILL)
+            served_by = {int(f.result()) for f in answers}
+        self.assertEqual(len(served_by), 1)
+        self.assertNotEqual(served_by, set(first))
+
+    def test_on_demand(self):
+        self.start(worker_lines='start = "on-demand"')
+        self.assertEqual(self.workers(), [])
+        pid = int(self.service.ask(b"PID\n"))
+        self.assertEqual(self.workers(), [pid])
+        self.assertEqual(int(self.service.ask(b"PID\n")), pid)
+
+    def test_a_worker_that_ends_at_once_is_started_again_with_pauses(self):
+        self.start()
+        self.service.ask()
+        self.service.worker_exit(3)
+        start = len(self.service.log)
+        self.signal_workers(signal.SIGKILL)
+        time.sleep(3)
+        ends = [line for line in self.service.log[start:] if "ended role=worker" in line and "status=3" in line]
+        self.assertGreater(len(ends), 2)
+        self.assertLess(len(ends), 30, "it does not spin")
+        self.service.worker_exit(None)
+        self.assertTrue(self.service.ask(timeout=60))
+
+    def test_a_worker_that_shuts_the_queue_down_is_said(self):
+        self.start()
+        self.service.ask(b"SHUTDOWN-QUEUE\n")
+        self.service.wait_for_log("a worker has shut its queue down for good; reload")
+        self.service.reload()
+        self.assertTrue(json.loads(self.service.ask()))
+
+
+if __name__ == "__main__":
+    unittest.main()
