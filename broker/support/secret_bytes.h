@@ -15,7 +15,9 @@
 namespace tlsbroker {
 
 // Wipes memory in a way that the compiler may not remove.
-inline void Wipe(void* data, size_t size) { explicit_bzero(data, size); }
+inline void Wipe(void* data, size_t size) {
+  if (size != 0) explicit_bzero(data, size);  // an empty vector's data() may be null
+}
 
 // Inline storage: what is moved from is wiped, nothing is ever left on the heap.
 class SecretBytes {

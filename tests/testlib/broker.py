@@ -24,6 +24,8 @@ BUILD = os.environ.get("TLSBROKER_BUILD", os.path.join(SOURCE, "build"))
 # Under software emulation everything takes many times longer.
 PATIENCE = 4 if os.environ.get("TLSBROKER_GUEST") else 1
 
+SANITIZER = re.compile(r"ERROR: \w+Sanitizer|runtime error: ")
+
 ROLES = {
     "tlsbrokerd": "supervisor",
     "tlsbroker-keyholder": "keyholder",
@@ -220,8 +222,9 @@ class Broker:
         self.process.stderr.close()
         if self._own_directory:
             shutil.rmtree(self.directory, ignore_errors=True)
-        self.process_status = status
         self.process = None
+        if reports := [line for line in self.log if SANITIZER.search(line)]:
+            raise AssertionError("a sanitizer complained:\n" + "\n".join(reports) + "\n" + self.log_text())
         return status
 
 

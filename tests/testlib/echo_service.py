@@ -30,7 +30,7 @@ certificates = [{certificates}]
 ktls = "{ktls}"
 {lines}
 [service.{name}.worker]
-command = ["{worker}"]
+command = ["{worker}"{arguments}]
 user = "www-data"
 read_only = ["{home}"]
 {worker_lines}
@@ -75,7 +75,7 @@ class EchoService(testlib.Broker):
     `lines` and `worker_lines` are for all services, or a dictionary of some."""
 
     def __init__(self, services=None, kinds=("ec256",), handshakers=2, certificates=None, lines=SERVICE_LINES,
-                 worker_lines="", hosts=("127.0.0.1",), broker_lines="max_handshakes_per_source = 1000", **options):
+                 worker_lines="", hosts=("127.0.0.1",), holds=False, broker_lines="max_handshakes_per_source = 1000", **options):
         self.home = tempfile.mkdtemp(prefix="tlsbroker-echo-")
         os.chmod(self.home, 0o755)
         self.worker = shutil.copy(os.path.join(HERE, "echo_worker.py"), self.home)
@@ -85,7 +85,7 @@ class EchoService(testlib.Broker):
         self.trusted = os.path.join(self.home, "trusted.pem")
         self.services = services or {"echo": "prefer"}
         self.ports = {name: testlib.free_port() for name in self.services}
-        self.handshakers, self.hosts = handshakers, hosts
+        self.handshakers, self.hosts, self.holds = handshakers, hosts, holds
         self.lines, self.worker_lines, self.broker_lines = lines, worker_lines, broker_lines
         super().__init__(self.text(), **options)
 
@@ -103,7 +103,7 @@ class EchoService(testlib.Broker):
         names = ", ".join(f'"{certificate.id}"' for certificate in self.certificates)
         for name, ktls in self.services.items():
             config += SERVICE.format(name=name, port=self.ports[name], certificates=names, ktls=ktls,
-                                     worker=self.worker, home=self.home,
+                                     worker=self.worker, home=self.home, arguments=', "hold"' if self.holds else "",
                                      listen=", ".join(f'"{host}:{self.ports[name]}"' for host in self.hosts),
                                      lines=self.lines_for(self.lines, name),
                                      worker_lines=self.lines_for(self.worker_lines, name))

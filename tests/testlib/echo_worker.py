@@ -28,6 +28,8 @@ import time
 
 SOL_TLS, SET_RECORD_TYPE = 282, 1
 ALERT, DATA = 21, 23
+# Only takes connections and keeps them, having sent one byte.
+HOLDS = "hold" in sys.argv[1:]
 MODES = {1: "direct", 2: "bridge", 3: "relay"}
 TEXTS = {0x01: "alpn", 0x02: "server_name", 0xE1: "reason", 0xE3: "service"}
 SSL_TEXTS = {0x21: "version", 0x23: "cipher", 0x25: "key_algorithm", 0x26: "group"}
@@ -222,11 +224,16 @@ def main():
     with contextlib.suppress(FileNotFoundError), open(__file__ + ".exit", encoding="ascii") as status:
         sys.exit(int(status.read()))
     queue = socket.socket(fileno=queue_number())
+    held = []
     while True:
         packet, fds, _, _ = socket.recv_fds(queue, 16384, 1, socket.MSG_CMSG_CLOEXEC)
         if not packet:
             return
-        threading.Thread(target=handle, args=(fds[0], describe(packet)), daemon=True).start()
+        if HOLDS:
+            held.append(fds[0])
+            os.write(fds[0], b"!")
+            continue
+        threading.Thread(target=handle, args=(fds[0], describe(packet))).start()
 
 
 if __name__ == "__main__":
