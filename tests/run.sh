@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds, and runs the test suites: natively, then in guests that have
 # kernel TLS. Usage: tests/run.sh [--suite NAME]... [--build DIR]
-# Suites: unit isolation integration vm-6.1 vm-latest (vm: both), and on demand sanitize. Exit status 0
-# if nothing failed. The last line is "N passed, N failed, N skipped".
+# Suites: unit isolation integration sanitize vm-6.1 vm-latest (vm: both). Exit status 0 if nothing
+# failed. The last line is "N passed, N failed, N skipped".
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
-all_suites="unit isolation integration vm-6.1 vm-latest"
+all_suites="unit isolation integration sanitize vm-6.1 vm-latest"
 suites=""
 build=build
 while [ $# -gt 0 ]; do
@@ -25,11 +25,10 @@ while [ $# -gt 0 ]; do
 done
 [ -n "$suites" ] || suites=$all_suites
 
-passed=0 failed=0 skipped=0
-failures=""
 started=$SECONDS
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
+: >"$logs/counts"
 
 say() { printf '\n== %s (%d:%02d)\n' "$1" $(((SECONDS - started) / 60)) $(((SECONDS - started) % 60)); }
 
@@ -57,22 +56,20 @@ build_tree() { # DIRECTORY [meson options]
 }
 
 count() { # NAME PASSED FAILED SKIPPED
-  passed=$((passed + $2)) failed=$((failed + $3)) skipped=$((skipped + $4))
-  [ "$3" -eq 0 ] || failures="$failures $1"
-  printf '   %-40s %4d passed %4d failed %4d skipped\n' "$1" "$2" "$3" "$4"
+  echo "$2 $3 $4 $1" >>"$logs/counts"
+  printf '   %-40s %4d passed %4d failed %4d skipped   (%d:%02d)\n' "$1" "$2" "$3" "$4" \
+    $(((SECONDS - started) / 60)) $(((SECONDS - started) % 60))
 }
 
-# The counts of a GoogleTest program or of run_suite.py from its output.
+# Counts what the GoogleTest programs and run_suite.py folders in an output say of themselves.
 count_output() { # NAME STATUS FILE
-  local p f s line
-  if line=$(grep -E '^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' "$3" | tail -n 1) && [ -n "$line" ]; then
-    read -r p _ f _ s _ <<<"$line"
-  else
-    p=$(sed -n 's/^\[  PASSED  \] \([0-9]*\) test.*/\1/p' "$3" | tail -n 1)
-    f=$(sed -n 's/^\[  FAILED  \] \([0-9]*\) test.*/\1/p' "$3" | tail -n 1)
-    s=$(sed -n 's/^\[  SKIPPED \] \([0-9]*\) test.*/\1/p' "$3" | tail -n 1)
-  fi
-  p=${p:-0} f=${f:-0} s=${s:-0}
+  local p f s
+  read -r p f s < <(awk '
+    /^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$/ { p += $1; f += $3; s += $5 }
+    /^\[  PASSED  \] [0-9]+ test/ { p += $4 }
+    /^\[  FAILED  \] [0-9]+ test/ { f += $4 }
+    /^\[  SKIPPED \] [0-9]+ test/ { s += $4 }
+    END { print p + 0, f + 0, s + 0 }' "$3")
   # Status 77: all were skipped. Any other one with no failed test is a crash or a time limit.
   if [ "$2" -ne 0 ] && [ "$2" -ne 77 ] && [ "$f" -eq 0 ]; then f=1; fi
   [ "$f" -eq 0 ] || { echo "--- $1"; tail -n 60 "$3"; echo "---"; }
@@ -106,21 +103,26 @@ run_guest() { # NAME KERNEL BOOT-OPTIONS... -- COMMAND...
 }
 
 guest_suite() { # KERNEL
-  local suite="/usr/bin/python3 tests/testlib/run_suite.py" program part module
-  for program in "$build"/tests/interop/interop-*; do
-    [ -f "$program" ] && [ -x "$program" ] && run_guest "$1 $(basename "$program")" "$1" -- "$program"
-  done
+  local suite="/usr/bin/python3 tests/testlib/run_suite.py" part module
+  # shellcheck disable=SC2016
+  run_guest "$1 programs" "$1" -- /bin/sh -c 'status=0; for program; do "$program" || status=1; done; exit $status' \
+    sh "$build"/tests/interop/interop-ktls-socket "$build"/tests/unit/unit-client-direct \
+    "$build"/tests/isolation/isolation-worker
   # shellcheck disable=SC2086
   {
-    for part in probe one_segment wire; do
+    for part in clients probe one_segment wire; do
       run_guest "$1 $part" "$1" -- $suite tests/interop $part
     done
-    [ ! -d tests/integration/direct ] || run_guest "$1 direct" "$1" -- $suite tests/integration/direct
+    run_guest "$1 injected faults" "$1" -- $suite tests/interop/faults injected
+    run_guest "$1 integration" "$1" -- $suite tests/integration/direct
     run_guest "$1 quickstart" "$1" -- tests/testlib/quickstart_check
     for module in tls chacha20poly1305; do
       run_guest "$1 probe without $module" "$1" --without-module $module \
         --env TLSBROKER_WITHOUT_MODULE=$module -- $suite tests/interop probe
     done
+    run_guest "$1 clients without tls" "$1" --without-module tls -- $suite tests/interop/faults without_tls
+    run_guest "$1 clients without chacha20poly1305" "$1" --without-module chacha20poly1305 -- \
+      $suite tests/interop/faults without_chacha
   }
 }
 
@@ -129,24 +131,40 @@ build=$(realpath -m "$build")
 build_tree "$build"
 export TLSBROKER_BUILD="$build"
 
-for suite in $suites; do
-  say "$suite"
-  case $suite in
+native_suite() { # SUITE
+  case $1 in
     unit) run_programs unit "$build" ;;
     isolation)
       run_programs isolation "$build"
       run_python isolation tests/isolation ;;
     integration) run_python integration tests/integration ;;
     sanitize)
-      build_tree "$build-asan" -Db_sanitize=address,undefined -Db_lundef=false -Doptimization=1 -Dexamples=false
-      TLSBROKER_BUILD="$build-asan"
+      build_tree "$build-asan" -Db_sanitize=address,undefined -Db_lundef=false -Doptimization=1 -Dexamples=true
+      export TLSBROKER_BUILD="$build-asan"
       run_programs unit "$build-asan"
+      run_programs isolation "$build-asan"
+      run_python "isolation (sanitizers)" tests/isolation
       run_python "integration (sanitizers)" tests/integration
-      TLSBROKER_BUILD="$build" ;;
-    vm-*) guest_suite "${suite#vm-}" ;;
+      export TLSBROKER_BUILD="$build" ;;
+  esac
+}
+
+# The guests of both kernels run side by side: each has one processor.
+guests=()
+for suite in $suites; do
+  case $suite in
+    vm-*) guests+=("${suite#vm-}") ;;
+    *) say "$suite"; native_suite "$suite" ;;
   esac
 done
+if [ ${#guests[@]} -gt 0 ]; then
+  say "guests: ${guests[*]}"
+  for kernel in "${guests[@]}"; do guest_suite "$kernel" & done
+  wait
+fi
 
-[ -z "$failures" ] || printf '\nfailed:%s\n' "$failures"
-printf '\n%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
+read -r passed failed skipped < <(awk '{ p += $1; f += $2; s += $3 } END { print p + 0, f + 0, s + 0 }' "$logs/counts")
+awk '$2 > 0 { $1 = $2 = $3 = ""; print "failed:" $0 }' "$logs/counts"
+say "done"
+printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
 [ "$failed" -eq 0 ]

@@ -57,7 +57,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Create(Snapshot snapshot) {
   server->ticket_keys_.Set(std::move(snapshot.ticket_keys));
 
   // One thread: Asio need not lock.
-  server->io_ = std::make_unique<asio::io_context>(1);
+  server->io_ = std::make_unique<EventLoop>(1);
   KtlsCapabilities capabilities = KtlsCapabilities::Probe(library);
   if (settings.index == 0) log::Info(CapabilitiesLine(capabilities));
   server->shared_.reset(

@@ -17,10 +17,21 @@
 
 namespace tlsbroker {
 
+// Destroys what coroutines are suspended in it before it goes itself: they use what the server owns,
+// and what the server owns uses the loop.
+class EventLoop : public asio::io_context {
+ public:
+  using asio::io_context::io_context;
+  using asio::io_context::shutdown;
+};
+
 class Server {
  public:
   // Probes the kernel, builds the TLS contexts and confines the process. Nothing is accepted yet.
   static absl::StatusOr<std::unique_ptr<Server>> Create(Snapshot snapshot);
+  ~Server() {
+    if (io_) io_->shutdown();
+  }
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
 
@@ -44,13 +55,12 @@ class Server {
     AsyncFd socket;
   };
 
-  // Destroyed from the bottom up: the event loop, which owns the coroutines, before what they use.
   OsslLibCtxPtr library_;
   OsslProviderPtr default_provider_;
   std::unique_ptr<KeyholderClient> keyholder_;
   std::unique_ptr<KeyholderProvider> provider_;
   TicketKeyring ticket_keys_;
-  std::unique_ptr<asio::io_context> io_;
+  std::unique_ptr<EventLoop> io_;
   std::unique_ptr<Shared> shared_;
   std::map<uint16_t, std::unique_ptr<Service>> services_;
   std::vector<supervision::Facts::Expiry> expiries_;

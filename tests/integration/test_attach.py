@@ -34,7 +34,7 @@ class Worker:
     def __init__(self, path, uid=WWW.pw_uid, gid=WWW.pw_gid, groups=()):
         self.process = subprocess.Popen(
             [sys.executable, WORKER, path, str(uid), str(gid), *map(str, groups)], stdout=subprocess.PIPE, text=True,
-            env=dict(os.environ, PYTHONPATH=os.path.dirname(WORKER)))
+            env=dict(os.environ, PYTHONPATH=os.path.dirname(WORKER), **testlib.sanitizer_environment()))
         self.lines, self.changed = [], threading.Condition()
         self.reader = threading.Thread(target=self.read, daemon=True)
         self.reader.start()

@@ -43,6 +43,20 @@ def program(name):
     return os.path.join(BUILD, name)
 
 
+def sanitized():
+    """Whether the build has AddressSanitizer: then memory and time are other ones."""
+    with open(program("broker/supervisor/tlsbrokerd"), "rb") as file:
+        return b"__asan_init" in file.read()
+
+
+def sanitizer_environment():
+    """For a program of somebody else's that loads a library of the build."""
+    if not sanitized():
+        return {}
+    runtime = subprocess.run(["gcc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True)
+    return {"LD_PRELOAD": runtime.stdout.strip(), "ASAN_OPTIONS": "detect_leaks=0"}
+
+
 def free_port(host="127.0.0.1"):
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
