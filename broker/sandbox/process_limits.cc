@@ -21,6 +21,10 @@ absl::Status SetLimit(__rlimit_resource resource, rlim_t soft, rlim_t hard) {
 
 }  // namespace
 
+absl::Status LimitResource(__rlimit_resource resource, uint64_t limit) {
+  return SetLimit(resource, limit, limit);
+}
+
 absl::Status ForbidDumps() {
   RETURN_IF_ERROR(SetLimit(RLIMIT_CORE, 0, 0));
   if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) return ErrnoStatus("PR_SET_DUMPABLE");

@@ -4,6 +4,10 @@
 #ifndef TLSBROKER_BROKER_SANDBOX_PROCESS_LIMITS_H_
 #define TLSBROKER_BROKER_SANDBOX_PROCESS_LIMITS_H_
 
+#include <sys/resource.h>
+
+#include <cstdint>
+
 #include "absl/status/status.h"
 
 namespace tlsbroker::sandbox {
@@ -19,6 +23,9 @@ absl::Status ForbidProcesses();
 // their user too (too_many_unix_fds in the kernel's net/core/scm.c and net/unix/scm.c), so waiting
 // hand-offs need room.
 absl::Status RaiseDescriptorLimit();
+
+// Soft and hard limit alike.
+absl::Status LimitResource(__rlimit_resource resource, uint64_t limit);
 
 // Rights are dropped, and filters apply, thread by thread.
 absl::Status RequireSingleThread();

@@ -7,6 +7,7 @@
 
 #include <seccomp.h>
 
+#include <cerrno>
 #include <cstdint>
 #include <initializer_list>
 #include <span>
@@ -34,6 +35,8 @@ class SeccompFilter {
 
   // Everything that is not allowed kills the process.
   static SeccompFilter AllowList() { return SeccompFilter(SCMP_ACT_KILL_PROCESS); }
+  // Everything that is not allowed is refused with EPERM.
+  static SeccompFilter RefuseList() { return SeccompFilter(SCMP_ACT_ERRNO(EPERM)); }
   // Everything that is not denied is allowed.
   static SeccompFilter DenyList() { return SeccompFilter(SCMP_ACT_ALLOW); }
 

@@ -17,6 +17,7 @@
 #include "broker/sandbox/process_limits.h"
 #include "broker/sandbox/seccomp_filter.h"
 #include "broker/sandbox/user.h"
+#include "broker/sandbox/worker_strict_policy.h"
 #include "broker/support/status.h"
 
 namespace tlsbroker::sandbox {
@@ -128,20 +129,33 @@ absl::Status LoadFilter(const Machine& machine, bool network) {
 }
 
 absl::Status AllowFiles(const WorkerPolicy& policy, Landlock& files) {
-  for (const char* path : {"/usr", "/lib", "/lib32", "/lib64", "/libx32", "/etc"}) {
-    RETURN_IF_ERROR(files.AllowIfPresent(path, Access::kReadExecute));
+  if (policy.profile == WorkerProfile::kStrict) {
+    RETURN_IF_ERROR(AllowOnlyProgram(files, policy.program));
+  } else {
+    for (const char* path : {"/usr", "/lib", "/lib32", "/lib64", "/libx32", "/etc"}) {
+      RETURN_IF_ERROR(files.AllowIfPresent(path, Access::kReadExecute));
+    }
+    RETURN_IF_ERROR(files.Allow(policy.program, Access::kReadExecute));
   }
   for (const char* path : {"/dev/zero", "/dev/random", "/dev/urandom"}) {
     RETURN_IF_ERROR(files.AllowIfPresent(path, Access::kRead));
   }
   RETURN_IF_ERROR(files.AllowIfPresent("/dev/null", Access::kReadWrite));
-  RETURN_IF_ERROR(files.Allow(policy.program, Access::kReadExecute));
   for (const std::string& path : policy.read_only) {
     RETURN_IF_ERROR(files.Allow(path, Access::kRead));
   }
   for (const std::string& path : policy.read_write) {
     RETURN_IF_ERROR(files.Allow(path, Access::kReadWrite));
   }
+  return absl::OkStatus();
+}
+
+absl::Status LimitResources(const WorkerLimits& limits) {
+  RETURN_IF_ERROR(LimitResource(RLIMIT_CORE, 0));  // what peers sent is nobody's file
+  if (limits.memory) RETURN_IF_ERROR(LimitResource(RLIMIT_DATA, *limits.memory));
+  if (limits.processes) RETURN_IF_ERROR(LimitResource(RLIMIT_NPROC, *limits.processes));
+  if (limits.files) RETURN_IF_ERROR(LimitResource(RLIMIT_NOFILE, *limits.files));
+  if (limits.cpu) RETURN_IF_ERROR(LimitResource(RLIMIT_CPU, *limits.cpu));
   return absl::OkStatus();
 }
 
@@ -178,7 +192,10 @@ absl::Status ConfineWorker(const WorkerPolicy& policy) {
   }
   RETURN_IF_ERROR(DropCapabilities());
   RETURN_IF_ERROR(SetNoNewPrivileges());
+  RETURN_IF_ERROR(LimitResources(policy.limits));
   RETURN_IF_ERROR(files.Enforce());
+  // Of two filters that refuse a call the one that was loaded last says how (seccomp(2)).
+  if (policy.profile == WorkerProfile::kStrict) RETURN_IF_ERROR(LoadStrictFilter());
   return LoadFilter(machine, policy.network);
 }
 

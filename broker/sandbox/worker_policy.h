@@ -6,6 +6,8 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,11 +16,27 @@
 
 namespace tlsbroker::sandbox {
 
+enum class WorkerProfile {
+  kDefault,  // what could reach keys, other processes or the kernel's depths is refused
+  kStrict,   // all is refused but what a request handler needs (worker_strict_policy.h)
+};
+
+// setrlimit(2), soft and hard alike; absent: as the broker was started with.
+struct WorkerLimits {
+  std::optional<uint64_t> memory;     // RLIMIT_DATA: private writable bytes of one process
+  std::optional<uint64_t> processes;  // RLIMIT_NPROC: processes and threads of the user
+  std::optional<uint64_t> files;      // RLIMIT_NOFILE: descriptors of one process
+  std::optional<uint64_t> cpu;        // RLIMIT_CPU: seconds of one process, then SIGKILL
+  friend bool operator==(const WorkerLimits&, const WorkerLimits&) = default;
+};
+
 struct WorkerPolicy {
   bool change_user = false;  // false only without root: uid and gid are not used
   uid_t uid = 0;
   gid_t gid = 0;
   bool network = false;
+  WorkerProfile profile = WorkerProfile::kDefault;
+  WorkerLimits limits;
   // Files and directories that the worker gets besides /usr, /lib*, /etc, a few devices and its own
   // program. Each has to exist. Not executable, unless it is below one of those.
   std::vector<std::string> read_only;

@@ -15,6 +15,7 @@ constexpr uint32_t kMaxHandshakers = 1024;
 constexpr uint32_t kMaxConnections = 1'000'000;
 constexpr uint32_t kMaxBacklog = 65536;
 constexpr uint32_t kMaxWorkers = 1024;
+constexpr uint32_t kMaxLimit = 1'000'000;
 constexpr size_t kMaxAlpnName = 255;   // RFC 7301 section 3.1
 constexpr size_t kMaxEntries = 65535;  // ids are 16 bits wide
 
@@ -226,8 +227,27 @@ class Reader {
     for (const auto& path : worker.read_only) CheckAbsolute(path);
     for (const auto& path : worker.read_write) CheckAbsolute(path);
     Take(section.Boolean("network"), worker.network);
+    using Profile = sandbox::WorkerProfile;
+    Take(section.OneOf<Profile>("profile",
+                                {{"default", Profile::kDefault}, {"strict", Profile::kStrict}}),
+         worker.profile);
+    if (auto limits = section.Table("limits")) ReadLimits(*limits, worker.limits);
     section.Finish();
     return worker;
+  }
+
+  void ReadLimits(Section& section, sandbox::WorkerLimits& limits) {
+    if (const auto text = section.String("memory")) {
+      limits.memory = Accept(ParseSize(text->value), text->position);
+    }
+    if (const auto text = section.String("cpu")) {
+      const auto time = Accept(ParseDuration(text->value), text->position);
+      if (time) limits.cpu = std::max<uint64_t>(static_cast<uint64_t>(time->count()) / 1000, 1);
+    }
+    if (const auto count = section.Number("processes", 1, kMaxLimit))
+      limits.processes = count->value;
+    if (const auto count = section.Number("files", 8, kMaxLimit)) limits.files = count->value;
+    section.Finish();
   }
 
   void ReadWorkerCommand(Section& section, WorkerConfig& worker) {

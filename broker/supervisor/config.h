@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "broker/sandbox/worker_policy.h"
 #include "broker/supervisor/config_values.h"
 #include "broker/supervisor/diagnostics.h"
 #include "broker/support/log.h"
@@ -48,6 +49,8 @@ struct WorkerConfig {
   std::vector<At<std::string>> read_only;
   std::vector<At<std::string>> read_write;
   bool network = false;
+  sandbox::WorkerProfile profile = sandbox::WorkerProfile::kDefault;
+  sandbox::WorkerLimits limits;
 };
 
 struct ServiceConfig {

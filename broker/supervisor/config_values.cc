@@ -124,6 +124,25 @@ Parsed<milliseconds> ParseDuration(std::string_view text) {
   return milliseconds(*unit * static_cast<int64_t>(*number));
 }
 
+Parsed<uint64_t> ParseSize(std::string_view text) {
+  constexpr std::string_view kUnits = "KMG";
+  constexpr uint64_t kLeast = 4096;
+  constexpr uint64_t kMost = uint64_t{1} << 50;
+  const size_t digits = std::min(text.find_first_not_of("0123456789"), text.size());
+  const auto number = ParseNumber(text.substr(0, digits));
+  const std::string_view unit = text.substr(digits);
+  const size_t power = unit.empty() ? 0 : kUnits.find(unit) + 1;  // 0 for no unit, and for no such
+  if (!number || unit.size() > 1 || (power == 0 && !unit.empty())) {
+    return Complaint{Quoted(text) + " is not a size",
+                     "write a whole number and one of K, M, G, such as \"64M\""};
+  }
+  const uint64_t factor = uint64_t{1} << (10 * power);
+  if (*number > kMost / factor || *number * factor < kLeast) {
+    return Complaint{Quoted(text) + " is out of range", "\"4K\" and more is possible"};
+  }
+  return *number * factor;
+}
+
 Parsed<ListenAddress> ParseListenAddress(std::string_view text) {
   constexpr std::string_view kSystemd = "systemd:";
   if (text.starts_with(kSystemd)) return ParseSystemdName(text, text.substr(kSystemd.size()));

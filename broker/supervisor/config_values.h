@@ -26,6 +26,9 @@ using Parsed = std::variant<T, Complaint>;
 // "5s", "500ms", "2m", "1h": a whole number and a unit, at least 1 ms and at most a day.
 Parsed<std::chrono::milliseconds> ParseDuration(std::string_view text);
 
+// "4096", "512K", "64M", "1G": bytes, in powers of 1024, at least one page.
+Parsed<uint64_t> ParseSize(std::string_view text);
+
 // Sockets that the service manager passed by that name (sd_listen_fds_with_names(3)).
 struct SystemdSocket {
   std::string name;

@@ -40,6 +40,8 @@ WorkerSpec SpecOf(const Setup& setup, size_t index) {
       .network = worker.network,
       .read_only = Values(worker.read_only),
       .read_write = Values(worker.read_write),
+      .profile = worker.profile,
+      .limits = worker.limits,
       .count = worker.count,
       .on_demand = worker.start == WorkerConfig::StartWhen::kOnDemand,
   };

@@ -29,6 +29,8 @@ sandbox::WorkerPolicy PolicyOf(const WorkerSpec& spec) {
       .uid = account.uid,
       .gid = account.gid,
       .network = spec.network,
+      .profile = spec.profile,
+      .limits = spec.limits,
       .read_only = spec.read_only,
       .read_write = spec.read_write,
       .program = spec.command.front(),

@@ -32,6 +32,8 @@ struct WorkerSpec {
   bool network = false;
   std::vector<std::string> read_only;
   std::vector<std::string> read_write;
+  sandbox::WorkerProfile profile = sandbox::WorkerProfile::kDefault;
+  sandbox::WorkerLimits limits;
   uint32_t count = 1;
   bool on_demand = false;
   friend bool operator==(const WorkerSpec&, const WorkerSpec&) = default;

@@ -136,7 +136,7 @@ class Limits(unittest.TestCase):
             tls.sendall(b"WHO\n")
             self.assertTrue(tls.recv(1000))
         with self.service.connect() as refused:
-            self.assert_closed(refused)
+            self.assertEqual(testlib.ending(refused.recv), "cut")
         self.wait_for_count("refused_relay_limit", 1)
         for tls in held:
             tls.close()

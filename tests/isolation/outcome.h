@@ -32,7 +32,7 @@ inline Outcome Killed(int signal) { return {.signal = signal}; }
 void PrintTo(const Outcome& outcome, std::ostream* out);
 
 // Whether the broker was started by root. Each role is tested both ways.
-enum class SupervisorIs { kRoot, kUser };
+enum class SupervisorIs { kRoot, kUser, kRootAndStrict };  // the last for workers alone
 // A user that owns nothing; roles become it, and it is who starts them without root.
 inline constexpr uid_t kUnprivilegedUser = 61234;
 // In a child: true if it is no longer root.

@@ -54,10 +54,12 @@ void WorkerTest::SetUp() {
   std::string name = "/tmp/tlsbroker-isolation.XXXXXX";
   ASSERT_NE(mkdtemp(name.data()), nullptr);
   directory_ = name;
-  policy_ = {.change_user = root(),
-             .uid = kUnprivilegedUser,
-             .gid = kUnprivilegedUser,
-             .program = Path("attacker")};
+  policy_ = {
+      .change_user = root(),
+      .uid = kUnprivilegedUser,
+      .gid = kUnprivilegedUser,
+      .profile = strict() ? sandbox::WorkerProfile::kStrict : sandbox::WorkerProfile::kDefault,
+      .program = Path("attacker")};
   // A copy where the worker's user can reach it, wherever the build directory is.
   fs::copy_file(fs::read_symlink("/proc/self/exe").replace_filename("attacker"), policy_.program);
   fs::permissions(directory_, fs::perms(0755));

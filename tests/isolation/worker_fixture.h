@@ -22,6 +22,7 @@ bool InstallKeys(int socket);
 std::pair<UniqueFd, UniqueFd> TcpPair();
 
 inline std::string SupervisorName(const testing::TestParamInfo<SupervisorIs>& test) {
+  if (test.param == SupervisorIs::kRootAndStrict) return "RootAndStrict";
   return test.param == SupervisorIs::kRoot ? "Root" : "User";
 }
 
@@ -32,7 +33,9 @@ class WorkerTest : public testing::TestWithParam<SupervisorIs> {
   void SetUp() override;
   void TearDown() override;
 
-  bool root() const { return GetParam() == SupervisorIs::kRoot; }
+  bool root() const { return GetParam() != SupervisorIs::kUser; }
+  // profile = "strict"
+  bool strict() const { return GetParam() == SupervisorIs::kRootAndStrict; }
   // A file of the worker's user.
   std::string MakeFile(const std::string& name, mode_t mode = 0600);
   std::string Path(const std::string& name) const { return directory_ + "/" + name; }

@@ -35,6 +35,10 @@ TEST_P(WorkerKeys, GetKeysAfterExec) {
   ExpectDenied(Refused(EPERM), {"get-keys-after-exec", attacker()});
 }
 
+TEST_P(WorkerKeys, GetKeysInAnotherProcessThatGotTheSocket) {
+  ExpectDenied(Refused(EPERM), {"get-keys-after-passing"});
+}
+
 TEST_P(WorkerKeys, GetKeysByInt80) { ExpectDenied(Killed(SIGSYS), {"get-keys-by-int80"}); }
 
 TEST_P(WorkerKeys, GetKeysBySocketcall) {
@@ -61,7 +65,9 @@ TEST_P(WorkerKeys, SetUlp) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(As, WorkerKeys, testing::Values(SupervisorIs::kRoot, SupervisorIs::kUser),
+INSTANTIATE_TEST_SUITE_P(As, WorkerKeys,
+                         testing::Values(SupervisorIs::kRoot, SupervisorIs::kUser,
+                                         SupervisorIs::kRootAndStrict),
                          SupervisorName);
 
 }  // namespace

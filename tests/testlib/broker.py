@@ -257,9 +257,27 @@ def kill_process(pid):
         pass
 
 
+def ending(receive):
+    """How a stream ends that `receive` reads the rest of: "end", authenticated, or "cut"."""
+    try:
+        while receive(65536):
+            pass
+    except ssl.SSLZeroReturnError:
+        pass
+    except (ConnectionResetError, BrokenPipeError):
+        return "cut"
+    except ssl.SSLError as error:  # SSLEOFError or, by version of Python, this
+        if "EOF" not in str(error).upper():
+            raise
+        return "cut"
+    return "end"
+
+
 def tls_context(certificate, version=None, ciphers=None, alpn=()):
     """A client's context that trusts `certificate` alone."""
     context = ssl.create_default_context(cafile=certificate.chain)
+    # Python has OpenSSL 3 take a cut for an end.
+    context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
     if version:
         context.minimum_version = context.maximum_version = version
     if ciphers:
@@ -272,7 +290,7 @@ def tls_context(certificate, version=None, ciphers=None, alpn=()):
 def tls_connect(port, context, host="127.0.0.1", server_name="localhost", timeout=10, session=None):
     raw = socket.create_connection((host, port), timeout * PATIENCE)
     try:
-        return context.wrap_socket(raw, server_hostname=server_name, session=session)
+        return context.wrap_socket(raw, server_hostname=server_name, session=session, suppress_ragged_eofs=False)
     except BaseException:
         raw.close()
         raise

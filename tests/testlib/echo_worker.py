@@ -10,6 +10,7 @@
     WATCH             says "watching", reads to the end, and logs which end it was
     PID               the worker's process id
     SHUTDOWN-QUEUE    shuts the queue down, as no worker should
+    SPIN              computes for ever
     STALL             reads nothing more, for a minute
     PUT /n/seed HTTP  for curl: SINK, SOURCE and WHO in one, the hashes in the header
 """
@@ -198,6 +199,9 @@ def serve(stream, told):
         elif command == "SHUTDOWN-QUEUE":
             stream.send(b"done\n")
             socket.socket(fileno=os.dup(queue_number())).shutdown(socket.SHUT_RDWR)
+        elif command == "SPIN":
+            while True:
+                pass
         elif command == "STALL":
             time.sleep(60)
         elif command == "END":

@@ -140,9 +140,25 @@ const BadCase kBadCases[] = {
      "[services.b]\n",
      {"f:8:2: unknown key 'services'; did you mean 'service'?"}},
     {"UnknownWorkerKey",
+     "[service.web.worker.colours]\nx = 1\n",
+     {"f:8:21: unknown key 'colours' in [service.web.worker]; known are: command, exec, daemon, "
+      "user, count, start, read_only, read_write, network, profile, limits"}},
+    {"UnknownLimit",
      "[service.web.worker.limits]\nx = 1\n",
-     {"f:8:21: unknown key 'limits' in [service.web.worker]; known are: command, exec, daemon, "
-      "user, count, start, read_only, read_write, network"}},
+     {"f:9:1: unknown key 'x' in [service.web.worker.limits]; known are: memory, cpu, processes, "
+      "files"}},
+    {"BadLimits",
+     "[service.web.worker.limits]\nmemory = \"64X\"\ncpu = \"1d\"\nfiles = 1\n",
+     {"f:9:10: \"64X\" is not a size; write a whole number and one of K, M, G, such as \"64M\"",
+      "f:10:7: \"1d\" is not a duration; write a whole number and one of ms, s, m, h, such as "
+      "\"500ms\" or \"5s\"",
+      "f:11:9: 'files' is 1; 8 to 1000000 is possible"}},
+    {"SizeOutOfRange",
+     "[service.web.worker.limits]\nmemory = \"1K\"\n",
+     {"f:9:10: \"1K\" is out of range; \"4K\" and more is possible"}},
+    {"UnknownProfile",
+     Service("[service.b.worker]\ncommand = [\"/bin/true\"]\nprofile = \"strickt\"\n"),
+     {"f:13:11: 'profile' is \"strickt\"; one of \"default\", \"strict\" is needed"}},
     {"WrongType",
      "[broker]\nhandshakers = \"two\"\nuser = 1\nruntime_dir = [\"/r\"]\n",
      {"f:9:15: 'handshakers' is a string; an integer is needed",

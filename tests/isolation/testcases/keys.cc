@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -34,7 +35,55 @@ int GetFromDuplicate(const Arguments&) { return ReadKey(dup(kConnectionFd), SOL_
 
 int GetInChild(const Arguments&) {
   const pid_t child = fork();
+  if (child < 0) return errno;
   if (child == 0) _exit(ReadKey(kConnectionFd, SOL_TLS));
+  int status = 0;
+  waitpid(child, &status, 0);
+  return WEXITSTATUS(status);
+}
+
+// In a second process, which has the descriptor from the first by SCM_RIGHTS.
+int GetFromReceived(int socket) {
+  char byte = 0;
+  iovec part{&byte, 1};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof(control);
+  if (recvmsg(socket, &message, 0) != 1 || CMSG_FIRSTHDR(&message) == nullptr) return EPROTO;
+  int fd = -1;
+  memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(fd));
+  return ReadKey(fd, SOL_TLS);
+}
+
+int SendConnection(int socket) {
+  char byte = 0;
+  iovec part{&byte, 1};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof(control);
+  cmsghdr* header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(sizeof(int));
+  memcpy(CMSG_DATA(header), &kConnectionFd, sizeof(int));
+  return ErrorOf(sendmsg(socket, &message, 0));
+}
+
+int GetAfterPassing(const Arguments&) {
+  int pair[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) != 0) return errno;
+  const pid_t child = fork();
+  if (child == 0) {
+    close(kConnectionFd);
+    _exit(GetFromReceived(pair[1]));
+  }
+  if (const int error = SendConnection(pair[0]); error != 0) return error;
   int status = 0;
   waitpid(child, &status, 0);
   return WEXITSTATUS(status);
@@ -120,6 +169,7 @@ constexpr Attack kAttacks[] = {
     {"get-keys-from-duplicate", GetFromDuplicate},
     {"get-keys-in-child", GetInChild},
     {"get-keys-after-exec", GetAfterExec},
+    {"get-keys-after-passing", GetAfterPassing},
     {"get-keys-by-int80", GetByInt80},
     {"get-keys-by-socketcall", GetBySocketcall},
     {"get-keys-by-x32", GetByX32},

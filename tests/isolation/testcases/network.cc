@@ -72,9 +72,17 @@ int ConnectAbstract(const Arguments& arguments) {
       connect(fd, reinterpret_cast<const sockaddr*>(&address), static_cast<socklen_t>(size)));
 }
 
+// Into what the attacker was handed.
+int Send(const Arguments&) { return ErrorOf(send(kConnectionFd, "x", 1, MSG_NOSIGNAL)); }
+
 constexpr Attack kAttacks[] = {
-    {"socket", Socket},      {"socketpair", Socketpair}, {"tcp-reconnect", Reconnect},
-    {"fast-open", FastOpen}, {"tcp-listen", Listen},     {"connect-abstract", ConnectAbstract},
+    {"send", Send},
+    {"socket", Socket},
+    {"socketpair", Socketpair},
+    {"tcp-reconnect", Reconnect},
+    {"fast-open", FastOpen},
+    {"tcp-listen", Listen},
+    {"connect-abstract", ConnectAbstract},
 };
 
 }  // namespace
