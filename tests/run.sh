@@ -91,6 +91,14 @@ run_programs() { # SUITE BUILD
   done
 }
 
+replay_corpora() { # BUILD
+  local program target
+  for program in "$1"/tests/fuzz/fuzz-*; do
+    target=${program##*/fuzz-}
+    [ -f "$program" ] && [ -x "$program" ] && run_one "fuzz-$target" "$program" "tests/fuzz/corpus/$target"
+  done
+}
+
 run_python() { # NAME FOLDER
   [ -n "$(find "$2" -maxdepth 1 -name 'test_*.py' -print -quit 2>/dev/null)" ] || return 0
   run_one "$1" /usr/bin/python3 tests/testlib/run_suite.py "$2"
@@ -133,7 +141,9 @@ export TLSBROKER_BUILD="$build"
 
 native_suite() { # SUITE
   case $1 in
-    unit) run_programs unit "$build" ;;
+    unit)
+      run_programs unit "$build"
+      replay_corpora "$build" ;;
     isolation)
       run_programs isolation "$build"
       run_python isolation tests/isolation ;;
@@ -142,6 +152,7 @@ native_suite() { # SUITE
       build_tree "$build-asan" -Db_sanitize=address,undefined -Db_lundef=false -Doptimization=1 -Dexamples=true
       export TLSBROKER_BUILD="$build-asan"
       run_programs unit "$build-asan"
+      replay_corpora "$build-asan"
       run_programs isolation "$build-asan"
       run_python "isolation (sanitizers)" tests/isolation
       run_python "integration (sanitizers)" tests/integration

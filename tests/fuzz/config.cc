@@ -1,0 +1,18 @@
+// The configuration: whatever the text, it is read or its faults are said, each with its place.
+
+#include "broker/supervisor/config.h"
+
+#include "tests/fuzz/fuzz.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  using namespace tlsbroker::supervisor;
+  Diagnostics diagnostics("f");
+  const Config config =
+      ParseConfig(std::string_view(reinterpret_cast<const char*>(data), size), diagnostics);
+  FUZZ_ASSERT(diagnostics.failed() == !diagnostics.errors().empty());
+  for (const std::string& line : diagnostics.errors()) {
+    FUZZ_ASSERT(line.starts_with("f:") && line.find('\n') == std::string::npos);
+  }
+  FUZZ_ASSERT(diagnostics.failed() || !config.services.empty());
+  return 0;
+}
