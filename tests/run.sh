@@ -118,7 +118,7 @@ guest_suite() { # KERNEL
     "$build"/tests/isolation/isolation-worker
   # shellcheck disable=SC2086
   {
-    for part in clients probe one_segment wire; do
+    for part in clients probe one_segment wire secret_search; do
       run_guest "$1 $part" "$1" -- $suite tests/interop $part
     done
     run_guest "$1 injected faults" "$1" -- $suite tests/interop/faults injected

@@ -1,0 +1,107 @@
+"""Takes a running process over, as its attacker would: from the next moment on it does what we say. The real program
+with its real descriptors, no test build of it. By ptrace(2) and root; x86-64. Standard library only.
+
+    with Taken(pid) as process:
+        process.call(SYS_openat, -100, process.store(b"/etc/passwd\\0"), 0)    # the result, or Killed
+"""
+
+import ctypes
+import os
+import signal
+
+libc = ctypes.CDLL(None, use_errno=True)
+libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+libc.ptrace.restype = ctypes.c_long
+GETREGS, SETREGS, SINGLESTEP, DETACH, SEIZE, INTERRUPT = 12, 13, 9, 17, 0x4206, 0x4207
+
+READ, WRITE, SENDTO, RECVFROM, SOCKET, CONNECT, EXECVE, OPENAT, PTRACE, PROCESS_VM_READV, FORK = (
+    0, 1, 44, 45, 41, 42, 59, 257, 101, 310, 57)
+
+
+class Registers(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_uint64) for name in (
+        "r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi orig_rax rip cs eflags rsp ss fs_base gs_base"
+        " ds es fs gs").split()]
+
+
+class Killed(Exception):
+    """The kernel ended the process for what it tried; the argument is the signal."""
+
+
+class Taken:
+    def __init__(self, pid):
+        self.pid = pid
+
+    def ptrace(self, request, data=None):
+        if libc.ptrace(request, self.pid, None, data) < 0:
+            raise OSError(ctypes.get_errno(), f"ptrace {request}")
+
+    def wait(self):
+        _, status = os.waitpid(self.pid, 0x40000000)  # __WALL
+        if os.WIFSIGNALED(status):
+            raise Killed(os.WTERMSIG(status))
+
+    def __enter__(self):
+        self.ptrace(SEIZE)
+        self.ptrace(INTERRUPT)
+        self.wait()
+        self.saved, self.alive = self.registers(), True
+        # It waits in a system call: the two bytes before are the instruction that makes one.
+        with open(f"/proc/{self.pid}/mem", "rb") as memory:
+            memory.seek(self.saved.rip - 2)
+            assert memory.read(2) == b"\x0f\x05", "not in a system call"
+        self.scratch = (self.saved.rsp - 65536) & ~15
+        return self
+
+    def registers(self):
+        registers = Registers()
+        self.ptrace(GETREGS, ctypes.addressof(registers))
+        return registers
+
+    def store(self, data, offset=0):
+        """Puts bytes into its memory; the address."""
+        with open(f"/proc/{self.pid}/mem", "r+b", buffering=0) as memory:
+            memory.seek(self.scratch + offset)
+            memory.write(data)
+        return self.scratch + offset
+
+    def load(self, size, offset=0):
+        with open(f"/proc/{self.pid}/mem", "rb", buffering=0) as memory:
+            memory.seek(self.scratch + offset)
+            return memory.read(size)
+
+    def call(self, number, *arguments):
+        registers = Registers.from_buffer_copy(self.saved)
+        registers.rip, registers.rax, registers.orig_rax = self.saved.rip - 2, number, 2**64 - 1
+        registers.rsp = self.scratch - 65536
+        for name, value in zip(("rdi", "rsi", "rdx", "r10", "r8", "r9"), arguments):
+            setattr(registers, name, value % 2**64)
+        self.ptrace(SETREGS, ctypes.addressof(registers))
+        self.ptrace(SINGLESTEP)
+        try:
+            self.wait()
+        except Killed:
+            self.alive = False
+            raise
+        return ctypes.c_int64(self.registers().rax).value
+
+    def __exit__(self, *unused):
+        if not self.alive:
+            return
+        # Back into the system call that it was taken from.
+        self.saved.rip -= 2
+        self.saved.rax, self.saved.orig_rax = self.saved.orig_rax, 2**64 - 1
+        self.ptrace(SETREGS, ctypes.addressof(self.saved))
+        self.ptrace(DETACH)
+
+
+def descriptors(pid, kind):
+    """Its descriptors that are of a kind: "socket", "/dev/null", ..."""
+    found = []
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        if os.readlink(f"/proc/{pid}/fd/{name}").startswith(kind):
+            found.append(int(name))
+    return sorted(found)
+
+
+SIGSYS = signal.SIGSYS
