@@ -3,6 +3,7 @@
 #include <utility>
 #include <variant>
 
+#include "broker/support/descriptors.h"
 #include "broker/support/secret_bytes.h"
 #include "broker/support/status.h"
 #include "protocol/channel.h"
@@ -17,7 +18,8 @@ std::optional<supervision::Message> DecodeAndWipe(channel::Message& message) {
   return decoded;
 }
 
-// Puts the parts of the snapshot where they belong; false for what is no part of it.
+// Puts the parts of the snapshot where they belong; false for what is no part of it, and for a
+// descriptor that is something else.
 struct Collector {
   Snapshot& snapshot;
 
@@ -27,7 +29,7 @@ struct Collector {
   }
   bool operator()(supervision::Settings& m) const {
     snapshot.settings = std::move(m);
-    return true;
+    return IsChannel(snapshot.settings.signing_channel.get());
   }
   bool operator()(supervision::TicketKeys& m) const {
     snapshot.ticket_keys = std::move(m);
@@ -39,11 +41,11 @@ struct Collector {
   }
   bool operator()(supervision::Service& m) const {
     snapshot.services.push_back(std::move(m));
-    return true;
+    return IsChannel(snapshot.services.back().queue.get());
   }
   bool operator()(supervision::Listener& m) const {
     snapshot.listeners.push_back(std::move(m));
-    return true;
+    return IsTcpListener(snapshot.listeners.back().socket.get());
   }
   template <typename Other>
   bool operator()(Other&) const {

@@ -15,8 +15,6 @@
 
 namespace tlsbroker {
 
-inline constexpr int kControlFd = 3;
-
 struct Snapshot {
   supervision::Confinement confinement;
   supervision::Settings settings;

@@ -15,6 +15,7 @@
 #include "broker/handshaker/control.h"
 #include "broker/handshaker/probe_main.h"
 #include "broker/handshaker/server.h"
+#include "broker/support/descriptors.h"
 #include "broker/support/log.h"
 #include "broker/support/secret_bytes.h"
 
@@ -62,7 +63,11 @@ int Fail(int control, const absl::Status& status) {
 }
 
 int Main() {
-  UniqueFd control(kControlFd);
+  if (!TakeInitialDescriptors()) {
+    log::Error("tlsbroker-handshaker is started by tlsbrokerd(8); by hand only with --probe");
+    return 2;
+  }
+  UniqueFd control(kControlDescriptor);
   auto snapshot = ReceiveSnapshot(control.get());
   if (!snapshot.ok()) return Fail(control.get(), snapshot.status());
   log::Init(absl::StrCat("handshaker[", snapshot->settings.generation, ".",

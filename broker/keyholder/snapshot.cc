@@ -6,6 +6,7 @@
 
 #include "broker/keyholder/key_files.h"
 #include "broker/keyholder/private_key.h"
+#include "broker/support/descriptors.h"
 #include "broker/support/status.h"
 #include "protocol/channel.h"
 
@@ -36,6 +37,10 @@ absl::StatusOr<supervision::Message> ReceiveMessage(int control) {
 
 absl::Status OutOfOrder() {
   return absl::InternalError("message out of order from the supervisor");
+}
+
+absl::Status WrongDescriptor() {
+  return absl::InternalError("a descriptor from the supervisor is not what it should be");
 }
 
 absl::StatusOr<EvpPkeyPtr> ReadKey(const Certificate& certificate) {
@@ -70,9 +75,12 @@ absl::StatusOr<KeyholderSnapshot> ReceiveSnapshot(int control) {
   while (true) {
     ASSIGN_OR_RETURN(supervision::Message message, ReceiveMessage(control));
     if (auto* certificate = std::get_if<Certificate>(&message)) {
+      const bool file = certificate->key_file.valid();
+      if (file && !IsReadOnlyFile(certificate->key_file.get())) return WrongDescriptor();
       if (!snapshot.channels.empty()) return OutOfOrder();
       snapshot.certificates.push_back(std::move(*certificate));
     } else if (auto* channel = std::get_if<HandshakerChannel>(&message)) {
+      if (!IsChannel(channel->channel.get())) return WrongDescriptor();
       snapshot.channels.push_back(std::move(*channel));
     } else if (std::holds_alternative<supervision::Start>(message)) {
       return snapshot;

@@ -17,6 +17,7 @@ def certificates(home):
     made += [testlib.Certificate(home, kind, f"{kind}.test") for kind in KINDS]
     made += [testlib.Certificate(home, kind, "both.test") for kind in ("ec256", "rsa")]
     made += [testlib.Certificate(home, "ec256", "*.wild.test")]
+    made[-1].key = "file:" + made[-1].key  # by OSSL_STORE
     return made
 
 

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import socket
+import subprocess
 import subprocess
 import tempfile
 import unittest
@@ -84,7 +86,8 @@ class RunningBroker(unittest.TestCase):
                 self.assertEqual(state["Threads"], "1", "filters apply thread by thread")
 
     def assert_few_descriptors(self):
-        """The worker has its queue; the keyholder has sockets and nothing of the file system."""
+        """The worker has its queue; keyholder and handshakers have their channels, listeners and their event loop,
+        and nothing of the file system."""
         for role, pid in self.each("worker"):
             with self.subTest(role=role, pid=pid):
                 # Until then it may have the connection of setUp.
@@ -96,7 +99,33 @@ class RunningBroker(unittest.TestCase):
                 kinds = descriptors(pid)
                 standard = {kinds.pop(number) for number in (0, 1, 2)}
                 self.assertLessEqual(standard, {"/dev/null", "pipe"})
-                self.assertLessEqual(set(kinds.values()), {"socket", "anon_inode"})
+                loop = {"anon_inode"} if role == "handshaker" else set()
+                self.assertEqual(set(kinds.values()), {"socket"} | loop)
+                sockets = [fd for fd, kind in kinds.items() if kind == "socket"]
+                # Keyholder: control, a channel for each handshaker. Handshaker: control, signing, one service's
+                # queue, one listener, and a copy of the signing channel for the event loop.
+                self.assertEqual(len(sockets), 1 + len(self.processes["handshaker"]) if role == "keyholder" else 5)
+
+
+class ByHand(unittest.TestCase):
+    def test_programs_of_the_broker_refuse(self):
+        for name in ("keyholder", "handshaker"):
+            program = testlib.program(f"broker/{name}/tlsbroker-{name}")
+            done = subprocess.run([program], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                                  timeout=30 * testlib.PATIENCE, check=False)
+            self.assertEqual(done.returncode, 2, name)
+            self.assertIn(b"is started by tlsbrokerd(8)", done.stderr)
+
+    def test_a_channel_of_somebody_else_is_refused(self):
+        """The right kind of socket, but not made by the parent."""
+        for name in ("keyholder", "handshaker"):
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            program = testlib.program(f"broker/{name}/tlsbroker-{name}")
+            shell = f"exec 3<&{theirs.fileno()}; {program} </dev/null >/dev/null; exit $?"  # its parent is the shell
+            with ours, theirs:
+                done = subprocess.run(["/bin/sh", "-c", shell], pass_fds=[theirs.fileno()], stderr=subprocess.PIPE,
+                                      timeout=30 * testlib.PATIENCE, check=False)
+            self.assertEqual(done.returncode, 2, name)
 
 
 @unittest.skipUnless(os.geteuid() == 0, "needs root")

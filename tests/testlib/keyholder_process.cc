@@ -24,7 +24,9 @@ UniqueFd FileWith(const std::string& bytes) {
   UniqueFd file(memfd_create("test", MFD_CLOEXEC));
   EXPECT_EQ(write(file.get(), bytes.data(), bytes.size()), static_cast<ssize_t>(bytes.size()));
   EXPECT_EQ(lseek(file.get(), 0, SEEK_SET), 0);
-  return file;
+  // As the supervisor opens it: for reading alone.
+  return UniqueFd(
+      open(("/proc/self/fd/" + std::to_string(file.get())).c_str(), O_RDONLY | O_CLOEXEC));
 }
 
 KeyholderProcess::KeyholderProcess(UniqueFd fd3) : log_(memfd_create("log", MFD_CLOEXEC)) {
