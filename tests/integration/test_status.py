@@ -131,6 +131,24 @@ class Status(unittest.TestCase):
             self.assertTrue(self.talk())
 
 
+@unittest.skipUnless(os.geteuid() == 0, "needs root to be somebody else")
+class WithoutRoot(unittest.TestCase):
+    def test_what_the_confinement_lacks_is_said(self):
+        user = 65534
+        broker = testlib.Broker("", user=user)
+        certificate = testlib.Certificate(broker.directory)
+        os.chown(certificate.key, user, user)
+        broker.write_config(f'[certificate.c]\nchain = "{certificate.chain}"\nkey = "{certificate.key}"\n'
+                            f'[service.web]\nlisten = ["127.0.0.1:{testlib.free_port()}"]\ncertificates = ["c"]\n')
+        with broker:
+            shown = subprocess.run([TOOL, "status", "--runtime-dir", os.path.join(broker.directory, "run")], user=user,
+                                   capture_output=True, text=True, timeout=20 * testlib.PATIENCE, check=True).stdout
+            self.assertIn("Confinement lacks here, for keyholder, handshakers: a user of its own (not root).", shown)
+            said = [line for line in broker.log if "without: a user of its own (not root)" in line]
+            self.assertEqual(len({line.split()[0] for line in said}), len(said), "once by each process")
+            self.assertTrue(said)
+
+
 class Usage(unittest.TestCase):
     def test_usage(self):
         self.assertEqual(subprocess.run([TOOL, "status", "--help"], capture_output=True, timeout=10).returncode, 0)
