@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -21,13 +22,26 @@ std::string MonotonicMicroseconds() {
   return std::to_string(int64_t{now.tv_sec} * 1'000'000 + now.tv_nsec / 1'000);
 }
 
+// The variables are meant for one process, which WATCHDOG_PID names if it is there.
+std::optional<std::chrono::microseconds> WatchdogPeriod() {
+  const char* time = std::getenv("WATCHDOG_USEC");
+  const char* pid = std::getenv("WATCHDOG_PID");
+  if (time == nullptr || (pid != nullptr && std::to_string(getpid()) != pid)) return std::nullopt;
+  const int64_t microseconds = std::strtoll(time, nullptr, 10);
+  if (microseconds <= 0) return std::nullopt;
+  return std::chrono::microseconds(microseconds) / 2;
+}
+
 }  // namespace
 
-Notifier::Notifier() {
+Notifier::Notifier() : watchdog_period_(WatchdogPeriod()) {
   const char* path = std::getenv("NOTIFY_SOCKET");
   if (path != nullptr) socket_ = path;
-  unsetenv("NOTIFY_SOCKET");
+  for (const char* variable : {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"})
+    unsetenv(variable);
 }
+
+void Notifier::KeepAlive() const { Send("WATCHDOG=1"); }
 
 void Notifier::Ready(std::string_view status) const {
   Send("READY=1\nSTATUS=" + std::string(status));

@@ -4,6 +4,8 @@
 #ifndef TLSBROKER_BROKER_SUPERVISOR_NOTIFY_H_
 #define TLSBROKER_BROKER_SUPERVISOR_NOTIFY_H_
 
+#include <chrono>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -11,8 +13,13 @@ namespace tlsbroker::supervisor {
 
 class Notifier {
  public:
-  // Takes NOTIFY_SOCKET out of the environment. Without it nothing is ever sent.
+  // Takes NOTIFY_SOCKET and the WATCHDOG_ variables out of the environment. Without the first
+  // nothing is ever sent.
   Notifier();
+
+  // How often KeepAlive() is expected, if it is (sd_watchdog_enabled(3)): half of WATCHDOG_USEC.
+  std::optional<std::chrono::microseconds> watchdog_period() const { return watchdog_period_; }
+  void KeepAlive() const;
 
   void Ready(std::string_view status) const;
   void Reloading() const;
@@ -22,6 +29,7 @@ class Notifier {
   void Send(const std::string& state) const;
 
   std::string socket_;
+  std::optional<std::chrono::microseconds> watchdog_period_;
 };
 
 }  // namespace tlsbroker::supervisor

@@ -101,6 +101,7 @@ Supervisor::Supervisor(Setup setup, InheritedSockets inherited)
 
 int Supervisor::Run() {
   asio::co_spawn(io_, FollowSignals(), asio::detached);
+  if (notifier_.watchdog_period()) asio::co_spawn(io_, FeedWatchdog(), asio::detached);
   asio::co_spawn(io_, Live(), asio::detached);
   io_.run();
   return exit_status_;
@@ -116,6 +117,16 @@ asio::awaitable<void> Supervisor::FollowSignals() {
     if (signal == SIGTERM || signal == SIGINT) stop_ = std::max(stop_, Stop::kDrain);
     if (signal == SIGQUIT) stop_ = Stop::kNow;
     wake_.Notify();
+  }
+}
+
+asio::awaitable<void> Supervisor::FeedWatchdog() {
+  Event never(io_.get_executor());
+  for (;;) {
+    notifier_.KeepAlive();
+    const Clock::time_point next =
+        Clock::now() + std::chrono::duration_cast<Clock::duration>(*notifier_.watchdog_period());
+    co_await never.Wait(next);
   }
 }
 

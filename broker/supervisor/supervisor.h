@@ -39,6 +39,8 @@ class Supervisor {
   enum class Stop { kNo, kDrain, kNow };
 
   asio::awaitable<void> FollowSignals();
+  // Tells the service manager that this event loop turns.
+  asio::awaitable<void> FeedWatchdog();
   asio::awaitable<void> Live();
   asio::awaitable<void> Serve();
   asio::awaitable<void> End();

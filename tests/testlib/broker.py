@@ -124,6 +124,7 @@ class Broker:
         self._changed = threading.Condition()
         self._expect_ready = expect_ready
         self._launcher = list(launcher)
+        self.environment = {}
         self.process = None
 
     def write_config(self, config):
@@ -155,7 +156,7 @@ class Broker:
             [*self._launcher, os.path.join(self.build, "broker/supervisor/tlsbrokerd"), "--config",
              self.config_file],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-            env=dict(os.environ, NOTIFY_SOCKET=notify_path), start_new_session=True,
+            env=dict(os.environ, NOTIFY_SOCKET=notify_path, **self.environment), start_new_session=True,
             **self._identity)
         self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._reader.start()

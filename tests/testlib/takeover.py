@@ -8,6 +8,7 @@ with its real descriptors, no test build of it. By ptrace(2) and root; x86-64. S
 import ctypes
 import os
 import signal
+import time
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
@@ -42,16 +43,25 @@ class Taken:
             raise Killed(os.WTERMSIG(status))
 
     def __enter__(self):
-        self.ptrace(SEIZE)
-        self.ptrace(INTERRUPT)
-        self.wait()
-        self.saved, self.alive = self.registers(), True
-        # It waits in a system call: the two bytes before are the instruction that makes one.
-        with open(f"/proc/{self.pid}/mem", "rb") as memory:
-            memory.seek(self.saved.rip - 2)
-            assert memory.read(2) == b"\x0f\x05", "not in a system call"
+        for _ in range(200):
+            self.ptrace(SEIZE)
+            self.ptrace(INTERRUPT)
+            self.wait()
+            self.saved, self.alive = self.registers(), True
+            if self.in_system_call():
+                break
+            self.ptrace(DETACH)
+            time.sleep(0.01)
+        else:
+            raise TimeoutError("it never waits in a system call")
         self.scratch = (self.saved.rsp - 65536) & ~15
         return self
+
+    def in_system_call(self):
+        """The two bytes before are the instruction that makes one."""
+        with open(f"/proc/{self.pid}/mem", "rb") as memory:
+            memory.seek(self.saved.rip - 2)
+            return memory.read(2) == b"\x0f\x05" and self.saved.orig_rax < 2**63
 
     def registers(self):
         registers = Registers()
