@@ -8,7 +8,7 @@
 //   handshaker: Confinement, Settings, TicketKeys, Certificate..., Service..., Listener..., Start;
 //               then TicketKeys and Drain at any time
 // Up: Ready or Failed after Start; from a handshaker Facts before Ready, then Counters and
-// ServiceCounters, and at last Drained.
+// ServiceCounters, Failed if it accepts no more and has to be replaced, and at last Drained.
 // End of file on the control socket tells a child to end at once.
 
 #ifndef TLSBROKER_PROTOCOL_SUPERVISION_H_

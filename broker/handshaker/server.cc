@@ -169,8 +169,10 @@ asio::awaitable<void> Server::FollowSupervisor() {
 asio::awaitable<void> Server::WatchKeyholder() {
   AsyncFd watched(io_->get_executor(), UniqueFd(fcntl(keyholder_->fd(), F_DUPFD_CLOEXEC, 0)));
   if (!co_await watched.WaitHangup()) co_return;
+  // Perhaps for this handshaker alone, so the supervisor need not have noticed.
   log::Warning("the keyholder is gone; accepting no more");
   StopAccepting();
+  Report(control_->get(), supervision::Failed{.text = "lost its channel to the keyholder"});
 }
 
 asio::awaitable<void> Server::ReportCounters() {

@@ -138,6 +138,12 @@ bool Generation::Handle(Child& child, supervision::Message message) {
     child.service_counters[counters->service_id] = std::move(*counters);
     return true;
   }
+  // It goes on with the connections that it has, and wants to be replaced. During the start the
+  // keyholder says itself what is wrong.
+  if (std::holds_alternative<supervision::Failed>(message) && !child.is_keyholder) {
+    if (!child.told_to_end && ready()) broken_ = true;
+    return true;
+  }
   return false;  // Drained is the last word of those who were told to end
 }
 
