@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <asio/co_spawn.hpp>
 #include <asio/detached.hpp>
+#include <bit>
 #include <cerrno>
 #include <chrono>
 #include <span>
@@ -96,9 +97,7 @@ void AttachPoint::Welcome(UniqueFd socket) {
   const attach::Answer answer = AnswerTo(*peer);
   const auto header = attach::Encode(answer);
   if (answer != attach::Answer::kAttached) {
-    log::Warning("refused a worker" + Describe(service_, *peer) +
-                 log::Field("why", answer == attach::Answer::kNotAllowed ? "not-allowed"
-                                                                         : "too-many-attached"));
+    LogRefusal(*peer, answer);
     (void)channel::Send(socket.get(), header, {}, /*dont_wait=*/true);
     return;
   }
@@ -111,6 +110,15 @@ void AttachPoint::Welcome(UniqueFd socket) {
   const uint64_t number = next_++;
   attached_.emplace(number, *std::move(peer));
   asio::co_spawn(executor_, Keep(std::move(socket), number), asio::detached);
+}
+
+// The 1st, 2nd, 4th, 8th...: any user of the machine can try, and nobody may fill the log.
+void AttachPoint::LogRefusal(const Peer& peer, attach::Answer answer) {
+  if (!std::has_single_bit(++refused_)) return;
+  const bool not_allowed = answer == attach::Answer::kNotAllowed;
+  log::Warning("refused a worker" + Describe(service_, peer) +
+               log::Field("why", not_allowed ? "not-allowed" : "too-many-attached") +
+               log::Field("count", std::to_string(refused_)));
 }
 
 attach::Answer AttachPoint::AnswerTo(const Peer& peer) const {

@@ -59,6 +59,7 @@ class AttachPoint : public std::enable_shared_from_this<AttachPoint> {
   asio::awaitable<void> Accept();
   void Welcome(UniqueFd socket);
   attach::Answer AnswerTo(const Peer& peer) const;
+  void LogRefusal(const Peer& peer, attach::Answer answer);
   asio::awaitable<void> Keep(UniqueFd socket, uint64_t number);
 
   asio::any_io_executor executor_;
@@ -69,6 +70,7 @@ class AttachPoint : public std::enable_shared_from_this<AttachPoint> {
   std::shared_ptr<Queue> queue_;
   std::map<uint64_t, Peer> attached_;
   uint64_t next_ = 0;
+  uint64_t refused_ = 0;
 };
 
 }  // namespace tlsbroker::supervisor

@@ -175,6 +175,7 @@ class Attach(unittest.TestCase):
             worker.wait_for("attach 0 ok")
             self.assertEqual(self.request(), b"echo\n")
         testlib.wait_until(lambda: len(os.listdir(f"/proc/{broker.process.pid}/fd")) <= before, "fd back")
+        self.assertLess(len([line for line in broker.log if "refused a worker" in line]), 20, "the log stays readable")
 
 
 class Check(unittest.TestCase):
