@@ -25,9 +25,9 @@ absl::Status PivotHere() {
 absl::Status EnterNamespaces(int flags) {
   if (unshare(flags) != 0) return ErrnoStatus("unshare");
   if ((flags & CLONE_NEWNS) == 0) return absl::OkStatus();
-  // Or what is mounted here would be mounted everywhere.
-  if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) {
-    return ErrnoStatus("make mounts private");
+  // What is mounted here stays here; what the machine mounts and unmounts from now on arrives.
+  if (mount(nullptr, "/", nullptr, MS_REC | MS_SLAVE, nullptr) != 0) {
+    return ErrnoStatus("keep mounts here");
   }
   return absl::OkStatus();
 }

@@ -150,6 +150,11 @@ absl::Status AllowFiles(const WorkerPolicy& policy, Landlock& files) {
   return absl::OkStatus();
 }
 
+int NamespacesOf(const WorkerPolicy& policy) {
+  constexpr int kAlways = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS;
+  return policy.network ? kAlways : kAlways | CLONE_NEWNET;
+}
+
 absl::Status LimitResources(const WorkerLimits& limits) {
   RETURN_IF_ERROR(LimitResource(RLIMIT_CORE, 0));  // what peers sent is nobody's file
   if (limits.memory) RETURN_IF_ERROR(LimitResource(RLIMIT_DATA, *limits.memory));
@@ -164,9 +169,7 @@ absl::Status LimitResources(const WorkerLimits& limits) {
 MissingParts MissingInWorker(const WorkerPolicy& policy, const Machine& machine) {
   MissingParts missing;
   if (!machine.root) missing.Add("a user of its own (not root)");
-  if (!policy.network && !machine.namespaces) {
-    missing.Add("a network namespace of its own (no CAP_SYS_ADMIN)");
-  }
+  if (!machine.namespaces) missing.Add("namespaces of its own (no CAP_SYS_ADMIN)");
   if (machine.landlock_version == 0) missing.Add("file access limits (kernel without Landlock)");
   if (!machine.root && machine.landlock_version < 6) {
     missing.Add("a wall against signals to processes of its user (kernel before 6.12)");
@@ -185,18 +188,19 @@ absl::Status ConfineWorker(const WorkerPolicy& policy) {
   ASSIGN_OR_RETURN(Landlock files, Landlock::Create(policy.network ? Landlock::Network::kAny
                                                                    : Landlock::Network::kNone));
   RETURN_IF_ERROR(AllowFiles(policy, files));
-  if (machine.namespaces && !policy.network) RETURN_IF_ERROR(EnterNamespaces(CLONE_NEWNET));
+  if (machine.namespaces) RETURN_IF_ERROR(EnterNamespaces(NamespacesOf(policy)));
   if (machine.root) {
     RETURN_IF_ERROR(ForbidGainingCapabilities());
     RETURN_IF_ERROR(BecomeUser(policy.uid, policy.gid));
   }
   RETURN_IF_ERROR(DropCapabilities());
   RETURN_IF_ERROR(SetNoNewPrivileges());
-  RETURN_IF_ERROR(LimitResources(policy.limits));
   RETURN_IF_ERROR(files.Enforce());
   // Of two filters that refuse a call the one that was loaded last says how (seccomp(2)).
   if (policy.profile == WorkerProfile::kStrict) RETURN_IF_ERROR(LoadStrictFilter());
-  return LoadFilter(machine, policy.network);
+  RETURN_IF_ERROR(LoadFilter(machine, policy.network));
+  // Last: what is limited is the worker, not this copy of the supervisor.
+  return LimitResources(policy.limits);
 }
 
 }  // namespace tlsbroker::sandbox

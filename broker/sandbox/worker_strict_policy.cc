@@ -1,6 +1,7 @@
 #include "broker/sandbox/worker_strict_policy.h"
 
 #include <asm/ioctls.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sched.h>
@@ -53,8 +54,8 @@ constexpr int kFiles[] = {
     SCMP_SYS(newfstatat), SCMP_SYS(statx),      SCMP_SYS(statfs),     SCMP_SYS(fstatfs),
     SCMP_SYS(access),     SCMP_SYS(faccessat),  SCMP_SYS(faccessat2), SCMP_SYS(readlink),
     SCMP_SYS(readlinkat), SCMP_SYS(getdents64), SCMP_SYS(getcwd),     SCMP_SYS(chdir),
-    SCMP_SYS(fcntl),      SCMP_SYS(dup),        SCMP_SYS(dup2),       SCMP_SYS(dup3),
-    SCMP_SYS(fadvise64),  SCMP_SYS(readahead),  SCMP_SYS(umask),      SCMP_SYS(copy_file_range),
+    SCMP_SYS(dup),        SCMP_SYS(dup2),       SCMP_SYS(dup3),       SCMP_SYS(copy_file_range),
+    SCMP_SYS(fadvise64),  SCMP_SYS(readahead),  SCMP_SYS(umask),
     SCMP_SYS(ftruncate),  SCMP_SYS(fallocate),  SCMP_SYS(fsync),      SCMP_SYS(fdatasync),
     SCMP_SYS(flock),      SCMP_SYS(unlink),     SCMP_SYS(unlinkat),   SCMP_SYS(rename),
     SCMP_SYS(renameat),   SCMP_SYS(renameat2),  SCMP_SYS(mkdir),      SCMP_SYS(mkdirat)};
@@ -89,12 +90,23 @@ constexpr int kSignals[] = {
     SCMP_SYS(rt_sigsuspend), SCMP_SYS(rt_sigtimedwait), SCMP_SYS(rt_sigpending),
     SCMP_SYS(sigaltstack),   SCMP_SYS(signalfd4),       SCMP_SYS(pause)};
 
-void AllowSocketOptions(SeccompFilter& filter) {
+// Not F_SETOWN and F_SETSIG: a descriptor whose owner is another process sends it signals.
+constexpr int kDescriptorCommands[] = {F_GETFD,      F_SETFD,      F_GETFL,       F_SETFL,
+                                       F_DUPFD,      F_GETLK,      F_SETLK,       F_SETLKW,
+                                       F_OFD_GETLK,  F_OFD_SETLK,  F_OFD_SETLKW,  F_DUPFD_CLOEXEC,
+                                       F_GETPIPE_SZ, F_SETPIPE_SZ};
+
+// Not SO_ATTACH_FILTER and its like, which put programs into the kernel.
+constexpr int kSocketOptions[] = {
+    SO_TYPE,   SO_DOMAIN, SO_PROTOCOL, SO_ACCEPTCONN, SO_ERROR,    SO_PEERCRED, SO_COOKIE,
+    SO_RCVBUF, SO_SNDBUF, SO_RCVLOWAT, SO_RCVTIMEO,   SO_SNDTIMEO, SO_LINGER,   SO_KEEPALIVE};
+constexpr int kTcpOptions[] = {TCP_NODELAY, TCP_CORK, TCP_QUICKACK, TCP_INFO, TCP_NOTSENT_LOWAT};
+
+void AllowOptions(SeccompFilter& filter) {
+  for (const int command : kDescriptorCommands) filter.Allow(SCMP_SYS(fcntl), {Is(1, command)});
   for (const int call : {SCMP_SYS(getsockopt), SCMP_SYS(setsockopt)}) {
-    filter.Allow(call, {Is(1, SOL_SOCKET)});
-    for (const int option : {TCP_NODELAY, TCP_CORK, TCP_QUICKACK, TCP_INFO, TCP_NOTSENT_LOWAT}) {
-      filter.Allow(call, {Is(1, IPPROTO_TCP), Is(2, option)});
-    }
+    for (const int option : kSocketOptions) filter.Allow(call, {Is(1, SOL_SOCKET), Is(2, option)});
+    for (const int option : kTcpOptions) filter.Allow(call, {Is(1, IPPROTO_TCP), Is(2, option)});
   }
 }
 
@@ -139,7 +151,7 @@ absl::Status LoadStrictFilter() {
       .AllowAll(kThreads)
       .AllowAll(kTime)
       .AllowAll(kItself);
-  AllowSocketOptions(filter);
+  AllowOptions(filter);
   AllowSignalsToItself(filter);
   AllowWithConditions(filter);
   // Its flags are in memory, out of a filter's sight. On ENOSYS libraries take clone.

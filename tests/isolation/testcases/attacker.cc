@@ -8,7 +8,8 @@ int main(int argc, char** argv) {
   const std::string name = argv[1];
   const Arguments arguments(argv + 2, argv + argc);
   for (const auto& family :
-       {KeyAttacks(), ProcessAttacks(), KernelAttacks(), FileAttacks(), NetworkAttacks()}) {
+       {KeyAttacks(), UringAttacks(), ProcessAttacks(), KernelAttacks(), FileAttacks(),
+        NetworkAttacks(), LimitAttacks()}) {
     for (const Attack& attack : family) {
       if (name == attack.name) return attack.run(arguments);
     }
