@@ -166,7 +166,7 @@ absl::Status LimitResources(const WorkerLimits& limits) {
 
 }  // namespace
 
-MissingParts MissingInWorker(const WorkerPolicy& policy, const Machine& machine) {
+MissingParts MissingInWorker(const Machine& machine) {
   MissingParts missing;
   if (!machine.root) missing.Add("a user of its own (not root)");
   if (!machine.namespaces) missing.Add("namespaces of its own (no CAP_SYS_ADMIN)");
@@ -182,7 +182,7 @@ absl::Status ConfineWorker(const WorkerPolicy& policy) {
   if (machine.root && !policy.change_user) {
     return absl::FailedPreconditionError("refusing to start a worker as root: name a user");
   }
-  MissingInWorker(policy, machine).Log(absl::StrCat("worker ", policy.program));
+  MissingInWorker(machine).Log(absl::StrCat("worker ", policy.program));
 
   RETURN_IF_ERROR(RequireSingleThread());
   ASSIGN_OR_RETURN(Landlock files, Landlock::Create(policy.network ? Landlock::Network::kAny

@@ -45,7 +45,7 @@ struct WorkerPolicy {
 };
 
 // The parts of ConfineWorker() that this machine cannot give.
-MissingParts MissingInWorker(const WorkerPolicy& policy, const Machine& machine);
+MissingParts MissingInWorker(const Machine& machine);
 
 // Confines the calling process for good, so that only exec is left to do. Call it in a process with
 // one thread. After an error the process is in between and must exit. Parts that the machine cannot

@@ -168,7 +168,7 @@ ordered_json Missing(const StatusSource& source) {
   AddMissing(list, "keyholder, handshakers", sandbox::MissingInBrokerProcess(source.machine));
   for (const auto& [name, pool] : source.pools) {
     AddMissing(list, "worker of " + name,
-               sandbox::MissingInWorker(PolicyOf(pool->spec()), source.machine));
+               sandbox::MissingInWorker(source.machine));
   }
   return list;
 }

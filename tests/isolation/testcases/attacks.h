@@ -25,13 +25,9 @@ std::span<const Attack> ProcessAttacks();
 std::span<const Attack> KernelAttacks();
 std::span<const Attack> FileAttacks();
 std::span<const Attack> NetworkAttacks();
-std::span<const Attack> LimitAttacks();
-std::span<const Attack> UringAttacks();
 
 // The connection that the attacker was handed.
 inline constexpr int kConnectionFd = 3;
-// A Unix socket to another attacker.
-inline constexpr int kAccompliceFd = 4;
 
 inline int ErrorOf(long result) { return result < 0 ? errno : 0; }
 // Whole 64-bit registers, as an attacker would fill them; decimal or 0x, negative too.

@@ -8,7 +8,6 @@
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
-#include <sys/shm.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -93,11 +92,6 @@ int OpenByHandle(const Arguments&) {
   return ErrorOf(open_by_handle_at(root, handle, O_RDONLY));
 }
 
-// System V memory of somebody else; the argument is its number.
-int AttachMemory(const Arguments& arguments) {
-  return shmat(std::stoi(arguments.at(0)), nullptr, 0) == reinterpret_cast<void*>(-1) ? errno : 0;
-}
-
 // The argument is the whole register. Without a terminal the kernel says ENOTTY.
 int TypeIntoTerminal(const Arguments& arguments) {
   const char letter = 'x';
@@ -118,7 +112,6 @@ constexpr Attack kAttacks[] = {
     {"clone", Clone},
     {"clone3", Clone3},
     {"open-by-handle", OpenByHandle},
-    {"attach-memory", AttachMemory},
     {"type-into-terminal", TypeIntoTerminal},
 };
 

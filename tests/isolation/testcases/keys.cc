@@ -42,6 +42,7 @@ int GetInChild(const Arguments&) {
   return WEXITSTATUS(status);
 }
 
+// In a second process, which has the descriptor from the first by SCM_RIGHTS.
 int GetFromReceived(int socket) {
   char byte = 0;
   iovec part{&byte, 1};
@@ -74,12 +75,18 @@ int SendConnection(int socket) {
   return ErrorOf(sendmsg(socket, &message, 0));
 }
 
-// To another attacker, that is.
-int PassConnection(const Arguments&) { return SendConnection(kAccompliceFd); }
-
-int GetFromPassed(const Arguments&) {
-  close(kConnectionFd);
-  return GetFromReceived(kAccompliceFd);
+int GetAfterPassing(const Arguments&) {
+  int pair[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) != 0) return errno;
+  const pid_t child = fork();
+  if (child == 0) {
+    close(kConnectionFd);
+    _exit(GetFromReceived(pair[1]));
+  }
+  if (const int error = SendConnection(pair[0]); error != 0) return error;
+  int status = 0;
+  waitpid(child, &status, 0);
+  return WEXITSTATUS(status);
 }
 
 int GetAfterExec(const Arguments& arguments) {
@@ -150,18 +157,27 @@ int GetBySocketcall(const Arguments&) { return ENOSYS; }
 
 #endif
 
+int UringSetup(const Arguments&) {
+  uint8_t parameters[120] = {};  // struct io_uring_params
+  return ErrorOf(syscall(SYS_io_uring_setup, 1, parameters));
+}
+int UringEnter(const Arguments&) { return ErrorOf(syscall(SYS_io_uring_enter, -1, 0, 0, 0, 0, 0)); }
+int UringRegister(const Arguments&) { return ErrorOf(syscall(SYS_io_uring_register, -1, 0, 0, 0)); }
+
 constexpr Attack kAttacks[] = {
     {"get-keys", Get},
     {"get-keys-from-duplicate", GetFromDuplicate},
     {"get-keys-in-child", GetInChild},
     {"get-keys-after-exec", GetAfterExec},
-    {"pass-connection", PassConnection},
-    {"get-keys-of-passed", GetFromPassed},
+    {"get-keys-after-passing", GetAfterPassing},
     {"get-keys-by-int80", GetByInt80},
     {"get-keys-by-socketcall", GetBySocketcall},
     {"get-keys-by-x32", GetByX32},
     {"set-keys", Set},
     {"set-ulp", SetUlp},
+    {"io-uring-setup", UringSetup},
+    {"io-uring-enter", UringEnter},
+    {"io-uring-register", UringRegister},
 };
 
 }  // namespace

@@ -1,7 +1,6 @@
 // Attempts to reach a network. Families and flags are whole registers.
 
 #include <arpa/inet.h>
-#include <linux/filter.h>
 #include <netinet/in.h>
 #include <stddef.h>
 #include <string.h>
@@ -63,28 +62,6 @@ int Listen(const Arguments&) {
   return ErrorOf(listen(kConnectionFd, 1));
 }
 
-int TcpConnect(const Arguments& arguments) {
-  const int fd = socket(AF_INET, SOCK_STREAM, 0);
-  if (fd < 0) return errno;
-  const sockaddr_in address = Loopback(arguments.at(0));
-  return ErrorOf(connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)));
-}
-
-int TcpBind(const Arguments&) {
-  const int fd = socket(AF_INET, SOCK_STREAM, 0);
-  if (fd < 0) return errno;
-  const sockaddr_in address = Loopback("0");
-  return ErrorOf(bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)));
-}
-
-// A program for the kernel to run on what arrives.
-int AttachFilter(const Arguments&) {
-  sock_filter accept_all = BPF_STMT(BPF_RET | BPF_K, ~0U);
-  const sock_fprog program = {.len = 1, .filter = &accept_all};
-  return ErrorOf(
-      setsockopt(kConnectionFd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)));
-}
-
 int ConnectAbstract(const Arguments& arguments) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
@@ -105,9 +82,6 @@ constexpr Attack kAttacks[] = {
     {"tcp-reconnect", Reconnect},
     {"fast-open", FastOpen},
     {"tcp-listen", Listen},
-    {"tcp-connect", TcpConnect},
-    {"tcp-bind", TcpBind},
-    {"attach-filter", AttachFilter},
     {"connect-abstract", ConnectAbstract},
 };
 

@@ -1,6 +1,5 @@
 // Attacks on other processes; the first argument is the process.
 
-#include <fcntl.h>
 #include <linux/kcmp.h>
 #include <signal.h>
 #include <sys/ptrace.h>
@@ -48,11 +47,6 @@ int Compare(const Arguments& arguments) {
 
 int Signal(const Arguments& arguments) { return ErrorOf(kill(Target(arguments), 0)); }
 
-// Whoever owns a descriptor gets a signal when something arrives, of a number that can be chosen.
-int OwnDescriptor(const Arguments& arguments) {
-  return ErrorOf(fcntl(kConnectionFd, F_SETOWN, Target(arguments)));
-}
-
 // For exec'd setuid programs: is this one root?
 int BeRoot(const Arguments&) { return geteuid() == 0 ? 0 : EPERM; }
 
@@ -69,7 +63,6 @@ constexpr Attack kAttacks[] = {
     {"pidfd-getfd", TakeDescriptor},
     {"kcmp", Compare},
     {"signal", Signal},
-    {"own-descriptor", OwnDescriptor},
     {"be-root", BeRoot},
     {"stay", Stay},
 };
