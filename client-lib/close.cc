@@ -1,6 +1,7 @@
 // The two ways to be done with a connection: cleanly, in bounded time, or at once and visibly cut.
 // Part of libtlsbroker; runs in workers, does not trust the peer to end.
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
 
@@ -33,6 +34,15 @@ class Deadline {
     return false;
   }
 
+  // Makes a recv(2) on the socket, which nobody uses any more, wait until then and not longer.
+  bool LimitReceiving(int socket) const {
+    const auto left = std::chrono::ceil<std::chrono::microseconds>(at_ - Clock::now()).count();
+    const timeval time = {.tv_sec = left / 1'000'000, .tv_usec = left % 1'000'000};
+    const int flags = fcntl(socket, F_GETFL);
+    return left > 0 && flags >= 0 && fcntl(socket, F_SETFL, flags & ~O_NONBLOCK) == 0 &&
+           setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &time, sizeof(time)) == 0;
+  }
+
  private:
   using Clock = std::chrono::steady_clock;
   Clock::time_point at_;
@@ -48,17 +58,19 @@ int EndBy(tlsbroker_conn& conn, const Deadline& deadline) {
 
 // TCP answers a close with unread data by a reset, and a reset makes the peer's kernel throw away
 // what it has not delivered yet. So all that the peer still sends is read first.
+//
+// The waiting is recv's: poll(2) shows a part of a record as readable on Linux 6.1, and would not
+// wait for the rest.
 void DiscardUntil(tlsbroker_conn& conn, const Deadline& deadline) {
   std::array<uint8_t, 16 * 1024> discarded;
+  ssize_t n;
   do {
-    const ssize_t n =
-        tlsbroker::client::Read(conn, discarded.data(), discarded.size(), MSG_DONTWAIT);
-    if (n == -EAGAIN) {
-      if (!deadline.Wait(conn.fd.get(), POLLIN)) return;
-    } else if (n <= 0) {
-      return;
+    n = tlsbroker::client::Read(conn, discarded.data(), discarded.size(), MSG_DONTWAIT);
+    if (n == -EAGAIN && !deadline.Passed()) {
+      if (!deadline.LimitReceiving(conn.fd.get())) return;
+      n = tlsbroker::client::Read(conn, discarded.data(), discarded.size(), 0);
     }
-  } while (!deadline.Passed());
+  } while (n > 0 && !deadline.Passed());
 }
 
 }  // namespace
@@ -76,4 +88,12 @@ int tlsbroker_close(tlsbroker_conn* conn, int timeout_ms) {
   return 0;
 }
 
-void tlsbroker_abort(tlsbroker_conn* conn) { delete conn; }
+void tlsbroker_abort(tlsbroker_conn* conn) {
+  if (conn == nullptr) return;
+  const std::unique_ptr<tlsbroker_conn> freed(conn);
+  if (conn->direct() && !conn->cut() && !conn->write_ended) {
+    tlsbroker::client::SendFailure(conn->fd.get());
+  }
+}
+
+void tlsbroker_forget(tlsbroker_conn* conn) { delete conn; }

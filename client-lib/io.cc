@@ -26,6 +26,21 @@ ssize_t Restarting(Call call) {
   return n < 0 ? -errno : n;
 }
 
+// splice(2) does not look at O_NONBLOCK of a socket.
+unsigned SpliceFlags(const tlsbroker_conn& conn) {
+  const bool nonblocking = (fcntl(conn.fd.get(), F_GETFL) & O_NONBLOCK) != 0;
+  return SPLICE_F_MOVE | (nonblocking ? SPLICE_F_NONBLOCK : 0U);
+}
+
+ssize_t SpliceRead(tlsbroker_conn& conn, int pipe, size_t size) {
+  if (const int before = conn.read_result; before != tlsbroker_conn::kStillReading) return before;
+  const unsigned flags = SpliceFlags(conn);
+  const ssize_t n = conn.direct() ? conn.records.Splice(conn.fd.get(), pipe, size, flags)
+                                  : SpliceStream(conn.fd.get(), pipe, size, flags);
+  if (IsFinal(n)) conn.read_result = static_cast<int>(n);
+  return n;
+}
+
 }  // namespace
 
 ssize_t Read(tlsbroker_conn& conn, void* buffer, size_t size, int flags) {
@@ -83,6 +98,19 @@ ssize_t tlsbroker_sendfile(tlsbroker_conn* conn, int file, off_t* offset, size_t
   if (conn->write_ended || conn->cut()) return -EPIPE;
   return tlsbroker::client::Restarting(
       [&] { return sendfile(conn->fd.get(), file, offset, size); });
+}
+
+ssize_t tlsbroker_splice_read(tlsbroker_conn* conn, int pipe, size_t size) {
+  if (size == 0) return -EINVAL;
+  return tlsbroker::client::SpliceRead(*conn, pipe, size);
+}
+
+ssize_t tlsbroker_splice_write(tlsbroker_conn* conn, int pipe, size_t size) {
+  if (conn->write_ended || conn->cut()) return -EPIPE;
+  return tlsbroker::client::Restarting([&] {
+    return splice(pipe, nullptr, conn->fd.get(), nullptr, size,
+                  tlsbroker::client::SpliceFlags(*conn));
+  });
 }
 
 int tlsbroker_end_write(tlsbroker_conn* conn) { return tlsbroker::client::EndWrite(*conn, false); }

@@ -18,6 +18,7 @@ namespace {
 // Record types and alerts of RFC 8446, sections 5.1 and 6.
 constexpr uint8_t kAlertRecord = 21;
 constexpr uint8_t kHandshakeRecord = 22;
+constexpr uint8_t kDataRecord = 23;
 constexpr uint8_t kWarning = 1;
 constexpr uint8_t kFatal = 2;
 constexpr uint8_t kCloseNotify = 0;
@@ -105,6 +106,24 @@ ssize_t RecordReader::Read(int socket, void* buffer, size_t size, int flags) {
   }
 }
 
+// A control record makes splice(2) fail with EINVAL, and so does a descriptor that is no pipe: the
+// record is looked at before it is taken.
+ssize_t RecordReader::Splice(int socket, int pipe, size_t size, unsigned flags) {
+  for (;;) {
+    const ssize_t n = splice(socket, nullptr, pipe, nullptr, size, flags);
+    if (n > 0) return n;
+    if (n == 0) return TLSBROKER_E_TRUNCATED;
+    if (errno == EINTR) continue;
+    if (errno == EPIPE) return -EPIPE;
+    if (errno != EINVAL) return ReadError(errno);
+    ControlRecord record;
+    if (const ssize_t error = Take(socket, record, MSG_PEEK | MSG_DONTWAIT); error < 0) return error;
+    if (record.type == kDataRecord) return -EINVAL;
+    if (const ssize_t error = Take(socket, record, MSG_DONTWAIT); error < 0) return error;
+    if (const int result = Judge(socket, record); result != kIgnore) return result;
+  }
+}
+
 ssize_t RecordReader::Take(int socket, ControlRecord& record, int flags) {
   iovec iov{record.bytes.data(), record.bytes.size()};
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(uint8_t))] = {};
@@ -151,5 +170,7 @@ int SendCloseNotify(int socket, bool dont_wait) {
   if ((dont_wait || IsNonblocking(socket)) && !HasRoom(socket)) return -EAGAIN;
   return SendAlert(socket, kWarning, kCloseNotify, dont_wait ? MSG_DONTWAIT : 0);
 }
+
+void SendFailure(int socket) { SendAlert(socket, kFatal, kInternalError, MSG_DONTWAIT); }
 
 }  // namespace tlsbroker::client

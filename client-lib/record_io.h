@@ -19,6 +19,10 @@ class RecordReader {
   // `flags` is 0 or MSG_DONTWAIT. Answers a record that has no place here with a fatal alert.
   ssize_t Read(int socket, void* buffer, size_t size, int flags);
 
+  // The same into a pipe, by splice(2). -EAGAIN: nothing to read, or no room in the pipe; -EPIPE: the
+  // pipe has no reader; -EINVAL: it is no pipe.
+  ssize_t Splice(int socket, int pipe, size_t size, unsigned flags);
+
   // The number of the fatal alert that the peer sent, or -1.
   int alert() const { return alert_; }
 
@@ -38,6 +42,9 @@ class RecordReader {
 // Sends close_notify. Never shuts the socket down: close_notify may still be on its way inside the
 // kernel's TLS, and would be lost. -EAGAIN: no room now.
 int SendCloseNotify(int socket, bool dont_wait);
+
+// Tells the peer that what it got is not the whole, if there is room: the fatal alert internal_error.
+void SendFailure(int socket);
 
 }  // namespace tlsbroker::client
 

@@ -1,5 +1,6 @@
 #include "client-lib/stream_io.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
 
@@ -24,6 +25,16 @@ ssize_t ReadStream(int socket, void* buffer, size_t size, int flags) {
   ssize_t n;
   do {
     n = recv(socket, buffer, size, flags);
+  } while (n < 0 && errno == EINTR);
+  if (n > 0) return n;
+  if (n == 0) return PeerClosed(socket) ? TLSBROKER_E_TRUNCATED : 0;
+  return errno == ECONNRESET ? TLSBROKER_E_TRUNCATED : -errno;
+}
+
+ssize_t SpliceStream(int socket, int pipe, size_t size, unsigned flags) {
+  ssize_t n;
+  do {
+    n = splice(socket, nullptr, pipe, nullptr, size, flags);
   } while (n < 0 && errno == EINTR);
   if (n > 0) return n;
   if (n == 0) return PeerClosed(socket) ? TLSBROKER_E_TRUNCATED : 0;

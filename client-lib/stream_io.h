@@ -14,6 +14,9 @@ namespace tlsbroker::client {
 // Result as that of tlsbroker_read(). `flags` is 0 or MSG_DONTWAIT.
 ssize_t ReadStream(int socket, void* buffer, size_t size, int flags);
 
+// Result as that of RecordReader::Splice().
+ssize_t SpliceStream(int socket, int pipe, size_t size, unsigned flags);
+
 // Sends the END message. -EAGAIN: no room now.
 int SendStreamEnd(int socket, bool dont_wait);
 

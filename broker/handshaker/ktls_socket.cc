@@ -125,8 +125,8 @@ absl::Status InstallDirection(int socket, Direction direction, const DirectionKe
   return ReadBack(socket, direction, keys);
 }
 
-int SendCloseNotifyRecord(int socket) {
-  uint8_t alert[] = {SSL3_AL_WARNING, SSL3_AD_CLOSE_NOTIFY};
+int SendAlertRecord(int socket, uint8_t level, uint8_t number) {
+  uint8_t alert[] = {level, number};
   iovec part = {alert, sizeof(alert)};
   alignas(cmsghdr) std::array<uint8_t, CMSG_SPACE(sizeof(uint8_t))> control{};
   msghdr message{};

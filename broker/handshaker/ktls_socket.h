@@ -26,9 +26,9 @@ absl::Status EnableUlp(int socket);
 // other direction: without TX keys the socket sends plaintext.
 absl::Status InstallDirection(int socket, Direction direction, const DirectionKeys& keys);
 
-// Sends close_notify (RFC 8446 section 6.1) as a record of its own; TX keys are installed. 0 or the
-// errno of sendmsg(2), EAGAIN among them.
-int SendCloseNotifyRecord(int socket);
+// Sends an alert (RFC 8446 section 6) as a record of its own; TX keys are installed. 0 or the errno
+// of sendmsg(2), EAGAIN among them.
+int SendAlertRecord(int socket, uint8_t level, uint8_t number);
 
 enum class InstallResult {
   kOk,

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "broker/handshaker/ktls_socket.h"
+#include "broker/handshaker/ticket_keys.h"
 #include "protocol/channel.h"
 
 namespace tlsbroker {
@@ -92,7 +93,10 @@ asio::awaitable<bool> Relay::WaitForClient(int ssl_error) {
 asio::awaitable<void> Relay::ClientToWorker() {
   while (true) {
     const SslResult read = Read(ssl_.get(), Scratch());
-    if (refused_) break;
+    if (refused_) {
+      SendFailure();
+      break;
+    }
     if (read.error == SSL_ERROR_ZERO_RETURN) {
       // The authenticated end. Our end of the pair stays open: its close would mean truncation.
       client_ended_ = true;
@@ -133,11 +137,29 @@ asio::awaitable<void> Relay::WorkerToClient() {
 // Without END the client gets no close_notify: it must not take a part for the whole.
 asio::awaitable<void> Relay::WorkerClosed() {
   worker_closed_ = true;
+  if (!worker_ended_ && !client_.cancelled()) SendFailure();
   if (!worker_ended_ || client_ended_ || client_.cancelled()) co_return Abort();
   asio::error_code ended_before;
   linger_.expires_after(kRelayLinger);
   co_await linger_.async_wait(asio::redirect_error(asio::use_awaitable, ended_before));
   Abort();
+}
+
+// OpenSSL sends an alert for what it finds wrong itself, and has no function for another one. So
+// something goes wrong: in TLS 1.3 a further ticket cannot be made (internal_error); in TLS 1.2,
+// where tickets are a matter of the handshake, a record does not authenticate (bad_record_mac).
+void Relay::SendFailure() {
+  ERR_clear_error();
+  if (sealer_ == Sealer::kKernel) {
+    (void)SendAlertRecord(client_.get(), SSL3_AL_FATAL, SSL_AD_INTERNAL_ERROR);
+  } else if (SSL_version(ssl_.get()) == TLS1_3_VERSION) {
+    TicketKeyring::Refuse(ssl_.get());
+    if (SSL_new_session_ticket(ssl_.get()) == 1) (void)SSL_do_handshake(ssl_.get());
+  } else {
+    static constexpr std::array<uint8_t, 5 + 32> kNoRecord = {SSL3_RT_APPLICATION_DATA, 3, 3, 0, 32};
+    SSL_set0_rbio(ssl_.get(), BIO_new_mem_buf(kNoRecord.data(), kNoRecord.size()));
+    (void)Read(ssl_.get(), Scratch());
+  }
 }
 
 asio::awaitable<bool> Relay::WriteToClient(std::span<const uint8_t> bytes) {
@@ -178,7 +200,7 @@ asio::awaitable<bool> Relay::OpensslCloseNotify() {
 
 asio::awaitable<bool> Relay::KernelCloseNotify() {
   while (true) {
-    const int error = SendCloseNotifyRecord(client_.get());
+    const int error = SendAlertRecord(client_.get(), SSL3_AL_WARNING, SSL_AD_CLOSE_NOTIFY);
     if (error == 0) co_return true;
     if (error != EAGAIN || !co_await client_.WaitWritable()) co_return false;
   }

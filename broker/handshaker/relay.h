@@ -52,6 +52,8 @@ class Relay {
   asio::awaitable<bool> OpensslCloseNotify();
   asio::awaitable<bool> KernelCloseNotify();
   asio::awaitable<void> WorkerClosed();
+  // A fatal alert, if there is room for it now: what the client has is not the whole.
+  void SendFailure();
   void Abort();
 
   static void OnMessage(int is_write, int version, int content_type, const void* data, size_t size,

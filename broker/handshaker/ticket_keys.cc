@@ -26,6 +26,11 @@ int ContextIndex() {
   return index;
 }
 
+int RefusedIndex() {
+  static const int index = SSL_get_ex_new_index(0, nullptr, nullptr, nullptr, nullptr);
+  return index;
+}
+
 bool InitMac(EVP_MAC_CTX* mac, const supervision::TicketKey& key) {
   char digest[] = "SHA256";
   OSSL_PARAM params[] = {
@@ -53,9 +58,12 @@ void TicketKeyring::Attach(SSL_CTX* context) const {
   SSL_CTX_set_tlsext_ticket_key_evp_cb(context, &TicketKeyring::Callback);
 }
 
+void TicketKeyring::Refuse(SSL* ssl) { SSL_set_ex_data(ssl, RefusedIndex(), ssl); }
+
 int TicketKeyring::Callback(SSL* ssl, unsigned char* name, unsigned char* iv,
                             EVP_CIPHER_CTX* cipher, EVP_MAC_CTX* mac, int encrypt) {
   SSL_CTX* context = SSL_get_SSL_CTX(ssl);
+  if (SSL_get_ex_data(ssl, RefusedIndex()) != nullptr) return kError;
   const auto* keyring =
       static_cast<const TicketKeyring*>(SSL_CTX_get_ex_data(context, ContextIndex()));
   if (keyring == nullptr || keyring->keys_.empty()) return kError;

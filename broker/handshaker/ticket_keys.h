@@ -26,6 +26,10 @@ class TicketKeyring {
   // Makes `context` seal and open its tickets with these keys. The keyring has to outlive it.
   void Attach(SSL_CTX* context) const;
 
+  // No ticket can be made for this connection any more: OpenSSL ends it with the fatal alert
+  // internal_error when it has to make one.
+  static void Refuse(SSL* ssl);
+
  private:
   static int Callback(SSL* ssl, unsigned char* name, unsigned char* iv, EVP_CIPHER_CTX* cipher,
                       EVP_MAC_CTX* mac, int encrypt);

@@ -136,6 +136,9 @@ absl::Status AllowFiles(const WorkerPolicy& policy, Landlock& files) {
       RETURN_IF_ERROR(files.AllowIfPresent(path, Access::kReadExecute));
     }
     RETURN_IF_ERROR(files.Allow(policy.program, Access::kReadExecute));
+    for (const std::string& program : policy.executes) {
+      RETURN_IF_ERROR(files.Allow(program, Access::kReadExecute));
+    }
   }
   for (const char* path : {"/dev/zero", "/dev/random", "/dev/urandom"}) {
     RETURN_IF_ERROR(files.AllowIfPresent(path, Access::kRead));

@@ -41,7 +41,8 @@ struct WorkerPolicy {
   // program. Each has to exist. Not executable, unless it is below one of those.
   std::vector<std::string> read_only;
   std::vector<std::string> read_write;
-  std::string program;  // absolute path of what will be executed
+  std::string program;                // absolute path of what will be executed
+  std::vector<std::string> executes;  // and of what that executes (not with kStrict)
 };
 
 // The parts of ConfineWorker() that this machine cannot give.

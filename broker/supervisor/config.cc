@@ -232,8 +232,38 @@ class Reader {
                                 {{"default", Profile::kDefault}, {"strict", Profile::kStrict}}),
          worker.profile);
     if (auto limits = section.Table("limits")) ReadLimits(*limits, worker.limits);
+    if (auto limits = section.Table("connections")) ReadConnections(*limits, worker);
+    if (worker.kind == WorkerConfig::Kind::kExec && worker.profile == Profile::kStrict) {
+      diagnostics_.Error(worker.command.position, "'exec' needs to start programs",
+                         "leave out profile = \"strict\"");
+    }
     section.Finish();
     return worker;
+  }
+
+  void ReadConnections(Section& section, WorkerConfig& worker) {
+    if (worker.kind != WorkerConfig::Kind::kExec) {
+      diagnostics_.Error(section.position(), "'connections' is for 'exec'",
+                         "'limits' is for all workers");
+    }
+    ConnectionLimits& limits = worker.connections;
+    Take(section.Number("max", 1, kMaxLimit), limits.max);
+    Take(section.Number("max_per_source", 1, kMaxLimit), limits.max_per_source);
+    ReadTime(section, "idle_timeout", limits.idle_timeout);
+    ReadTime(section, "lifetime", limits.lifetime);
+    ReadTime(section, "grace", limits.grace);
+    section.Finish();
+  }
+
+  // "never" is 0.
+  void ReadTime(Section& section, std::string_view key, std::chrono::milliseconds& target) {
+    const auto text = section.String(key);
+    if (!text) return;
+    if (text->value == "never") {
+      target = std::chrono::milliseconds(0);
+      return;
+    }
+    if (const auto time = Accept(ParseDuration(text->value), text->position)) target = *time;
   }
 
   void ReadLimits(Section& section, sandbox::WorkerLimits& limits) {

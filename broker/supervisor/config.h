@@ -37,6 +37,15 @@ struct CertificateConfig {
   At<Source> key;
 };
 
+// Of a worker that runs a program for each connection.
+struct ConnectionLimits {
+  uint32_t max = 128;
+  uint32_t max_per_source = 0;                               // 0: as many as `max`
+  std::chrono::milliseconds idle_timeout = std::chrono::hours(1);  // 0: none
+  std::chrono::milliseconds lifetime{0};                     // 0: none
+  std::chrono::milliseconds grace = std::chrono::seconds(5);
+};
+
 struct WorkerConfig {
   enum class Kind { kCommand, kExec, kDaemon };
   enum class StartWhen { kAlways, kOnDemand };
@@ -51,6 +60,7 @@ struct WorkerConfig {
   bool network = false;
   sandbox::WorkerProfile profile = sandbox::WorkerProfile::kDefault;
   sandbox::WorkerLimits limits;
+  ConnectionLimits connections;  // kExec
 };
 
 struct ServiceConfig {

@@ -10,6 +10,7 @@ namespace tlsbroker::supervisor {
 namespace {
 
 constexpr std::string_view kSbinDir = TLSBROKER_SBINDIR;
+constexpr std::string_view kBinDir = TLSBROKER_BINDIR;
 constexpr std::string_view kLibexecDir = TLSBROKER_LIBEXECDIR;
 
 std::string OwnDirectory() {
@@ -29,11 +30,19 @@ std::string FindProgram(const std::string& own_directory, const std::string& rol
   return std::string(kLibexecDir) + "/" + name;
 }
 
+std::string FindTool(const std::string& own_directory) {
+  const std::string broker = own_directory.substr(0, own_directory.rfind('/'));
+  const std::string built = broker.substr(0, broker.rfind('/')) + "/client-lib/tools/tlsbroker";
+  if (own_directory != kSbinDir && access(built.c_str(), X_OK) == 0) return built;
+  return std::string(kBinDir) + "/tlsbroker";
+}
+
 }  // namespace
 
 Programs FindPrograms() {
   const std::string directory = OwnDirectory();
-  return {FindProgram(directory, "keyholder"), FindProgram(directory, "handshaker")};
+  return {FindProgram(directory, "keyholder"), FindProgram(directory, "handshaker"),
+          FindTool(directory)};
 }
 
 }  // namespace tlsbroker::supervisor

@@ -30,10 +30,30 @@ std::vector<std::string> Values(const std::vector<At<std::string>>& list) {
   return values;
 }
 
-WorkerSpec SpecOf(const Setup& setup, size_t index) {
+// A program that knows standard input and output is run by tlsbroker-exec(1), which is the worker.
+void RunByExec(const WorkerConfig& worker, const Programs& programs, log::Level level,
+               WorkerSpec& spec) {
+  const ConnectionLimits& limits = worker.connections;
+  const auto text = [](milliseconds time) { return std::to_string(time.count()) + "ms"; };
+  spec.executes = {spec.command.front()};
+  std::vector<std::string> command = {programs.tool,
+                                      "exec",
+                                      "--max-connections=" + std::to_string(limits.max),
+                                      "--max-per-source=" + std::to_string(limits.max_per_source),
+                                      "--idle-timeout=" + text(limits.idle_timeout),
+                                      "--lifetime=" + text(limits.lifetime),
+                                      "--grace=" + text(limits.grace),
+                                      "--"};
+  command.insert(command.end(), spec.command.begin(), spec.command.end());
+  spec.command = std::move(command);
+  spec.environment = {std::string(log::kLevelVariable) + "=" +
+                      std::to_string(static_cast<int>(level))};
+}
+
+WorkerSpec SpecOf(const Setup& setup, size_t index, const Programs& programs) {
   const ServiceConfig& service = setup.config.services[index];
   const WorkerConfig& worker = *service.worker;
-  return {
+  WorkerSpec spec{
       .service = service.name.value,
       .command = worker.command.value,
       .account = setup.accounts.workers[index],
@@ -45,6 +65,10 @@ WorkerSpec SpecOf(const Setup& setup, size_t index) {
       .count = worker.count,
       .on_demand = worker.start == WorkerConfig::StartWhen::kOnDemand,
   };
+  if (worker.kind == WorkerConfig::Kind::kExec) {
+    RunByExec(worker, programs, setup.config.broker.log_level, spec);
+  }
+  return spec;
 }
 
 std::string Summary(const Setup& setup, uint32_t generation) {
@@ -259,7 +283,7 @@ void Supervisor::UpdateWorkers(const Setup& setup) {
   auto old_pools = std::exchange(pools_, {});
   for (size_t i = 0; i < setup.config.services.size(); ++i) {
     if (!setup.config.services[i].worker) continue;
-    WorkerSpec spec = SpecOf(setup, i);
+    WorkerSpec spec = SpecOf(setup, i, programs_);
     std::shared_ptr<WorkerPool>& pool = pools_[spec.service];
     if (const auto old = old_pools.find(spec.service); old != old_pools.end()) {
       pool = std::move(old->second);

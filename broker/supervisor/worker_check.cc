@@ -49,11 +49,10 @@ void CheckAttach(const ServiceConfig& service, Diagnostics& diagnostics) {
 }
 
 void CheckServed(const ServiceConfig& service, Diagnostics& diagnostics) {
-  if (service.worker && service.worker->kind != WorkerConfig::Kind::kCommand) {
-    const bool exec = service.worker->kind == WorkerConfig::Kind::kExec;
-    diagnostics.Error(service.worker->command.position,
-                      std::string("this version does not serve ") + (exec ? "'exec'" : "'daemon'"),
-                      "'command' with a program that speaks the broker's protocol is needed");
+  if (service.worker && service.worker->kind == WorkerConfig::Kind::kDaemon) {
+    diagnostics.Error(service.worker->command.position, "this version does not serve 'daemon'",
+                      "'command' with a program that speaks the broker's protocol, or 'exec' with "
+                      "one that knows standard input and output, is needed");
   }
 }
 

@@ -34,6 +34,7 @@ sandbox::WorkerPolicy PolicyOf(const WorkerSpec& spec) {
       .read_only = spec.read_only,
       .read_write = spec.read_write,
       .program = spec.command.front(),
+      .executes = spec.executes,
   };
 }
 
@@ -116,9 +117,12 @@ asio::awaitable<bool> WorkerPool::RunWorker(Slot& slot) {
 }
 
 absl::StatusOr<Process> WorkerPool::SpawnWorker() const {
+  std::vector<std::string> environment = {kPath, "LISTEN_FDS=1",
+                                          "LISTEN_FDNAMES=tlsbroker." + spec_.service};
+  environment.insert(environment.end(), spec_.environment.begin(), spec_.environment.end());
   return Spawn({
       .arguments = spec_.command,
-      .environment = {kPath, "LISTEN_FDS=1", "LISTEN_FDNAMES=tlsbroker." + spec_.service},
+      .environment = std::move(environment),
       .fd = queue_->receiving(),
       .log_stdout = true,
       .listen_pid = true,

@@ -28,6 +28,8 @@ namespace tlsbroker::supervisor {
 struct WorkerSpec {
   std::string service;
   std::vector<std::string> command;
+  std::vector<std::string> environment;  // besides what all workers get
+  std::vector<std::string> executes;     // programs that it starts
   std::optional<Account> account;  // none without root
   bool network = false;
   std::vector<std::string> read_only;

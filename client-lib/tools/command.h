@@ -19,6 +19,7 @@ struct Command {
   int (*run)(std::span<char* const> arguments);
 };
 
+int RunExec(std::span<char* const> arguments);
 int RunProbe(std::span<char* const> arguments);
 int RunStatus(std::span<char* const> arguments);
 

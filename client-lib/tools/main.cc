@@ -13,6 +13,7 @@ namespace tlsbroker::tools {
 namespace {
 
 constexpr std::array kCommands = {
+    Command{"exec", "run a program that knows stdin and stdout for each connection", RunExec},
     Command{"probe", "what kernel TLS can do on this machine, and why not", RunProbe},
     Command{"status", "what a running broker does: services, workers, certificates, limits hit",
             RunStatus},

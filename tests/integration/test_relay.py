@@ -14,60 +14,11 @@ import unittest
 
 import broker as testlib
 import echo_service
+from memory_client import Client
 
 BUFFERED = testlib.program("tests/interop/libbuffered-stdout.so")
 VERSIONS = (ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2)
 MIB = 2**20
-
-
-class Client:
-    """TLS over memory, so that the ends of TLS and of TCP are the test's to choose."""
-
-    def __init__(self, service, version=None):
-        self.raw = socket.create_connection(("127.0.0.1", service.ports["echo"]), 20 * testlib.PATIENCE)
-        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = service.context(version).wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
-        self.call(self.tls.do_handshake)
-
-    def call(self, function, *arguments):
-        while True:
-            try:
-                result = function(*arguments)
-                self.flush()
-                return result
-            except ssl.SSLWantReadError:
-                self.flush()
-                data = self.raw.recv(65536)
-                self.incoming.write(data) if data else self.incoming.write_eof()
-
-    def flush(self):
-        self.raw.sendall(self.outgoing.read())
-
-    def send(self, data):
-        for start in range(0, len(data), 65536):
-            self.tls.write(data[start:start + 65536])
-            self.flush()
-
-    def end(self):
-        """close_notify, and reading goes on."""
-        try:
-            self.tls.unwrap()
-        except (ssl.SSLWantReadError, ssl.SSLSyscallError, ssl.SSLError):
-            pass
-        self.flush()
-
-    def receive(self, size=65536):
-        """One piece; b"" is the authenticated end, an exception a cut."""
-        try:
-            return self.call(self.tls.read, size)
-        except ssl.SSLZeroReturnError:
-            return b""
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *unused):
-        self.raw.close()
 
 
 class Relay(unittest.TestCase):

@@ -217,7 +217,7 @@ TEST_P(KtlsFault, WithoutTheSecondDirectionTheKernelSealsAndARelayGoesOn) {
   EXPECT_EQ(session_.ClientReads(ReceiveRecord(far())), kSecretText);
   ASSERT_TRUE(SendAll(far(), session_.ClientWrites(kSecretText), Soon()).ok());
   EXPECT_EQ(session_.ServerReads(ReceiveRecord(outcome.refused.get())), kSecretText);
-  EXPECT_EQ(SendCloseNotifyRecord(outcome.refused.get()), 0);
+  EXPECT_EQ(SendAlertRecord(outcome.refused.get(), 1, 0), 0);
   EXPECT_EQ(session_.ClientReads(ReceiveRecord(far())), "");
   EXPECT_EQ(SSL_get_shutdown(session_.client()), SSL_RECEIVED_SHUTDOWN);
   outcome.refused.Reset();

@@ -209,7 +209,7 @@ class Broker:
         for pid in children(self.process.pid):
             with open(f"/proc/{pid}/comm") as file:
                 comm = file.read().strip()
-            role = next((r for n, r in ROLES.items() if n.startswith(comm)), "worker")
+            role = next((r for n, r in ROLES.items() if n[:15] == comm), "worker")
             found.setdefault(role, []).append(pid)
         return found
 
@@ -259,7 +259,7 @@ def kill_process(pid):
 
 
 def ending(receive):
-    """How a stream ends that `receive` reads the rest of: "end", authenticated, or "cut"."""
+    """How a stream ends that `receive` reads the rest of: "end", authenticated, or "cut", by a fatal alert too."""
     try:
         while receive(65536):
             pass
@@ -268,7 +268,7 @@ def ending(receive):
     except (ConnectionResetError, BrokenPipeError):
         return "cut"
     except ssl.SSLError as error:  # SSLEOFError or, by version of Python, this
-        if "EOF" not in str(error).upper():
+        if "EOF" not in str(error).upper() and "ALERT" not in str(error).upper():
             raise
         return "cut"
     return "end"

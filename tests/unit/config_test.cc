@@ -142,7 +142,21 @@ const BadCase kBadCases[] = {
     {"UnknownWorkerKey",
      "[service.web.worker.colours]\nx = 1\n",
      {"f:8:21: unknown key 'colours' in [service.web.worker]; known are: command, exec, daemon, "
-      "user, count, start, read_only, read_write, network, profile, limits"}},
+      "user, count, start, read_only, read_write, network, profile, limits, connections"}},
+    {"ConnectionsOfACommand",
+     "[service.web.worker.connections]\nmax = 1\n",
+     {"f:8:1: 'connections' is for 'exec'; 'limits' is for all workers"}},
+    {"UnknownConnectionLimit",
+     Service("[service.b.worker]\nexec = [\"/b\"]\nconnections = {x = 1}\n"),
+     {"f:13:16: unknown key 'x' in [service.b.worker.connections]; known are: max, max_per_source, "
+      "idle_timeout, lifetime, grace"}},
+    {"BadIdleTimeout",
+     Service("[service.b.worker]\nexec = [\"/b\"]\nconnections = {idle_timeout = \"soon\"}\n"),
+     {"f:13:31: \"soon\" is not a duration; write a whole number and one of ms, s, m, h, such as "
+      "\"500ms\" or \"5s\""}},
+    {"StrictExec",
+     Service("[service.b.worker]\nexec = [\"/b\"]\nprofile = \"strict\"\n"),
+     {"f:12:8: 'exec' needs to start programs; leave out profile = \"strict\""}},
     {"UnknownLimit",
      "[service.web.worker.limits]\nx = 1\n",
      {"f:9:1: unknown key 'x' in [service.web.worker.limits]; known are: memory, cpu, processes, "

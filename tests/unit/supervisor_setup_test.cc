@@ -171,14 +171,15 @@ TEST_F(SetupTest, KindsThatAreNotServedYet) {
   std::ofstream(file()) << "[certificate.c]\nchain = " << values_["chain"]
                         << "\nkey = " << values_["key"]
                         << "\n[service.a]\nlisten = [\"127.0.0.1:1\"]\ncertificates = [\"c\"]\n"
-                        << "worker.exec = [\"/bin/true\"]\nworker.user = \"daemon\"\n"
+                        << "worker.daemon = [\"/bin/true\"]\nworker.user = \"daemon\"\n"
                         << "[service.b]\nlisten = [\"127.0.0.1:2\"]\ncertificates = [\"c\"]\n"
                         << "[broker]\nuser = \"nobody\"\n";
   Diagnostics diagnostics(file());
   CheckSetup(diagnostics);
   EXPECT_THAT(Strip(diagnostics.errors()),
-              ElementsAre("7:15: this version does not serve 'exec'; 'command' with a program that "
-                          "speaks the broker's protocol is needed"));
+              ElementsAre("7:17: this version does not serve 'daemon'; 'command' with a program "
+                          "that speaks the broker's protocol, or 'exec' with one that knows standard "
+                          "input and output, is needed"));
   EXPECT_THAT(Strip(diagnostics.warnings()),
               ElementsAre("9:10: only root may attach workers to this service; add allow_users, "
                           "allow_groups or a section [service.b.worker]"));

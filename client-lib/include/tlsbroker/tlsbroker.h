@@ -18,8 +18,8 @@
  * Blocking. Connections come in blocking mode. "Blocks" below means: unless
  * tlsbroker_conn_set_nonblocking() was called; then the result is -EAGAIN.
  *
- * Signals. No function raises SIGPIPE, except tlsbroker_sendfile(): programs that use it ignore
- * SIGPIPE, since sendfile(2) has no flag for that.
+ * Signals. No function raises SIGPIPE, except tlsbroker_sendfile() and the splicing ones: programs
+ * that use them ignore SIGPIPE, since sendfile(2) and splice(2) have no flag for that.
  *
  * Threads. Any number of threads may call tlsbroker_accept() on one queue. On one connection one
  * thread may read and another one write at the same time; tlsbroker_close() and tlsbroker_abort()
@@ -239,6 +239,23 @@ TLSBROKER_API ssize_t tlsbroker_writev(tlsbroker_conn* conn, const struct iovec*
 TLSBROKER_API ssize_t tlsbroker_sendfile(tlsbroker_conn* conn, int file, off_t* offset,
                                          size_t size);
 
+/*
+ * Moves up to `size` bytes into a pipe, or out of one into the connection, by splice(2): nothing is
+ * copied through the program, and the peer's control records are dealt with. For programs that stand
+ * between a connection and another process.
+ *
+ * tlsbroker_splice_read() returns as tlsbroker_read(). -EAGAIN: nothing came yet, or the pipe is
+ * full: poll(2) the pipe to tell which; -EPIPE: the pipe has no reader; -EINVAL: `pipe` is not the
+ * writing end of one.
+ *
+ * tlsbroker_splice_write() returns as tlsbroker_write(); 0: the pipe is empty and has no writer;
+ * -EAGAIN: the pipe is empty, or there is no room. May raise SIGPIPE, as tlsbroker_sendfile().
+ *
+ * They block unless the connection, or the pipe, is non-blocking.
+ */
+TLSBROKER_API ssize_t tlsbroker_splice_read(tlsbroker_conn* conn, int pipe, size_t size);
+TLSBROKER_API ssize_t tlsbroker_splice_write(tlsbroker_conn* conn, int pipe, size_t size);
+
 /* ---- Ending ---- */
 
 /*
@@ -269,10 +286,18 @@ TLSBROKER_API int tlsbroker_end_write(tlsbroker_conn* conn);
 TLSBROKER_API int tlsbroker_close(tlsbroker_conn* conn, int timeout_ms);
 
 /*
- * Closes and frees without an authenticated end: the peer sees a truncation, as when the worker
- * crashes. For answers that could not be finished. NULL is allowed. Does not block.
+ * Closes and frees without an authenticated end. For answers that could not be finished: the peer
+ * gets the fatal alert internal_error in direct mode, if there is room for it, and sees a truncation
+ * otherwise, as when the worker crashes. NULL is allowed. Does not block.
  */
 TLSBROKER_API void tlsbroker_abort(tlsbroker_conn* conn);
+
+/*
+ * Closes this process' descriptor and frees `conn`, and ends nothing: for a parent whose child serves
+ * the connection after fork(2). If no other process has the descriptor the peer sees a truncation.
+ * NULL is allowed. Does not block.
+ */
+TLSBROKER_API void tlsbroker_forget(tlsbroker_conn* conn);
 
 #ifdef __cplusplus
 }

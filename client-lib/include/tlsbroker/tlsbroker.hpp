@@ -77,9 +77,14 @@ class Connection {
     return tlsbroker_sendfile(get(), file, offset, size);
   }
 
+  ssize_t SpliceRead(int pipe, size_t size) { return tlsbroker_splice_read(get(), pipe, size); }
+  ssize_t SpliceWrite(int pipe, size_t size) { return tlsbroker_splice_write(get(), pipe, size); }
+
   int EndWrite() { return tlsbroker_end_write(get()); }
   int Close(int timeout_ms = -1) { return tlsbroker_close(conn_.release(), timeout_ms); }
   void Abort() { conn_.reset(); }
+  // Another process has it.
+  void Forget() { tlsbroker_forget(conn_.release()); }
 
  private:
   struct Aborter {
@@ -104,6 +109,10 @@ class Queue {
   // Takes `fd` if it returns 0.
   static int FromFd(int fd, Queue& queue) {
     return Fill(queue, [=](tlsbroker_queue** made) { return tlsbroker_queue_from_fd(fd, made); });
+  }
+
+  static int Attach(const char* path, Queue& queue) {
+    return Fill(queue, [=](tlsbroker_queue** made) { return tlsbroker_attach(path, made); });
   }
 
   explicit operator bool() const { return queue_ != nullptr; }

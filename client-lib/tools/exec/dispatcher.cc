@@ -1,0 +1,159 @@
+#include "client-lib/tools/exec/dispatcher.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <bit>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <utility>
+
+#include "broker/support/log.h"
+#include "client-lib/tools/command.h"
+#include "client-lib/tools/exec/environment.h"
+#include "client-lib/tools/exec/session.h"
+
+namespace tlsbroker::tools {
+namespace {
+
+constexpr int kReattachPause = 1'000;  // milliseconds
+
+sigset_t HandledSignals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const int signal : {SIGCHLD, SIGTERM, SIGINT}) sigaddset(&signals, signal);
+  return signals;
+}
+
+}  // namespace
+
+int Dispatcher::Attach() {
+  const char* service = options_.service.empty() ? nullptr : options_.service.c_str();
+  return options_.socket.empty() ? Queue::FromEnvironment(service, queue_)
+                                 : Queue::Attach(options_.socket.c_str(), queue_);
+}
+
+int Dispatcher::Run() {
+  const sigset_t signals = HandledSignals();
+  sigprocmask(SIG_BLOCK, &signals, nullptr);
+  signals_.Reset(signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
+  const int error = signals_ ? Attach() : -errno;
+  if (error < 0) {
+    const char* advice = options_.socket.empty()
+                             ? "; started by hand it needs --socket /run/tlsbroker/SERVICE.sock"
+                             : "";
+    log::Error("no queue of connections: " + std::string(ResultText(error)) + advice);
+    return options_.socket.empty() || error == -EACCES ? kExitPermanent : kExitTemporary;
+  }
+  while (!ending_ || !sessions_.empty()) {
+    Wait();
+    TakeSignals();
+    Reap();
+    if (MayStart()) TakeConnections();
+  }
+  return kExitOk;
+}
+
+void Dispatcher::Wait() {
+  pollfd entries[] = {{signals_.get(), POLLIN, 0}, {MayStart() ? queue_.fd() : -1, POLLIN, 0}};
+  const bool lost = !queue_ && !ending_;
+  (void)poll(entries, 2, lost ? kReattachPause : -1);
+  if (lost && Attach() == 0) log::Notice("attached again");
+}
+
+void Dispatcher::TakeConnections() {
+  while (MayStart()) {
+    Connection connection;
+    const int error = queue_.Accept(connection, TLSBROKER_DONTWAIT);
+    if (error == 0) {
+      Serve(std::move(connection));
+      continue;
+    }
+    if (error == TLSBROKER_E_HANDOFF) {
+      log::Error(std::string(ResultText(error)));
+      continue;
+    }
+    if (error == TLSBROKER_E_GONE) {
+      queue_ = Queue();
+      if (options_.socket.empty()) {
+        ending_ = true;  // programs that run finish
+      } else {
+        log::Notice("the broker is gone; waiting for it");
+      }
+    } else if (error != -EAGAIN) {
+      log::Error("taking a connection: " + std::string(ResultText(error)));
+      (void)poll(nullptr, 0, 100);  // no free descriptor or memory: not at full speed
+    }
+    return;
+  }
+}
+
+void Dispatcher::Serve(Connection connection) {
+  const std::string source = AddressText(tlsbroker_conn_peer(connection.get()));
+  if (options_.max_per_source > 0 && by_source_[source] >= options_.max_per_source) {
+    // The 1st, 2nd, 4th, 8th...: a stranger decides how many there are.
+    if (std::has_single_bit(++refused_)) {
+      log::Warning("refused a connection" + log::Field("peer", source) +
+                   log::Field("why", "max-per-source") +
+                   log::Field("count", std::to_string(refused_)));
+    }
+    return;
+  }
+  const pid_t dispatcher = getpid();
+  const pid_t pid = fork();
+  if (pid == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (getppid() != dispatcher) _exit(kExitTemporary);
+    queue_ = Queue();
+    signals_.Reset();
+    ServeByProgram(std::move(connection), options_);
+    _exit(kExitOk);
+  }
+  if (pid < 0) {
+    log::Error("no process for a connection" + log::Field("conn", IdText(connection.get())) +
+               log::Field("why", strerror(errno)));
+    if (by_source_[source] == 0) by_source_.erase(source);
+    return;
+  }
+  // The connection is the child's now: no end of it may come from here.
+  connection.Forget();
+  ++by_source_[source];
+  sessions_.emplace(pid, source);
+}
+
+void Dispatcher::TakeSignals() {
+  signalfd_siginfo info;
+  while (read(signals_.get(), &info, sizeof(info)) == sizeof(info)) {
+    if (info.ssi_signo != SIGCHLD) End();
+  }
+}
+
+void Dispatcher::Reap() {
+  for (pid_t pid; (pid = waitpid(-1, nullptr, WNOHANG)) > 0;) {
+    const auto session = sessions_.find(pid);
+    if (session == sessions_.end()) continue;
+    const auto source = by_source_.find(session->second);
+    if (--source->second == 0) by_source_.erase(source);
+    sessions_.erase(session);
+  }
+}
+
+void Dispatcher::End() {
+  ending_ = true;
+  for (const auto& session : sessions_) kill(session.first, SIGTERM);
+}
+
+int RunExec(std::span<char* const> arguments) {
+  const auto parsed = ParseExecOptions(arguments);
+  if (const int* status = std::get_if<int>(&parsed)) return *status;
+  log::Init("exec", log::InheritedLevel());
+  return Dispatcher(std::get<ExecOptions>(parsed)).Run();
+}
+
+}  // namespace tlsbroker::tools

@@ -1,0 +1,45 @@
+// `tlsbroker exec`: takes connections from a service's queue and starts a process for each.
+
+#ifndef TLSBROKER_CLIENT_LIB_TOOLS_EXEC_DISPATCHER_H_
+#define TLSBROKER_CLIENT_LIB_TOOLS_EXEC_DISPATCHER_H_
+
+#include <sys/types.h>
+
+#include <map>
+#include <string>
+
+#include "client-lib/tools/exec/options.h"
+#include "protocol/unique_fd.h"
+#include "tlsbroker/tlsbroker.hpp"
+
+namespace tlsbroker::tools {
+
+class Dispatcher {
+ public:
+  explicit Dispatcher(const ExecOptions& options) : options_(options) {}
+
+  // Until SIGTERM, or until there is no broker any more. The exit status.
+  int Run();
+
+ private:
+  int Attach();
+  void Wait();
+  void TakeConnections();
+  void Serve(Connection connection);
+  void TakeSignals();
+  void Reap();
+  void End();
+  bool MayStart() const { return !ending_ && queue_ && sessions_.size() < options_.max_connections; }
+
+  const ExecOptions& options_;
+  Queue queue_;
+  UniqueFd signals_;
+  std::map<pid_t, std::string> sessions_;     // with their clients' addresses
+  std::map<std::string, uint32_t> by_source_;  // how many each address has
+  uint64_t refused_ = 0;
+  bool ending_ = false;
+};
+
+}  // namespace tlsbroker::tools
+
+#endif  // TLSBROKER_CLIENT_LIB_TOOLS_EXEC_DISPATCHER_H_

@@ -1,0 +1,142 @@
+#include "client-lib/tools/exec/options.h"
+
+#include <getopt.h>
+
+#include <array>
+#include <charconv>
+#include <cstdio>
+#include <string_view>
+
+#include "client-lib/tools/command.h"
+
+namespace tlsbroker::tools {
+namespace {
+
+constexpr char kUsage[] =
+    "usage: tlsbroker exec [OPTION]... [--] PROGRAM [ARGUMENT]...\n"
+    "\n"
+    "Runs PROGRAM once for each TLS connection of a service, with the connection as its\n"
+    "standard input and output. Its exit status 0 ends the connection cleanly; any other\n"
+    "end of the program is an error for the client, too.\n"
+    "\n"
+    "  --socket FILE         attach to a running broker: SERVICE.sock in its runtime\n"
+    "                        directory; without it the broker has started this command\n"
+    "  --service NAME        the service, where the broker passed several\n"
+    "  --max-connections N   programs at once, 128; more connections wait\n"
+    "  --max-per-source N    programs at once for one client address; more connections\n"
+    "                        are closed\n"
+    "  --idle-timeout TIME   end a connection after so long without a byte, 1h; 0: never\n"
+    "  --lifetime TIME       end a connection after so long; 0, never\n"
+    "  --grace TIME          from SIGTERM to SIGKILL for a program whose client is gone, 5s\n"
+    "  --help                this text\n"
+    "\n"
+    "TIME is a number and ms, s, m or h. Exit status: 0; 100 usage or a lasting error;\n"
+    "111 an error that may pass.\n";
+
+std::optional<uint32_t> ParseNumber(std::string_view text) {
+  uint32_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return number;
+}
+
+std::optional<ExecOptions::Duration> ParseTime(std::string_view text) {
+  struct Unit {
+    std::string_view name;
+    int64_t milliseconds;
+  };
+  // "ms" before "s", which it ends with.
+  constexpr std::array kUnits = {Unit{"ms", 1}, Unit{"s", 1'000}, Unit{"m", 60'000},
+                                 Unit{"h", 3'600'000}};
+  if (text == "0") return ExecOptions::Duration(0);
+  for (const Unit& unit : kUnits) {
+    if (!text.ends_with(unit.name)) continue;
+    const auto number = ParseNumber(text.substr(0, text.size() - unit.name.size()));
+    if (!number) return std::nullopt;
+    return ExecOptions::Duration(*number * unit.milliseconds);
+  }
+  return std::nullopt;
+}
+
+int Refuse(const char* option, const char* value, const char* needed) {
+  fprintf(stderr, "tlsbroker exec: --%s \"%s\": %s is needed\n", option, value, needed);
+  return kExitPermanent;
+}
+
+template <typename T>
+bool Take(std::optional<T> value, T& target) {
+  if (value) target = *value;
+  return value.has_value();
+}
+
+}  // namespace
+
+std::variant<ExecOptions, int> ParseExecOptions(std::span<char* const> arguments) {
+  constexpr option kOptions[] = {{"socket", required_argument, nullptr, 'k'},
+                                 {"service", required_argument, nullptr, 's'},
+                                 {"max-connections", required_argument, nullptr, 'c'},
+                                 {"max-per-source", required_argument, nullptr, 'p'},
+                                 {"idle-timeout", required_argument, nullptr, 'i'},
+                                 {"lifetime", required_argument, nullptr, 'l'},
+                                 {"grace", required_argument, nullptr, 'g'},
+                                 {"help", no_argument, nullptr, 'h'},
+                                 {}};
+  // getopt_long(3) wants the command's name first.
+  std::string name = "tlsbroker exec";
+  std::vector<char*> words = {name.data()};
+  words.insert(words.end(), arguments.begin(), arguments.end());
+  words.push_back(nullptr);
+  const int count = static_cast<int>(words.size()) - 1;
+
+  ExecOptions options;
+  optind = 1;
+  int index = 0;
+  // '+': the first word that is no option is the program; what follows is the program's.
+  for (int c; (c = getopt_long(count, words.data(), "+", kOptions, &index)) != -1;) {
+    bool good = true;
+    bool time = false;
+    switch (c) {
+      case 'k':
+        options.socket = optarg;
+        break;
+      case 's':
+        options.service = optarg;
+        break;
+      case 'c':
+        good = Take(ParseNumber(optarg), options.max_connections) && options.max_connections > 0;
+        break;
+      case 'p':
+        good = Take(ParseNumber(optarg), options.max_per_source);
+        break;
+      case 'i':
+        time = true;
+        good = Take(ParseTime(optarg), options.idle_timeout);
+        break;
+      case 'l':
+        time = true;
+        good = Take(ParseTime(optarg), options.lifetime);
+        break;
+      case 'g':
+        time = true;
+        good = Take(ParseTime(optarg), options.grace);
+        break;
+      case 'h':
+        fputs(kUsage, stdout);
+        return FinishStdout(kExitOk);
+      default:  // getopt_long(3) has said what
+        fputs(kUsage, stderr);
+        return kExitPermanent;
+    }
+    if (!good) {
+      return Refuse(kOptions[index].name, optarg, time ? "a time such as \"10m\"" : "a number");
+    }
+  }
+  for (int i = optind; i < count; ++i) options.program.emplace_back(words[static_cast<size_t>(i)]);
+  if (options.program.empty()) {
+    fprintf(stderr, "tlsbroker exec: no program\n%s", kUsage);
+    return kExitPermanent;
+  }
+  return options;
+}
+
+}  // namespace tlsbroker::tools

@@ -1,0 +1,286 @@
+#include "client-lib/tools/exec/session.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <string>
+
+#include "broker/support/log.h"
+#include "client-lib/tools/exec/environment.h"
+#include "client-lib/tools/exec/log_lines.h"
+#include "client-lib/tools/exec/program.h"
+#include "protocol/unique_fd.h"
+
+namespace tlsbroker::tools {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr size_t kPiece = 1 << 20;  // as much as a pipe may ever hold
+
+std::string StatusText(int status) {
+  if (WIFSIGNALED(status)) return log::Field("signal", std::to_string(WTERMSIG(status)));
+  return log::Field("exit", std::to_string(WEXITSTATUS(status)));
+}
+
+class Session {
+ public:
+  Session(Connection connection, const ExecOptions& options)
+      : connection_(std::move(connection)),
+        options_(options),
+        name_(log::Field("conn", IdText(connection_.get()))) {}
+
+  void Run();
+
+ private:
+  enum class Incoming { kOpen, kDiscarded, kEnded };
+
+  bool Start();
+  void Move();
+  bool MoveIn();
+  bool Discard();
+  bool MoveOut();
+  void Wait();
+  void TakeSignals();
+  void KeepTime();
+  int MillisecondsLeft() const;
+  bool Finished() const;
+  void Finish();
+
+  void ClientGone(const std::string& why);
+  void Terminate(const std::string& why);
+  bool Watch(int fd, uint32_t events);
+
+  Connection connection_;
+  const ExecOptions& options_;
+  const std::string name_;  // of the connection, in every line of the log
+  Program program_;
+  LogLines errors_;
+  UniqueFd epoll_, signals_;
+
+  Incoming incoming_ = Incoming::kOpen;
+  bool output_ended_ = false;
+  bool connection_alarm_ = false;  // poll(2) says that the socket has an error or is shut
+  bool killed_ = false;            // SIGKILL was sent
+  std::optional<int> exit_status_;
+  std::string failure_;  // why the connection cannot end cleanly, whatever the program says
+  uint64_t bytes_in_ = 0;
+  uint64_t bytes_out_ = 0;
+
+  const Clock::time_point started_ = Clock::now();
+  Clock::time_point last_byte_ = started_;
+  Clock::time_point kill_at_ = Clock::time_point::max();
+};
+
+bool Session::Watch(int fd, uint32_t events) {
+  epoll_event event{};
+  event.events = events | EPOLLET;
+  event.data.fd = fd;
+  return epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) == 0;
+}
+
+// Edge by edge: Linux 6.1 shows a connection as readable while only a part of a record is there.
+bool Session::Start() {
+  connection_.SetNonblocking(true);
+  const int error =
+      Program::Start(options_.program, EnvironmentOf(connection_.get()), program_);
+  if (error < 0) {
+    log::Error("the program cannot be started" + name_ + log::Field("why", strerror(-error)));
+    return false;
+  }
+  sigset_t term;
+  sigemptyset(&term);
+  sigaddset(&term, SIGTERM);
+  signals_.Reset(signalfd(-1, &term, SFD_CLOEXEC | SFD_NONBLOCK));
+  epoll_.Reset(epoll_create1(EPOLL_CLOEXEC));
+  const bool watching =
+      epoll_ && signals_ && Watch(connection_.fd(), EPOLLIN | EPOLLOUT | EPOLLRDHUP) &&
+      Watch(program_.input.get(), EPOLLOUT) && Watch(program_.output.get(), EPOLLIN) &&
+      Watch(program_.errors.get(), EPOLLIN) && Watch(program_.pidfd(), EPOLLIN) &&
+      Watch(signals_.get(), EPOLLIN);
+  if (!watching) {
+    log::Error("the program cannot be watched" + name_ + log::Field("why", strerror(errno)));
+    program_.Reap();
+  }
+  return watching;
+}
+
+void Session::Run() {
+  if (!Start()) return;
+  log::Info("started" + name_ + log::Field("pid", std::to_string(program_.pid())) +
+            log::Field("peer", connection_.peer()));
+  for (;;) {
+    Move();
+    if (!exit_status_ && (exit_status_ = program_.Ended())) {
+      if (*exit_status_ != 0) kill_at_ = std::min(kill_at_, Clock::now() + options_.grace);
+      Move();  // what it wrote last
+    }
+    KeepTime();
+    if (Finished()) break;
+    Wait();
+  }
+  Finish();
+}
+
+void Session::Move() {
+  for (bool moved = true; moved;) {
+    const bool in = MoveIn();
+    const bool out = MoveOut();
+    const bool errors = errors_.Copy(program_.errors, name_);
+    moved = in || out || errors;
+    if (in || out) last_byte_ = Clock::now();
+    if (moved) KeepTime();
+    if (!failure_.empty()) break;
+  }
+}
+
+bool Session::MoveIn() {
+  if (incoming_ == Incoming::kEnded || !failure_.empty()) return false;
+  if (incoming_ == Incoming::kDiscarded) return Discard();
+  const ssize_t n = connection_.SpliceRead(program_.input.get(), kPiece);
+  if (n > 0) {
+    bytes_in_ += static_cast<uint64_t>(n);
+    return true;
+  }
+  if (n == -EAGAIN) return false;
+  if (n == -EPIPE) {  // the program wants no more input; the client may not know that
+    incoming_ = Incoming::kDiscarded;
+  } else if (n == 0) {
+    incoming_ = Incoming::kEnded;
+  } else {
+    ClientGone(std::string(ResultText(n)));
+    return false;
+  }
+  program_.input.Reset();
+  return true;
+}
+
+bool Session::Discard() {
+  std::array<char, 16 * 1024> nowhere;
+  const ssize_t n = connection_.Read(nowhere.data(), nowhere.size());
+  if (n == -EAGAIN) return false;
+  if (n == 0) incoming_ = Incoming::kEnded;
+  if (n < 0) ClientGone(std::string(ResultText(n)));
+  return n > 0;
+}
+
+bool Session::MoveOut() {
+  if (output_ended_ || !failure_.empty()) return false;
+  const ssize_t n = connection_.SpliceWrite(program_.output.get(), kPiece);
+  if (n > 0) {
+    bytes_out_ += static_cast<uint64_t>(n);
+    return true;
+  }
+  if (n == 0) {
+    output_ended_ = true;
+  } else if (n != -EAGAIN) {
+    ClientGone(std::string(ResultText(n)));
+  } else if (connection_alarm_ && incoming_ == Incoming::kEnded) {
+    ClientGone("the client is gone");
+  }
+  return false;
+}
+
+// The program must not take what was cut off for the whole: it gets SIGTERM before, and instead of,
+// the end of its input.
+void Session::ClientGone(const std::string& why) {
+  if (exit_status_ && output_ended_) return;
+  log::Warning("the client is gone" + name_ + log::Field("why", why));
+  Terminate(why);
+}
+
+void Session::Terminate(const std::string& why) {
+  if (!failure_.empty()) return;
+  failure_ = why;
+  program_.Signal(SIGTERM);
+  program_.Signal(SIGCONT);
+  kill_at_ = Clock::now() + options_.grace;
+  program_.output.Reset();  // what it still writes goes nowhere
+}
+
+void Session::KeepTime() {
+  const Clock::time_point now = Clock::now();
+  if (now >= kill_at_) {
+    program_.Signal(SIGKILL);
+    killed_ = true;
+    kill_at_ = Clock::time_point::max();
+  }
+  if (!failure_.empty() || killed_) return;
+  if (options_.idle_timeout.count() > 0 && now >= last_byte_ + options_.idle_timeout) {
+    log::Warning("nothing was sent for too long" + name_);
+    Terminate("idle");
+  } else if (options_.lifetime.count() > 0 && now >= started_ + options_.lifetime) {
+    log::Warning("the connection is too old" + name_);
+    Terminate("lifetime");
+  }
+}
+
+int Session::MillisecondsLeft() const {
+  Clock::time_point next = kill_at_;
+  if (failure_.empty() && !killed_) {
+    if (options_.idle_timeout.count() > 0) next = std::min(next, last_byte_ + options_.idle_timeout);
+    if (options_.lifetime.count() > 0) next = std::min(next, started_ + options_.lifetime);
+  }
+  if (next == Clock::time_point::max()) return -1;
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(next - Clock::now()).count();
+  return static_cast<int>(std::clamp<int64_t>(left, 0, 86'400'000));
+}
+
+void Session::Wait() {
+  std::array<epoll_event, 8> events;
+  const int n = epoll_wait(epoll_.get(), events.data(), events.size(), MillisecondsLeft());
+  for (int i = 0; i < n; ++i) {
+    const epoll_event& event = events[static_cast<size_t>(i)];
+    if (event.data.fd == signals_.get()) TakeSignals();
+    if (event.data.fd == connection_.fd() && (event.events & (EPOLLERR | EPOLLHUP)) != 0) {
+      connection_alarm_ = true;
+    }
+  }
+}
+
+void Session::TakeSignals() {
+  signalfd_siginfo info;
+  while (read(signals_.get(), &info, sizeof(info)) == sizeof(info)) Terminate("told to end");
+}
+
+// A program that has ended may have left others behind which write for it; after a failure not for
+// long.
+bool Session::Finished() const {
+  return exit_status_ && (output_ended_ || killed_ || !failure_.empty());
+}
+
+void Session::Finish() {
+  errors_.Copy(program_.errors, name_);
+  errors_.Flush(name_);
+  const bool good = *exit_status_ == 0 && failure_.empty();
+  std::string line = "ended" + name_ + StatusText(*exit_status_) +
+                     log::Field("in", std::to_string(bytes_in_)) +
+                     log::Field("out", std::to_string(bytes_out_));
+  if (good) {
+    const int result = connection_.Close();
+    if (result < 0) line += log::Field("close", ResultText(result));
+  } else {
+    if (!failure_.empty()) line += log::Field("why", failure_);
+    connection_.Abort();
+  }
+  good ? log::Info(line) : log::Warning(line);
+  program_.Reap();
+}
+
+}  // namespace
+
+void ServeByProgram(Connection connection, const ExecOptions& options) {
+  signal(SIGPIPE, SIG_IGN);
+  Session(std::move(connection), options).Run();
+}
+
+}  // namespace tlsbroker::tools

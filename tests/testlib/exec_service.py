@@ -1,0 +1,72 @@
+"""A broker whose services run a program for each connection, by `exec`."""
+
+import os
+import shutil
+import tempfile
+
+import broker as testlib
+import echo_service
+import memory_client
+
+BROKER = """
+[broker]
+runtime_dir = "{{runtime_dir}}"
+user = "nobody"
+handshakers = 2
+max_handshakes_per_source = 2000
+max_handshakes = 2000
+[certificate.c]
+chain = "{chain}"
+key = "{key}"
+"""
+SERVICE = """
+[service.{name}]
+listen = ["127.0.0.1:{port}"]
+certificates = ["c"]
+ktls = "{ktls}"
+{service_lines}
+[service.{name}.worker]
+exec = [{command}]
+user = "www-data"
+{lines}
+"""
+
+
+class ExecService(testlib.Broker):
+    """`programs` maps the names of services to commands, lists of words; `lines` go into their worker sections. In a
+    command {home} is a directory that all may read and `writable` one that programs may write to."""
+
+    def __init__(self, programs, lines="", service_lines="", ktls="prefer", **options):
+        self.home = tempfile.mkdtemp(prefix="tlsbroker-exec-")
+        os.chmod(self.home, 0o755)
+        self.writable = os.path.join(self.home, "writable")
+        os.mkdir(self.writable)
+        os.chmod(self.writable, 0o777)
+        self.certificate = testlib.Certificate(self.home)
+        self.ports = {name: testlib.free_port() for name in programs}
+        config = BROKER.format(chain=self.certificate.chain, key=self.certificate.key)
+        for name, words in programs.items():
+            words = [word.replace("{home}", self.home) for word in words]
+            config += SERVICE.format(
+                name=name, port=self.ports[name], ktls=ktls, service_lines=service_lines,
+                command=", ".join("'''" + word + "'''" for word in words),
+                lines=echo_service.EchoService.lines_for(lines, name).replace("{home}", self.home))
+        super().__init__(config, **options)
+
+    def stop(self, *arguments, **options):
+        try:
+            return super().stop(*arguments, **options)
+        finally:
+            shutil.rmtree(self.home, ignore_errors=True)
+
+    def context(self, version=None):
+        return testlib.tls_context(self.certificate, version)
+
+    def connect(self, service, version=None, **options):
+        return testlib.tls_connect(self.ports[service], self.context(version), **options)
+
+    def talk(self, service, sent=b"", version=None):
+        """Sends, ends the sending direction, and reads to the end; the answer. An exception unless that end is an
+        authenticated one."""
+        with memory_client.Client(self, version, service) as client:
+            return client.exchange(sent)
