@@ -40,9 +40,9 @@ int Connect(const char* path, UniqueFd& socket) {
   return result == 0 ? 0 : -errno;
 }
 
-int ReceiveQueue(int socket, UniqueFd& queue) {
+int ReceiveQueue(int socket, tlsbroker_queue& queue) {
   channel::Message message;
-  switch (channel::Receive(socket, attach::kSize, 1, message)) {
+  switch (channel::Receive(socket, attach::kSize, 2, message)) {
     case channel::Result::kOk:
       break;
     case channel::Result::kClosed:
@@ -57,8 +57,9 @@ int ReceiveQueue(int socket, UniqueFd& queue) {
   if (!answer) return TLSBROKER_E_HANDOFF;
   if (*answer == attach::Answer::kNotAllowed) return -EACCES;
   if (*answer == attach::Answer::kTooMany) return -EUSERS;
-  if (message.fds.size() != 1) return TLSBROKER_E_HANDOFF;
-  queue = std::move(message.fds[0]);
+  if (message.fds.size() != 2) return TLSBROKER_E_HANDOFF;
+  queue.fd = std::move(message.fds[0]);
+  queue.requests = std::make_shared<UniqueFd>(std::move(message.fds[1]));
   return 0;
 }
 
@@ -67,7 +68,7 @@ int Attach(const char* path, tlsbroker_queue** result) {
   if (const int error = tlsbroker::client::GiveUpKeys(); error < 0) return error;
   auto queue = std::make_unique<tlsbroker_queue>();
   if (const int error = Connect(path, queue->attachment); error < 0) return error;
-  if (const int error = ReceiveQueue(queue->attachment.get(), queue->fd); error < 0) return error;
+  if (const int error = ReceiveQueue(queue->attachment.get(), *queue); error < 0) return error;
   *result = queue.release();
   return 0;
 }

@@ -92,7 +92,7 @@ void tlsbroker_abort(tlsbroker_conn* conn) {
   if (conn == nullptr) return;
   const std::unique_ptr<tlsbroker_conn> freed(conn);
   if (conn->direct() && !conn->cut() && !conn->write_ended) {
-    tlsbroker::client::SendFailure(conn->fd.get());
+    tlsbroker::client::SendFatalAlert(conn->fd.get(), tlsbroker::client::kInternalError);
   }
 }
 

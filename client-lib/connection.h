@@ -7,19 +7,24 @@
 #include <netinet/in.h>
 
 #include <atomic>
+#include <memory>
+#include <mutex>
 #include <string>
 
 #include "client-lib/record_io.h"
+#include "client-lib/rekey.h"
 #include "protocol/handoff.h"
 #include "protocol/unique_fd.h"
 
 struct tlsbroker_queue {
   tlsbroker::UniqueFd fd;
+  std::shared_ptr<tlsbroker::UniqueFd> requests;  // to the broker; null if there is none
   tlsbroker::UniqueFd attachment;  // tells the broker that we are there; invalid if it started us
 };
 
 struct tlsbroker_conn {
-  tlsbroker_conn(tlsbroker::UniqueFd descriptor, tlsbroker::handoff::Description received);
+  tlsbroker_conn(tlsbroker::UniqueFd descriptor, tlsbroker::handoff::Description received,
+                 std::shared_ptr<tlsbroker::UniqueFd> requests);
 
   bool direct() const { return description.mode == tlsbroker::handoff::Mode::kDirect; }
   bool cut() const { return read_result < 0; }
@@ -38,6 +43,10 @@ struct tlsbroker_conn {
   std::atomic<int> read_result = kStillReading;  // what every further read returns
   std::atomic<bool> write_ended = false;
   tlsbroker::client::RecordReader records;  // of the reading thread
+  tlsbroker::client::Rekeyer rekeyer;
+  // Who writes, or changes the keys of writing. The reading thread never waits for it: the peer may
+  // read on only when we do.
+  std::mutex writing;
 };
 
 namespace tlsbroker::client {

@@ -38,14 +38,18 @@ sockaddr_storage SocketAddress(const Endpoint& endpoint) {
 }  // namespace
 
 tlsbroker_conn::tlsbroker_conn(tlsbroker::UniqueFd descriptor,
-                               tlsbroker::handoff::Description received)
+                               tlsbroker::handoff::Description received,
+                               std::shared_ptr<tlsbroker::UniqueFd> requests)
     : fd(std::move(descriptor)),
       description(std::move(received)),
       peer_text(description.peer.ToString()),
       local_text(description.local.ToString()),
       peer(SocketAddress(description.peer)),
       local(SocketAddress(description.local)),
-      records(description.tls_version == "TLSv1.2") {}
+      records(description.tls_version == "TLSv1.2",
+              description.tls_version != "TLSv1.2" &&
+                  description.cipher.find("GCM") != std::string::npos),
+      rekeyer(description.rekey_token, std::move(requests)) {}
 
 tlsbroker_mode tlsbroker_conn_mode(const tlsbroker_conn* conn) {
   return static_cast<tlsbroker_mode>(conn->description.mode);

@@ -2,10 +2,12 @@
 // workers, trusts the broker and not the peer.
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 
 #include <cerrno>
+#include <mutex>
 
 #include "client-lib/connection.h"
 #include "client-lib/stream_io.h"
@@ -16,6 +18,10 @@ namespace {
 
 // An end and a failure of the stream stay; an error of one call (-EAGAIN, -ENOMEM) does not.
 bool IsFinal(ssize_t result) { return result == 0 || result < -4095; }
+
+bool IsNonblocking(const tlsbroker_conn& conn) {
+  return (fcntl(conn.fd.get(), F_GETFL) & O_NONBLOCK) != 0;
+}
 
 template <typename Call>
 ssize_t Restarting(Call call) {
@@ -28,30 +34,92 @@ ssize_t Restarting(Call call) {
 
 // splice(2) does not look at O_NONBLOCK of a socket.
 unsigned SpliceFlags(const tlsbroker_conn& conn) {
-  const bool nonblocking = (fcntl(conn.fd.get(), F_GETFL) & O_NONBLOCK) != 0;
-  return SPLICE_F_MOVE | (nonblocking ? SPLICE_F_NONBLOCK : 0U);
+  return SPLICE_F_MOVE | (IsNonblocking(conn) ? SPLICE_F_NONBLOCK : 0U);
 }
 
-ssize_t SpliceRead(tlsbroker_conn& conn, int pipe, size_t size) {
+int Fail(tlsbroker_conn& conn, uint8_t alert, int result) {
+  SendFatalAlert(conn.fd.get(), alert);
+  conn.read_result = result;
+  return result;
+}
+
+// Our KeyUpdate, with `writing` held: 0, -EAGAIN when there is no room for it, or a final result.
+int UpdateOwnKeys(tlsbroker_conn& conn, bool dont_wait) {
+  for (;;) {
+    const auto status = conn.rekeyer.Ask(request::Direction::kSend, conn.fd.get());
+    if (status == request::Status::kDone) {
+      conn.rekeyer.StartCounting();
+      conn.rekeyer.owed = false;
+      return 0;
+    }
+    if (status != request::Status::kBusy) return Fail(conn, kInternalError, TLSBROKER_E_REKEY);
+    if (dont_wait) return -EAGAIN;
+    pollfd entry{conn.fd.get(), POLLOUT, 0};
+    (void)poll(&entry, 1, -1);
+  }
+}
+
+// The peer's KeyUpdate: 0 when reading can go on.
+int FollowPeer(tlsbroker_conn& conn, bool wants_ours) {
+  if (!conn.rekeyer.Admit()) return Fail(conn, kUnexpectedMessage, TLSBROKER_E_PROTOCOL);
+  const auto status = conn.rekeyer.Ask(request::Direction::kReceive, conn.fd.get());
+  if (status != request::Status::kDone) return Fail(conn, kInternalError, TLSBROKER_E_REKEY);
+  if (!wants_ours) return 0;
+  conn.rekeyer.owed = true;
+  // Now, if nobody writes; else who writes next has to.
+  const std::unique_lock lock(conn.writing, std::try_to_lock);
+  if (!lock || conn.write_ended) return 0;
+  const int result = UpdateOwnKeys(conn, /*dont_wait=*/true);
+  return result == -EAGAIN ? 0 : result;
+}
+
+// Calls until something other than a KeyUpdate comes, and remembers how reading ended.
+template <typename Call>
+ssize_t ReadBy(tlsbroker_conn& conn, Call call) {
   if (const int before = conn.read_result; before != tlsbroker_conn::kStillReading) return before;
-  const unsigned flags = SpliceFlags(conn);
-  const ssize_t n = conn.direct() ? conn.records.Splice(conn.fd.get(), pipe, size, flags)
-                                  : SpliceStream(conn.fd.get(), pipe, size, flags);
-  if (IsFinal(n)) conn.read_result = static_cast<int>(n);
+  for (;;) {
+    const ssize_t n = call();
+    if (n == kKeyUpdate || n == kKeyUpdateRequested) {
+      if (const int result = FollowPeer(conn, n == kKeyUpdateRequested); result < 0) return result;
+      continue;
+    }
+    if (IsFinal(n)) conn.read_result = static_cast<int>(n);
+    return n;
+  }
+}
+
+// Before anything is written, with `writing` held.
+int BeforeWrite(tlsbroker_conn& conn) {
+  if (conn.write_ended || conn.cut()) return conn.read_result == TLSBROKER_E_REKEY
+                                                  ? TLSBROKER_E_REKEY
+                                                  : -EPIPE;
+  Rekeyer& rekeyer = conn.rekeyer;
+  if (!conn.direct() || (!rekeyer.owed && !rekeyer.Due())) return 0;
+  if (rekeyer.possible()) return UpdateOwnKeys(conn, IsNonblocking(conn));
+  if (!rekeyer.Exhausted() || !conn.records.has_record_limit()) return 0;
+  return Fail(conn, kInternalError, TLSBROKER_E_REKEY);
+}
+
+template <typename Call>
+ssize_t WriteBy(tlsbroker_conn& conn, Call call) {
+  const std::lock_guard lock(conn.writing);
+  if (const int error = BeforeWrite(conn); error < 0) return error;
+  const ssize_t n = Restarting(call);
+  if (n > 0) conn.rekeyer.CountWritten(static_cast<uint64_t>(n));
   return n;
 }
 
 }  // namespace
 
 ssize_t Read(tlsbroker_conn& conn, void* buffer, size_t size, int flags) {
-  if (const int before = conn.read_result; before != tlsbroker_conn::kStillReading) return before;
-  const ssize_t n = conn.direct() ? conn.records.Read(conn.fd.get(), buffer, size, flags)
-                                  : ReadStream(conn.fd.get(), buffer, size, flags);
-  if (IsFinal(n)) conn.read_result = static_cast<int>(n);
-  return n;
+  return ReadBy(conn, [&] {
+    return conn.direct() ? conn.records.Read(conn.fd.get(), buffer, size, flags)
+                         : ReadStream(conn.fd.get(), buffer, size, flags);
+  });
 }
 
 int EndWrite(tlsbroker_conn& conn, bool dont_wait) {
+  const std::lock_guard lock(conn.writing);
   if (conn.write_ended) return 0;
   if (conn.cut()) return -EPIPE;
   const int result = conn.direct() ? SendCloseNotify(conn.fd.get(), dont_wait)
@@ -61,6 +129,10 @@ int EndWrite(tlsbroker_conn& conn, bool dont_wait) {
 }
 
 }  // namespace tlsbroker::client
+
+using tlsbroker::client::ReadBy;
+using tlsbroker::client::SpliceFlags;
+using tlsbroker::client::WriteBy;
 
 int tlsbroker_conn_fd(const tlsbroker_conn* conn) { return conn->fd.get(); }
 
@@ -85,31 +157,29 @@ ssize_t tlsbroker_write(tlsbroker_conn* conn, const void* buffer, size_t size, u
 
 ssize_t tlsbroker_writev(tlsbroker_conn* conn, const iovec* parts, int count, unsigned flags) {
   if ((flags & ~TLSBROKER_MORE) != 0 || count < 0) return -EINVAL;
-  if (conn->write_ended || conn->cut()) return -EPIPE;
   msghdr header{};
   header.msg_iov = const_cast<iovec*>(parts);
   header.msg_iovlen = static_cast<size_t>(count);
   const int more = (flags & TLSBROKER_MORE) != 0 ? MSG_MORE : 0;
-  return tlsbroker::client::Restarting(
-      [&] { return sendmsg(conn->fd.get(), &header, MSG_NOSIGNAL | more); });
+  return WriteBy(*conn, [&] { return sendmsg(conn->fd.get(), &header, MSG_NOSIGNAL | more); });
 }
 
 ssize_t tlsbroker_sendfile(tlsbroker_conn* conn, int file, off_t* offset, size_t size) {
-  if (conn->write_ended || conn->cut()) return -EPIPE;
-  return tlsbroker::client::Restarting(
-      [&] { return sendfile(conn->fd.get(), file, offset, size); });
+  return WriteBy(*conn, [&] { return sendfile(conn->fd.get(), file, offset, size); });
 }
 
 ssize_t tlsbroker_splice_read(tlsbroker_conn* conn, int pipe, size_t size) {
   if (size == 0) return -EINVAL;
-  return tlsbroker::client::SpliceRead(*conn, pipe, size);
+  return ReadBy(*conn, [&] {
+    return conn->direct()
+               ? conn->records.Splice(conn->fd.get(), pipe, size, SpliceFlags(*conn))
+               : tlsbroker::client::SpliceStream(conn->fd.get(), pipe, size, SpliceFlags(*conn));
+  });
 }
 
 ssize_t tlsbroker_splice_write(tlsbroker_conn* conn, int pipe, size_t size) {
-  if (conn->write_ended || conn->cut()) return -EPIPE;
-  return tlsbroker::client::Restarting([&] {
-    return splice(pipe, nullptr, conn->fd.get(), nullptr, size,
-                  tlsbroker::client::SpliceFlags(*conn));
+  return WriteBy(*conn, [&] {
+    return splice(pipe, nullptr, conn->fd.get(), nullptr, size, SpliceFlags(*conn));
   });
 }
 

@@ -25,6 +25,7 @@ namespace handoff = tlsbroker::handoff;
 
 constexpr int kFirstFd = 3;  // SD_LISTEN_FDS_START
 constexpr std::string_view kNamePrefix = "tlsbroker.";
+constexpr std::string_view kRequestsPrefix = "tlsbroker-requests.";
 
 // The interface is C: nothing may be thrown across it. Only memory can run out here.
 template <typename Body>
@@ -63,6 +64,14 @@ struct ListenFds {
   void SetCloseOnExec() const {
     for (int i = 0; i < count; ++i)
       if (fcntl(kFirstFd + i, F_SETFD, FD_CLOEXEC) < 0) return;
+  }
+
+  // Of the service whose queue is `queue`.
+  std::string RequestsName(int queue) const {
+    std::string_view rest = names;
+    for (int i = kFirstFd; i < queue; ++i) rest.remove_prefix(std::min(rest.find(':') + 1, rest.size()));
+    const std::string_view name = rest.substr(0, rest.find(':'));
+    return std::string(kRequestsPrefix) + std::string(name.substr(kNamePrefix.size()));
   }
 
   // -1 if there is none.
@@ -114,16 +123,16 @@ int ReceiveError(channel::Result result) {
   return -errno;
 }
 
-int Accept(int queue, unsigned flags, tlsbroker_conn** conn) {
-  if (const int error = CheckFreeDescriptor(queue); error < 0) return error;
+int Accept(const tlsbroker_queue& queue, unsigned flags, tlsbroker_conn** conn) {
+  if (const int error = CheckFreeDescriptor(queue.fd.get()); error < 0) return error;
   channel::Message message;
   const channel::Result result =
-      channel::Receive(queue, handoff::kMaxMessage, 1, message, (flags & TLSBROKER_DONTWAIT) != 0);
+      channel::Receive(queue.fd.get(), handoff::kMaxMessage, 1, message, (flags & TLSBROKER_DONTWAIT) != 0);
   if (const int error = ReceiveError(result); error < 0) return error;
   if (message.fds.size() != 1) return TLSBROKER_E_HANDOFF;
   auto description = handoff::Decode(message.bytes);
   if (!description) return TLSBROKER_E_HANDOFF;
-  *conn = new tlsbroker_conn(std::move(message.fds[0]), *std::move(description));
+  *conn = new tlsbroker_conn(std::move(message.fds[0]), *std::move(description), queue.requests);
   return 0;
 }
 
@@ -137,7 +146,14 @@ int tlsbroker_queue_from_environment(const char* service, tlsbroker_queue** queu
     const int fd = fds.Find([&](std::string_view name) {
       return service == nullptr ? name.starts_with(wanted) : name == wanted;
     });
-    return fd < 0 ? -ENOENT : tlsbroker_queue_from_fd(fd, queue);
+    if (fd < 0) return -ENOENT;
+    const std::string requests = fds.RequestsName(fd);
+    const int requests_fd = fds.Find([&](std::string_view name) { return name == requests; });
+    const int result = tlsbroker_queue_from_fd(fd, queue);
+    if (result == 0 && requests_fd >= 0 && CheckIsQueue(requests_fd) == 0) {
+      (*queue)->requests = std::make_shared<UniqueFd>(requests_fd);
+    }
+    return result;
   });
 }
 
@@ -157,5 +173,5 @@ void tlsbroker_queue_free(tlsbroker_queue* queue) { delete queue; }
 
 int tlsbroker_accept(tlsbroker_queue* queue, unsigned flags, tlsbroker_conn** conn) {
   if ((flags & ~TLSBROKER_DONTWAIT) != 0) return -EINVAL;
-  return Guarded([&] { return Accept(queue->fd.get(), flags, conn); });
+  return Guarded([&] { return Accept(*queue, flags, conn); });
 }

@@ -22,8 +22,6 @@ constexpr uint8_t kDataRecord = 23;
 constexpr uint8_t kWarning = 1;
 constexpr uint8_t kFatal = 2;
 constexpr uint8_t kCloseNotify = 0;
-constexpr uint8_t kUnexpectedMessage = 10;
-constexpr uint8_t kInternalError = 80;
 constexpr uint8_t kUserCanceled = 90;
 
 // As many as OpenSSL lets pass; more is somebody who wants to keep us busy.
@@ -50,9 +48,8 @@ int SendAlert(int socket, uint8_t level, uint8_t number, int flags) {
   return n < 0 ? -errno : 0;
 }
 
-// The connection ends anyhow, so an alert for which there is no room is not waited for.
 int Refuse(int socket, uint8_t number, int result) {
-  SendAlert(socket, kFatal, number, MSG_DONTWAIT);
+  SendFatalAlert(socket, number);
   return result;
 }
 
@@ -149,7 +146,7 @@ int RecordReader::Judge(int socket, const ControlRecord& record) {
   if (record.type == kAlertRecord && record.size == 2)
     return JudgeAlert(record.bytes[0], record.bytes[1]);
   if (record.type == kHandshakeRecord && !tls12_ && record.IsKeyUpdate())
-    return Refuse(socket, kInternalError, TLSBROKER_E_REKEY);
+    return record.bytes[4] != 0 ? kKeyUpdateRequested : kKeyUpdate;
   return Refuse(socket, kUnexpectedMessage, TLSBROKER_E_PROTOCOL);
 }
 
@@ -171,6 +168,8 @@ int SendCloseNotify(int socket, bool dont_wait) {
   return SendAlert(socket, kWarning, kCloseNotify, dont_wait ? MSG_DONTWAIT : 0);
 }
 
-void SendFailure(int socket) { SendAlert(socket, kFatal, kInternalError, MSG_DONTWAIT); }
+void SendFatalAlert(int socket, uint8_t number) {
+  SendAlert(socket, kFatal, number, MSG_DONTWAIT);
+}
 
 }  // namespace tlsbroker::client

@@ -11,17 +11,25 @@
 
 namespace tlsbroker::client {
 
+// Beside the results of tlsbroker_read(): a TLS 1.3 KeyUpdate was taken, and nothing can be read until
+// the receiving keys have been changed.
+inline constexpr int kKeyUpdate = -6001;
+inline constexpr int kKeyUpdateRequested = -6002;  // and the peer wants one of ours
+
 // Results as those of tlsbroker_read().
 class RecordReader {
  public:
-  explicit RecordReader(bool tls12) : tls12_(tls12) {}
+  RecordReader(bool tls12, bool record_limit) : tls12_(tls12), record_limit_(record_limit) {}
 
-  // `flags` is 0 or MSG_DONTWAIT. Answers a record that has no place here with a fatal alert.
+  // `flags` is 0 or MSG_DONTWAIT. A KeyUpdate is the caller's to follow. Answers a record that has no place here with a fatal alert.
   ssize_t Read(int socket, void* buffer, size_t size, int flags);
 
   // The same into a pipe, by splice(2). -EAGAIN: nothing to read, or no room in the pipe; -EPIPE: the
   // pipe has no reader; -EINVAL: it is no pipe.
   ssize_t Splice(int socket, int pipe, size_t size, unsigned flags);
+
+  // Whether RFC 8446 section 5.5 limits how much one key may seal: for AES-GCM in TLS 1.3.
+  bool has_record_limit() const { return record_limit_; }
 
   // The number of the fatal alert that the peer sent, or -1.
   int alert() const { return alert_; }
@@ -35,6 +43,7 @@ class RecordReader {
   int JudgeAlert(uint8_t level, uint8_t number);
 
   const bool tls12_;
+  const bool record_limit_;
   int ignored_ = 0;
   int alert_ = -1;
 };
@@ -43,8 +52,12 @@ class RecordReader {
 // kernel's TLS, and would be lost. -EAGAIN: no room now.
 int SendCloseNotify(int socket, bool dont_wait);
 
-// Tells the peer that what it got is not the whole, if there is room: the fatal alert internal_error.
-void SendFailure(int socket);
+// Alerts of RFC 8446 section 6.
+inline constexpr uint8_t kUnexpectedMessage = 10;
+inline constexpr uint8_t kInternalError = 80;
+
+// Sends a fatal alert, if there is room: the connection ends anyhow.
+void SendFatalAlert(int socket, uint8_t number);
 
 }  // namespace tlsbroker::client
 

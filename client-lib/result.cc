@@ -11,7 +11,7 @@ const char* tlsbroker_strerror(int result) {
     case TLSBROKER_E_ALERT:
       return "The peer sent a fatal alert";
     case TLSBROKER_E_REKEY:
-      return "The peer changed its keys, which is not supported";
+      return "The connection's keys cannot be changed here";
     case TLSBROKER_E_PROTOCOL:
       return "The peer violated the TLS protocol";
     case TLSBROKER_E_HANDOFF:

@@ -94,12 +94,18 @@ Result Receive(int socket, size_t max_bytes, size_t max_fds, Message& message, b
   const bool only_rights = CollectFds(header, message.fds);
   if ((header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0 || !only_rights ||
       message.fds.size() > max_fds) {
-    message.fds.clear();
     return Result::kMalformed;
   }
   // No message of ours is empty, so an empty packet is the end of file.
   if (n == 0) return Result::kClosed;
   return Result::kOk;
+}
+
+bool CloseAtOnce(UniqueFd& fd) {
+  const linger none{};
+  if (setsockopt(fd.get(), SOL_SOCKET, SO_LINGER, &none, sizeof(none)) != 0) return false;
+  fd.Reset();
+  return true;
 }
 
 Result SendEnd(int stream, bool dont_wait) {
@@ -128,6 +134,7 @@ Result ReceiveStream(int stream, std::span<uint8_t> buffer, StreamRead& read) {
   // af_unix ends a read behind a message that carried descriptors (unix_stream_read_generic), so
   // the mark is the last byte. MSG_CTRUNC: there were more than fit, which is a mark as well.
   read.end = !fds.empty() || (header.msg_flags & MSG_CTRUNC) != 0;
+  for (UniqueFd& fd : fds) (void)CloseAtOnce(fd);
   read.size = static_cast<size_t>(n) - (read.end ? 1 : 0);
   return Result::kOk;
 }

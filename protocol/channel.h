@@ -40,10 +40,15 @@ Result Send(int socket, std::span<const uint8_t> bytes, std::span<const int> fds
             bool dont_wait = false);
 
 // Receives one message of at most max_bytes bytes and max_fds (<= kMaxFds) descriptors. All
-// descriptors arrive close-on-exec. On kMalformed every descriptor that came was closed. Blocks as
-// the socket does, unless `dont_wait`.
+// descriptors arrive close-on-exec. On kMalformed message.fds holds those that came, to be closed.
+// Blocks as the socket does, unless `dont_wait`.
 Result Receive(int socket, size_t max_bytes, size_t max_fds, Message& message,
                bool dont_wait = false);
+
+// Closes a descriptor that a stranger sent, without waiting as long as that stranger chose
+// (SO_LINGER). False, and nothing is closed: it is no socket, and its file system may be the
+// stranger's, who can make the close wait.
+bool CloseAtOnce(UniqueFd& fd);
 
 // The END message of a relay or bridge stream (PROTOCOL.md): one zero byte with one descriptor,
 // which says that the sender ends its direction on purpose. `stream` is a Unix SOCK_STREAM socket.

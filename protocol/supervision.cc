@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string_view>
+#include <tuple>
 #include <utility>
 
 namespace tlsbroker::supervision {
@@ -33,6 +34,8 @@ enum Tag : uint8_t {
   kCounterValues,
   kExpiry,
   kKernelSuite,
+  kSealing,
+  kRekeyTag,
 };
 
 constexpr size_t kMaxName = 255;
@@ -101,6 +104,12 @@ class Fds {
     fds_.clear();
     return fd;
   }
+  std::pair<UniqueFd, UniqueFd> Both() {
+    if (fds_.size() != 2) return {};
+    std::pair<UniqueFd, UniqueFd> both(std::move(fds_[0]), std::move(fds_[1]));
+    fds_.clear();
+    return both;
+  }
   bool AllTaken() const { return fds_.empty(); }
 
  private:
@@ -129,6 +138,7 @@ struct Encoder {
       out.U8(kKey).U16(sizeof(key.name) + sizeof(key.cipher) + sizeof(key.mac));
       out.Raw(key.name).Raw(key.cipher).Raw(key.mac);
     }
+    out.Tlv(kSealing, m.sealing);
   }
   void operator()(const Certificate& m) const {
     out.U8(static_cast<uint8_t>(MessageType::kCertificate));
@@ -140,10 +150,12 @@ struct Encoder {
     out.U8(static_cast<uint8_t>(MessageType::kService));
     out.TlvU16(kId, m.id).Tlv(kName, m.name);
     out.TlvU8(kPolicyTag, static_cast<uint8_t>(m.policy))
-        .TlvU8(kKtlsTag, static_cast<uint8_t>(m.ktls));
+        .TlvU8(kKtlsTag, static_cast<uint8_t>(m.ktls))
+        .TlvU8(kRekeyTag, static_cast<uint8_t>(m.rekey));
     for (const std::string& protocol : m.alpn) out.Tlv(kAlpn, protocol);
     for (const uint16_t id : m.certificate_ids) out.TlvU16(kCertificateId, id);
     fds.push_back(m.queue.get());
+    fds.push_back(m.requests.get());
   }
   void operator()(const Listener& m) const {
     out.U8(static_cast<uint8_t>(MessageType::kListener)).TlvU16(kServiceId, m.service_id);
@@ -172,7 +184,7 @@ struct Encoder {
           m.handshakes_timed_out, m.refused_total_limit, m.refused_source_limit,
           m.refused_relay_limit, m.refused_ktls_required, m.handed_off_direct, m.handed_off_relay,
           m.ktls_install_failed, m.queue_waits, m.relay_active, m.handshakes_active,
-          m.sign_failed}) {
+          m.sign_failed, m.rekeyed, m.rekey_refused}) {
       out.U64(value);
     }
   }
@@ -232,6 +244,12 @@ TicketKeys DecodeTicketKeys(Fields& in) {
     m.keys.push_back(key);
   }
   if (m.keys.empty() || m.keys.size() > kMaxTicketKeys) in.Fail();
+  const wire::Bytes sealing = in.Required(kSealing);
+  if (sealing.size() == m.sealing.size()) {
+    std::ranges::copy(sealing, m.sealing.begin());
+  } else {
+    in.Fail();
+  }
   return m;
 }
 
@@ -253,15 +271,18 @@ Service DecodeService(Fields& in, Fds& fds) {
   const uint8_t policy = in.U8(kPolicyTag);
   const uint8_t ktls = in.U8(kKtlsTag);
   if (policy > static_cast<uint8_t>(Policy::kModern)) in.Fail();
+  const uint8_t rekey = in.U8(kRekeyTag);
   if (ktls > static_cast<uint8_t>(KtlsMode::kNever)) in.Fail();
+  if (rekey > static_cast<uint8_t>(RekeyMode::kRequire)) in.Fail();
   m.policy = static_cast<Policy>(policy);
   m.ktls = static_cast<KtlsMode>(ktls);
+  m.rekey = static_cast<RekeyMode>(rekey);
   while (auto value = in.Optional(kAlpn)) {
     if (value->empty() || value->size() > kMaxName) in.Fail();
     m.alpn.push_back(wire::AsString(*value));
   }
   m.certificate_ids = in.Ids(kCertificateId);
-  m.queue = fds.Only();
+  std::tie(m.queue, m.requests) = fds.Both();
   if (!m.queue || m.certificate_ids.empty() || m.name.empty()) in.Fail();
   return m;
 }
@@ -300,7 +321,8 @@ Counters DecodeCounters(Fields& in) {
                           &m.handshakes_failed, &m.handshakes_timed_out, &m.refused_total_limit,
                           &m.refused_source_limit, &m.refused_relay_limit, &m.refused_ktls_required,
                           &m.handed_off_direct, &m.handed_off_relay, &m.ktls_install_failed,
-                          &m.queue_waits, &m.relay_active, &m.handshakes_active, &m.sign_failed}) {
+                          &m.queue_waits, &m.relay_active, &m.handshakes_active, &m.sign_failed,
+                          &m.rekeyed, &m.rekey_refused}) {
     *value = reader.U64();
   }
   if (!reader.Done()) in.Fail();

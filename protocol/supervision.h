@@ -74,7 +74,8 @@ struct TicketKey {
 
 // keys[0] makes new tickets; the others are still accepted.
 struct TicketKeys {
-  std::vector<TicketKey> keys;  // 1..3
+  std::vector<TicketKey> keys;        // 1..3
+  std::array<uint8_t, 32> sealing{};  // of rekey tokens; the same for the supervisor's life
 };
 
 // To the handshakers without a key; to the keyholder with fd 0 of the message the opened key file,
@@ -90,15 +91,20 @@ struct Certificate {
 enum class Policy : uint8_t { kIntermediate = 0, kModern = 1 };
 enum class KtlsMode : uint8_t { kPrefer = 0, kRequire = 1, kNever = 2 };
 
-// fd 0 of the message: the sending end of the service's queue.
+enum class RekeyMode : uint8_t { kPrefer = 0, kRequire = 1 };
+
+// fd 0 of the message: the sending end of the service's queue; fd 1: the receiving end of its
+// workers' requests.
 struct Service {
   uint16_t id = 0;
   std::string name;
   Policy policy = Policy::kIntermediate;
   KtlsMode ktls = KtlsMode::kPrefer;
+  RekeyMode rekey = RekeyMode::kPrefer;
   std::vector<std::string> alpn;          // in order of preference
   std::vector<uint16_t> certificate_ids;  // the first is the default
   UniqueFd queue;
+  UniqueFd requests;
 };
 
 // fd 0 of the message: a listening TCP socket, non-blocking.
@@ -132,7 +138,7 @@ struct Failed {
 
 // Cumulative since the start of that child; a fixed list, in this order on the wire.
 struct Counters {
-  static constexpr size_t kCount = 16;
+  static constexpr size_t kCount = 18;
   uint64_t accepted = 0;
   uint64_t handshakes_full = 0;
   uint64_t handshakes_resumed = 0;
@@ -149,6 +155,8 @@ struct Counters {
   uint64_t relay_active = 0;
   uint64_t handshakes_active = 0;
   uint64_t sign_failed = 0;
+  uint64_t rekeyed = 0;         // directions that got their next keys
+  uint64_t rekey_refused = 0;   // requests that were none, or with a token that is none
 };
 
 // The same for one service.

@@ -9,6 +9,8 @@
 #include "absl/strings/str_cat.h"
 #include "broker/handshaker/description.h"
 #include "broker/handshaker/ktls_socket.h"
+#include "broker/handshaker/rekey.h"
+#include "broker/handshaker/rekey_token.h"
 #include "broker/handshaker/relay.h"
 #include "broker/support/log.h"
 #include "broker/support/status.h"
@@ -34,8 +36,28 @@ std::string WhyNotKtls(const Shared& shared, const Service& service, const Accep
   if (!connection.has_ulp) return connection.ulp_reason;
   const std::optional<Suite> suite = handshake.suite();
   if (!suite) return "suite-unknown";
-  if (shared.ktls.Usable(handshake.version(), *suite)) return "";
-  return shared.ktls.Reason(handshake.version(), *suite);
+  if (!shared.ktls.Usable(handshake.version(), *suite)) {
+    return shared.ktls.Reason(handshake.version(), *suite);
+  }
+  const bool may_rekey = handshake.version() == TlsVersion::kTls13;
+  if (may_rekey && service.rekey == supervision::RekeyMode::kRequire && !shared.ktls.CanRekey()) {
+    return "kernel-no-rekey";
+  }
+  return "";
+}
+
+// What the worker needs to have the keys followed by the next ones; empty where that cannot be.
+std::vector<uint8_t> TokenFor(const Shared& shared, const Handshaken& handshake, int socket) {
+  const Tls13Secrets* secrets = handshake.tls13_secrets();
+  const auto cookie = CookieOf(socket);
+  if (secrets == nullptr || !cookie || !shared.ktls.CanRekey()) return {};
+  TokenContent content{.cookie = *cookie, .suite = *handshake.suite()};
+  content.secrets.client = SecretBytes(secrets->client.bytes());
+  content.secrets.server = SecretBytes(secrets->server.bytes());
+  auto token = SealToken(shared.library, shared.sealing, content);
+  if (token.ok()) return *std::move(token);
+  log::Error("no rekey token: " + std::string(token.status().message()));
+  return {};
 }
 
 // Both keys into the kernel.
@@ -133,6 +155,7 @@ asio::awaitable<void> ServeConnection(Shared& shared, Service& service, Accepted
     auto outcome = InstallKeys(shared, handshake, connection.socket.Release());
     if (outcome.result == InstallResult::kInDoubt) co_return;
     if (outcome.result == InstallResult::kOk) {
+      description.rekey_token = TokenFor(shared, handshake, outcome.socket->get());
       { const Handshaken wiped = std::move(handshake); }
       log::Info(LogLine(description, Clock::now() - started));
       UniqueFd socket = Blocking(std::move(*outcome.socket).Release());

@@ -41,7 +41,8 @@ struct Collector {
   }
   bool operator()(supervision::Service& m) const {
     snapshot.services.push_back(std::move(m));
-    return IsChannel(snapshot.services.back().queue.get());
+    return IsChannel(snapshot.services.back().queue.get()) &&
+           IsChannel(snapshot.services.back().requests.get());
   }
   bool operator()(supervision::Listener& m) const {
     snapshot.listeners.push_back(std::move(m));

@@ -38,6 +38,10 @@ class Handshaken {
   std::optional<Suite> suite() const;
   // What the kernel needs to go on from here.
   absl::StatusOr<SessionKeys> DeriveKeys(OSSL_LIB_CTX* library) const;
+  // The secrets of TLS 1.3; null in TLS 1.2.
+  const Tls13Secrets* tls13_secrets() const {
+    return version_ == TlsVersion::kTls13 ? secrets_.get() : nullptr;
+  }
   // For the relay, which goes on with OpenSSL. Our copy of the secrets is wiped.
   SslPtr TakeSsl();
 

@@ -125,9 +125,23 @@ absl::Status InstallDirection(int socket, Direction direction, const DirectionKe
   return ReadBack(socket, direction, keys);
 }
 
-int SendAlertRecord(int socket, uint8_t level, uint8_t number) {
-  uint8_t alert[] = {level, number};
-  iovec part = {alert, sizeof(alert)};
+bool HasKeys(int socket, Direction direction, Suite suite, const DirectionKeys& keys) {
+  const std::span<const uint8_t> wanted = keys.crypto_info.bytes();
+  SecretBytes installed;
+  const std::span<uint8_t> room = installed.Resize(wanted.size());
+  socklen_t size = static_cast<socklen_t>(room.size());
+  if (wanted.empty() ||
+      getsockopt(socket, SOL_TLS, OptionNumber(direction), room.data(), &size) != 0 ||
+      size != wanted.size() || memcmp(room.data(), wanted.data(), sizeof(tls_crypto_info)) != 0) {
+    return false;
+  }
+  const auto now = FieldsOf(suite, std::span<const uint8_t>(room));
+  const auto expected = FieldsOf(suite, wanted);
+  return CRYPTO_memcmp(now.key.data(), expected.key.data(), expected.key.size()) == 0;
+}
+
+int SendRecord(int socket, uint8_t type, std::span<const uint8_t> content) {
+  iovec part = {const_cast<uint8_t*>(content.data()), content.size()};
   alignas(cmsghdr) std::array<uint8_t, CMSG_SPACE(sizeof(uint8_t))> control{};
   msghdr message{};
   message.msg_iov = &part;
@@ -138,8 +152,13 @@ int SendAlertRecord(int socket, uint8_t level, uint8_t number) {
   header->cmsg_level = SOL_TLS;
   header->cmsg_type = TLS_SET_RECORD_TYPE;
   header->cmsg_len = CMSG_LEN(sizeof(uint8_t));
-  *CMSG_DATA(header) = SSL3_RT_ALERT;
+  *CMSG_DATA(header) = type;
   return sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0 ? 0 : errno;
+}
+
+int SendAlertRecord(int socket, uint8_t level, uint8_t number) {
+  const uint8_t alert[] = {level, number};
+  return SendRecord(socket, SSL3_RT_ALERT, alert);
 }
 
 KtlsSocket::Outcome KtlsSocket::Install(UniqueFd socket, const SessionKeys& keys) {

@@ -5,7 +5,9 @@
 #ifndef TLSBROKER_BROKER_HANDSHAKER_KTLS_SOCKET_H_
 #define TLSBROKER_BROKER_HANDSHAKER_KTLS_SOCKET_H_
 
+#include <cstdint>
 #include <optional>
+#include <span>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -25,6 +27,14 @@ absl::Status EnableUlp(int socket);
 // before). For KtlsSocket, the rekey and the probe; who installs this way is answerable for the
 // other direction: without TX keys the socket sends plaintext.
 absl::Status InstallDirection(int socket, Direction direction, const DirectionKeys& keys);
+
+// Whether these are the keys that are installed now, whatever the record number: the kernel is the
+// state of a connection.
+bool HasKeys(int socket, Direction direction, Suite suite, const DirectionKeys& keys);
+
+// Sends a record of its own of this type with TX keys. 0 or the errno of sendmsg(2), EAGAIN among
+// them.
+int SendRecord(int socket, uint8_t type, std::span<const uint8_t> content);
 
 // Sends an alert (RFC 8446 section 6) as a record of its own; TX keys are installed. 0 or the errno
 // of sendmsg(2), EAGAIN among them.

@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "broker/handshaker/acceptor.h"
+#include "broker/handshaker/request_server.h"
 #include "broker/sandbox/handshaker_policy.h"
 #include "broker/support/log.h"
 #include "broker/support/status.h"
@@ -54,6 +55,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Create(Snapshot snapshot) {
   server->keyholder_ =
       std::make_unique<KeyholderClient>(std::move(snapshot.settings.signing_channel));
   ASSIGN_OR_RETURN(server->provider_, KeyholderProvider::Load(library, server->keyholder_.get()));
+  SecretBytes sealing(snapshot.ticket_keys.sealing);
+  Wipe(snapshot.ticket_keys.sealing.data(), snapshot.ticket_keys.sealing.size());
   server->ticket_keys_.Set(std::move(snapshot.ticket_keys));
 
   // One thread: Asio need not lock.
@@ -67,6 +70,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Create(Snapshot snapshot) {
                  settings.max_relayed,
                  Admission(settings.max_handshakes, settings.max_handshakes_per_source),
                  KtlsState(std::move(capabilities)),
+                 std::move(sealing),
                  {}});
   RETURN_IF_ERROR(server->LoadServices(snapshot));
   RETURN_IF_ERROR(server->LoadListeners(snapshot));
@@ -93,8 +97,10 @@ absl::Status Server::LoadServices(Snapshot& snapshot) {
     services_[service.id].reset(
         new Service{service.name,
                     service.ktls,
+                    service.rekey,
                     std::move(tls),
                     Queue(io_->get_executor(), std::move(service.queue), shared_->counters),
+                    AsyncFd(io_->get_executor(), std::move(service.requests)),
                     {.service_id = service.id}});
   }
   return absl::OkStatus();
@@ -115,6 +121,9 @@ void Server::Run(UniqueFd control) {
   for (const auto& acceptor : acceptors_) {
     asio::co_spawn(*io_, AcceptConnections(*shared_, *acceptor->service, acceptor->socket),
                    asio::detached);
+  }
+  for (const auto& [id, service] : services_) {
+    asio::co_spawn(*io_, AnswerRequests(*shared_, *service, service->requests), asio::detached);
   }
   asio::co_spawn(*io_, FollowSupervisor(), asio::detached);
   asio::co_spawn(*io_, WatchKeyholder(), asio::detached);
@@ -152,6 +161,7 @@ void Server::StopAccepting() {
 asio::awaitable<void> Server::FollowSupervisor() {
   while (auto message = co_await NextMessage(*control_)) {
     if (auto* keys = std::get_if<supervision::TicketKeys>(&*message)) {
+      Wipe(keys->sealing.data(), keys->sealing.size());  // it never changes
       ticket_keys_.Set(std::move(*keys));
     } else if (const auto* drain = std::get_if<supervision::Drain>(&*message)) {
       asio::co_spawn(*io_, Drain(std::chrono::milliseconds(drain->deadline_ms)), asio::detached);

@@ -15,6 +15,7 @@
 #include "broker/handshaker/queue.h"
 #include "broker/handshaker/tls_context.h"
 #include "broker/support/openssl_ptr.h"
+#include "broker/support/secret_bytes.h"
 #include "protocol/supervision.h"
 
 namespace tlsbroker {
@@ -33,6 +34,9 @@ class KtlsState {
     if (failed_.contains({version, suite})) return "install-failed-before";
     return capabilities_.Reason(version, suite);
   }
+  bool CanRekey() const {
+    return capabilities_.rekey(Direction::kTx).ok && capabilities_.rekey(Direction::kRx).ok;
+  }
   void MarkFailed(TlsVersion version, Suite suite) { failed_.insert({version, suite}); }
 
  private:
@@ -48,6 +52,7 @@ struct Shared {
   uint32_t max_relayed;
   Admission admission;
   KtlsState ktls;
+  SecretBytes sealing;  // of rekey tokens
   supervision::Counters counters;
   uint64_t connections_active = 0;  // handshakes, waiting hand-offs and relays
 };
@@ -55,8 +60,10 @@ struct Shared {
 struct Service {
   std::string name;
   supervision::KtlsMode ktls;
+  supervision::RekeyMode rekey;
   std::unique_ptr<TlsContext> tls;
   Queue queue;
+  AsyncFd requests;  // of its workers
   supervision::ServiceCounters counters;
   bool counters_changed = false;  // since they were reported
 

@@ -105,6 +105,11 @@ absl::StatusOr<DirectionKeys> Tls13Direction(OSSL_LIB_CTX* library, Suite suite,
   return keys;
 }
 
+// Of the suites' hashes (RFC 8446 B.4).
+const char* Tls13Digest(Suite suite) {
+  return suite == Suite::kAes256Gcm ? "SHA384" : "SHA256";
+}
+
 // A secret of another length came from another suite's handshake, or was cut.
 absl::Status CheckSecrets(OSSL_LIB_CTX* library, const char* digest, const Tls13Secrets& secrets) {
   const EvpMdPtr hash(EVP_MD_fetch(library, digest, nullptr));
@@ -201,6 +206,19 @@ absl::StatusOr<SessionKeys> DeriveTls13(OSSL_LIB_CTX* library, Suite suite, cons
   ASSIGN_OR_RETURN(keys.tx, Tls13Direction(library, suite, digest, ours, tx_sequence));
   ASSIGN_OR_RETURN(keys.rx, Tls13Direction(library, suite, digest, theirs, 0));
   return keys;
+}
+
+absl::StatusOr<DirectionKeys> DeriveTls13Direction(OSSL_LIB_CTX* library, Suite suite,
+                                                   const SecretBytes& secret, uint64_t sequence) {
+  return Tls13Direction(library, suite, Tls13Digest(suite), secret, sequence);
+}
+
+absl::StatusOr<SecretBytes> NextSecret(OSSL_LIB_CTX* library, Suite suite,
+                                       const SecretBytes& secret) {
+  SecretBytes next;
+  RETURN_IF_ERROR(
+      ExpandLabel(library, Tls13Digest(suite), secret, "traffic upd", next.Resize(secret.size())));
+  return next;
 }
 
 absl::StatusOr<SessionKeys> DeriveTls12(OSSL_LIB_CTX* library, Suite suite, const char* prf_digest,

@@ -48,6 +48,14 @@ absl::StatusOr<SessionKeys> DeriveTls13(OSSL_LIB_CTX* library, Suite suite, cons
                                         const Tls13Secrets& secrets, uint64_t tx_sequence,
                                         bool we_are_server = true);
 
+// One direction of it, from a record number on.
+absl::StatusOr<DirectionKeys> DeriveTls13Direction(OSSL_LIB_CTX* library, Suite suite,
+                                                   const SecretBytes& secret, uint64_t sequence);
+
+// The secret after a KeyUpdate (RFC 8446 7.2).
+absl::StatusOr<SecretBytes> NextSecret(OSSL_LIB_CTX* library, Suite suite,
+                                       const SecretBytes& secret);
+
 struct Tls12Secrets {
   SecretBytes master;
   std::array<uint8_t, 32> client_random, server_random;

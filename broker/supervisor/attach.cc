@@ -101,9 +101,8 @@ void AttachPoint::Welcome(UniqueFd socket) {
     (void)channel::Send(socket.get(), header, {}, /*dont_wait=*/true);
     return;
   }
-  const int queue = queue_->receiving();
-  if (channel::Send(socket.get(), header, {&queue, 1}, /*dont_wait=*/true) !=
-      channel::Result::kOk) {
+  const int queue[] = {queue_->receiving(), queue_->requesting()};
+  if (channel::Send(socket.get(), header, queue, /*dont_wait=*/true) != channel::Result::kOk) {
     return;
   }
   log::Info("attached a worker" + Describe(service_, *peer));

@@ -69,6 +69,7 @@ struct ServiceConfig {
   std::vector<size_t> certificates;  // indices into Config::certificates; the first is the default
   supervision::Policy policy = supervision::Policy::kIntermediate;
   supervision::KtlsMode ktls = supervision::KtlsMode::kPrefer;
+  supervision::RekeyMode rekey = supervision::RekeyMode::kPrefer;
   std::vector<std::string> alpn;
   At<uint32_t> backlog{256, {}};
   std::vector<At<std::string>> allow_users;

@@ -28,7 +28,7 @@ void Add(supervision::Counters& sum, const supervision::Counters& part) {
         &Counters::refused_relay_limit, &Counters::refused_ktls_required,
         &Counters::handed_off_direct, &Counters::handed_off_relay, &Counters::ktls_install_failed,
         &Counters::queue_waits, &Counters::relay_active, &Counters::handshakes_active,
-        &Counters::sign_failed}) {
+        &Counters::sign_failed, &Counters::rekeyed, &Counters::rekey_refused}) {
     sum.*value += part.*value;
   }
 }
@@ -74,7 +74,7 @@ absl::Status Generation::StartChild(const std::string& program, std::string name
   ASSIGN_OR_RETURN(Process process,
                    Spawn({.arguments = {program},
                           .environment = ChildEnvironment(setup_->config.broker.log_level),
-                          .fd = theirs.get()}));
+                          .fds = {theirs.get()}}));
   log::Info("started" + log::Field("role", name) +
             log::Field("generation", std::to_string(number_)) +
             log::Field("pid", std::to_string(process.pid)));

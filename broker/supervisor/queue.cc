@@ -57,6 +57,9 @@ absl::StatusOr<Queue> Queue::Open(uint32_t backlog) {
   // net/unix/af_unix.c), and nothing opens a direction again: workers cannot write to handshakers,
   // nor fill a buffer that somebody else is charged for.
   if (shutdown(queue.sending_.get(), SHUT_RD) != 0) return ErrnoStatus("shutdown");
+  std::tie(queue.requesting_, queue.answering_) = channel::MakePair();
+  if (!queue.requesting_) return ErrnoStatus("socketpair");
+  if (shutdown(queue.requesting_.get(), SHUT_RD) != 0) return ErrnoStatus("shutdown");
   RETURN_IF_ERROR(queue.Resize(backlog));
   return queue;
 }

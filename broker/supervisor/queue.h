@@ -1,6 +1,7 @@
 // A service's queue: the pair of sockets over which handshakers hand connections to workers, sized
-// so that exactly as many descriptions wait in it as the service's backlog says. Runs in the
-// supervisor, which keeps both ends, hands out copies, and never reads or writes.
+// so that exactly as many descriptions wait in it as the service's backlog says. And another pair
+// for the workers' requests. Runs in the supervisor, which keeps all ends, hands out copies, and
+// never reads or writes.
 
 #ifndef TLSBROKER_BROKER_SUPERVISOR_QUEUE_H_
 #define TLSBROKER_BROKER_SUPERVISOR_QUEUE_H_
@@ -20,6 +21,9 @@ class Queue {
   // What handshakers and workers get copies of.
   int sending() const { return sending_.get(); }
   int receiving() const { return receiving_.get(); }
+  // The other way, for workers and handshakers.
+  int requesting() const { return requesting_.get(); }
+  int answering() const { return answering_.get(); }
 
   // Descriptions of handoff::kPaddedSize that fit. Not always the backlog: the kernel has a
   // smallest buffer, room for about four, and without CAP_NET_ADMIN a largest (net.core.wmem_max).
@@ -44,6 +48,8 @@ class Queue {
  private:
   UniqueFd sending_;
   UniqueFd receiving_;
+  UniqueFd requesting_;
+  UniqueFd answering_;
   uint32_t capacity_ = 0;
   int cost_ = 1;  // of one message in the sender's buffer, in bytes
 };

@@ -63,9 +63,11 @@ absl::StatusOr<supervision::Service> ServiceMessage(const Setup& setup, size_t i
   message.name = service.name.value;
   message.policy = service.policy;
   message.ktls = service.ktls;
+  message.rekey = service.rekey;
   message.alpn = service.alpn;
   message.certificate_ids = Ids(service.certificates);
   ASSIGN_OR_RETURN(message.queue, Duplicate(setup.queues[index]->sending()));
+  ASSIGN_OR_RETURN(message.requests, Duplicate(setup.queues[index]->answering()));
   return message;
 }
 

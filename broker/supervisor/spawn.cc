@@ -6,10 +6,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
 #include <cstring>
 #include <optional>
+#include <utility>
 
 #include "broker/supervisor/pidfd.h"
 #include "broker/support/status.h"
@@ -17,7 +17,8 @@
 namespace tlsbroker::supervisor {
 namespace {
 
-constexpr int kTableSize = kChildFd + 1;
+// Room for any child's table, below where the error pipe is put.
+constexpr int kTableLimit = 64;
 
 std::optional<rlimit>& OriginalDescriptorLimit() {
   static std::optional<rlimit> limit;
@@ -49,16 +50,16 @@ void ResetSignals() {
   sigprocmask(SIG_SETMASK, &none, nullptr);
 }
 
-// Descriptors of any numbers to 0, 1, 2, 3: first all out of the way of the targets, then into
+// Descriptors of any numbers to 0, 1, 2, 3...: first all out of the way of the targets, then into
 // place.
-absl::Status PlaceDescriptors(std::array<int, kTableSize> sources) {
+absl::Status PlaceDescriptors(std::vector<int> sources) {
   for (int& fd : sources) {
-    fd = fcntl(fd, F_DUPFD_CLOEXEC, kTableSize);
+    fd = fcntl(fd, F_DUPFD_CLOEXEC, static_cast<int>(sources.size()));
     if (fd < 0) return ErrnoStatus("moving a descriptor");
   }
-  for (int target = 0; target < kTableSize; ++target) {
-    if (dup2(sources[static_cast<size_t>(target)], target) < 0)
-      return ErrnoStatus("placing a descriptor");
+  int target = 0;
+  for (const int fd : sources) {
+    if (dup2(fd, target++) < 0) return ErrnoStatus("placing a descriptor");
   }
   return absl::OkStatus();
 }
@@ -68,9 +69,12 @@ absl::Status BuildDescriptorTable(const SpawnRequest& request, int error_pipe) {
   const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
   if (null < 0) return ErrnoStatus("opening /dev/null");
   const int output = request.log_stdout ? STDERR_FILENO : null;
-  RETURN_IF_ERROR(PlaceDescriptors({null, output, STDERR_FILENO, request.fd}));
+  std::vector<int> table = {null, output, STDERR_FILENO};
+  table.insert(table.end(), request.fds.begin(), request.fds.end());
   const auto pipe = static_cast<unsigned>(error_pipe);
-  if (close_range(kTableSize, pipe - 1, 0) != 0 || close_range(pipe + 1, ~0U, 0) != 0)
+  const auto size = static_cast<unsigned>(table.size());
+  RETURN_IF_ERROR(PlaceDescriptors(std::move(table)));
+  if (close_range(size, pipe - 1, 0) != 0 || close_range(pipe + 1, ~0U, 0) != 0)
     return ErrnoStatus("close_range");
   return absl::OkStatus();
 }
@@ -134,8 +138,8 @@ absl::StatusOr<Process> Spawn(const SpawnRequest& request) {
   if (pipe2(ends, O_CLOEXEC) != 0) return ErrnoStatus("pipe");
   const UniqueFd read_end(ends[0]);
   UniqueFd write_end(ends[1]);
-  // Above the child's table with room to spare, so that building the table leaves it alone.
-  write_end = UniqueFd(fcntl(write_end.get(), F_DUPFD_CLOEXEC, 2 * kTableSize));
+  // Above the child's table, so that building the table leaves it alone.
+  write_end = UniqueFd(fcntl(write_end.get(), F_DUPFD_CLOEXEC, kTableLimit));
   if (!write_end) return ErrnoStatus("moving the error pipe");
 
   Process process;

@@ -17,13 +17,13 @@
 
 namespace tlsbroker::supervisor {
 
-// The one descriptor besides standard input, output and error that a child gets.
+// The first descriptor besides standard input, output and error that a child gets.
 inline constexpr int kChildFd = 3;
 
 struct SpawnRequest {
   std::vector<std::string> arguments;    // the first is the absolute path of the program
   std::vector<std::string> environment;  // "NAME=value"
-  int fd = -1;                           // borrowed; becomes kChildFd
+  std::vector<int> fds;                  // borrowed; become kChildFd and so on
   bool log_stdout = false;               // standard output goes where standard error goes
   bool listen_pid = false;               // adds LISTEN_PID, which only the child knows
   // Runs last before exec, in the child; it may log.

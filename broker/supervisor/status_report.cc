@@ -42,7 +42,9 @@ ordered_json Counters(const supervision::Counters& counters) {
           {"relay_active", counters.relay_active},
           {"ktls_install_failed", counters.ktls_install_failed},
           {"queue_waits", counters.queue_waits},
-          {"sign_failed", counters.sign_failed}};
+          {"sign_failed", counters.sign_failed},
+          {"rekeyed", counters.rekeyed},
+          {"rekey_refused", counters.rekey_refused}};
 }
 
 void AddProcesses(ordered_json& list, const Generation& generation) {

@@ -10,8 +10,9 @@
 namespace tlsbroker::supervisor {
 
 TicketKeysMessage::~TicketKeysMessage() {
-  auto& keys = std::get<supervision::TicketKeys>(message_).keys;
+  auto& [keys, sealing] = std::get<supervision::TicketKeys>(message_);
   Wipe(keys.data(), keys.size() * sizeof(supervision::TicketKey));
+  Wipe(sealing.data(), sealing.size());
 }
 
 absl::Status TicketKeyRing::Rotate() {
@@ -20,6 +21,10 @@ absl::Status TicketKeyRing::Rotate() {
   supervision::TicketKey fresh;
   if (getrandom(&fresh, sizeof(fresh), 0) != static_cast<ssize_t>(sizeof(fresh)))
     return ErrnoStatus("getrandom");
+  if (count_ == 0 && getrandom(sealing_.data(), sealing_.size(), 0) !=
+                         static_cast<ssize_t>(sealing_.size())) {
+    return ErrnoStatus("getrandom");
+  }
   std::ranges::move_backward(keys_.begin(), keys_.end() - 1, keys_.end());
   keys_.front() = fresh;
   Wipe(&fresh, sizeof(fresh));
@@ -30,6 +35,7 @@ absl::Status TicketKeyRing::Rotate() {
 TicketKeysMessage TicketKeyRing::Message() const {
   supervision::TicketKeys keys;
   keys.keys.assign(keys_.begin(), keys_.begin() + static_cast<std::ptrdiff_t>(count_));
+  keys.sealing = sealing_;
   return TicketKeysMessage(std::move(keys));
 }
 

@@ -36,7 +36,10 @@ class TicketKeyRing {
   TicketKeyRing() = default;
   TicketKeyRing(const TicketKeyRing&) = delete;
   TicketKeyRing& operator=(const TicketKeyRing&) = delete;
-  ~TicketKeyRing() { Wipe(keys_.data(), sizeof(keys_)); }
+  ~TicketKeyRing() {
+    Wipe(keys_.data(), sizeof(keys_));
+    Wipe(sealing_.data(), sealing_.size());
+  }
 
   // A fresh first key; the oldest beyond the window goes.
   absl::Status Rotate();
@@ -46,6 +49,7 @@ class TicketKeyRing {
  private:
   std::array<supervision::TicketKey, kWindow> keys_{};
   size_t count_ = 0;
+  std::array<uint8_t, 32> sealing_{};  // made with the first key
 };
 
 }  // namespace tlsbroker::supervisor

@@ -117,13 +117,14 @@ asio::awaitable<bool> WorkerPool::RunWorker(Slot& slot) {
 }
 
 absl::StatusOr<Process> WorkerPool::SpawnWorker() const {
-  std::vector<std::string> environment = {kPath, "LISTEN_FDS=1",
-                                          "LISTEN_FDNAMES=tlsbroker." + spec_.service};
+  std::vector<std::string> environment = {
+      kPath, "LISTEN_FDS=2",
+      "LISTEN_FDNAMES=tlsbroker." + spec_.service + ":tlsbroker-requests." + spec_.service};
   environment.insert(environment.end(), spec_.environment.begin(), spec_.environment.end());
   return Spawn({
       .arguments = spec_.command,
       .environment = std::move(environment),
-      .fd = queue_->receiving(),
+      .fds = {queue_->receiving(), queue_->requesting()},
       .log_stdout = true,
       .listen_pid = true,
       .confine = [this] { return sandbox::ConfineWorker(PolicyOf(spec_)); },

@@ -121,7 +121,8 @@ std::string Counters(const ordered_json& status) {
         "under way", count("handshakes_active")},
        {"REFUSED", "all", count("refused_total_limit"), "per source", count("refused_source_limit"),
         "relays", count("refused_relay_limit"), "kTLS required", count("refused_ktls_required"),
-        "signatures", count("sign_failed")}});
+        "signatures", count("sign_failed")},
+       {"KEY UPDATES", "done", count("rekeyed"), "refused", count("rekey_refused")}});
 }
 
 // One line for each reason.

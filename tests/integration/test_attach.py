@@ -154,7 +154,7 @@ class Attach(unittest.TestCase):
             header, control, _, _ = plain.recvmsg(100, socket.CMSG_SPACE(4 * 4))
             self.assertEqual(header, b"TLSBROKR\x01\x00" + bytes(6))
             queue = array.array("i", control[0][2])
-            self.assertEqual(len(queue), 1)
+            self.assertEqual(len(queue), 2, "and the socket for requests")
             os.close(queue[0])
             plain.send(b"x" * 1000)
             with self.assertRaises(ConnectionResetError):  # closed with what was sent unread

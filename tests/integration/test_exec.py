@@ -225,6 +225,8 @@ class Many(unittest.TestCase):
             service_lines="backlog = 600"))
         service.talk("cat", b"warm")
         worker = service.processes()["worker"][0]
+        testlib.wait_until(lambda: not testlib.children(worker), "end of the first session")
+        time.sleep(1)  # its relay
         before = self.usage(service, worker)
         choose = random.Random(2)
         with concurrent.futures.ThreadPoolExecutor(50) as pool:
@@ -244,9 +246,11 @@ class Many(unittest.TestCase):
         for client in rest:
             client.raw.close()
         testlib.wait_until(lambda: not testlib.children(worker), "end of all sessions", 60)
-        testlib.wait_until(lambda: self.usage(service, worker)[0] == before[0], "descriptors as before", 30)
-        after = self.usage(service, worker)
-        print(f"\n  descriptors {before[0]} -> {after[0]}, KiB {before[1]} -> {after[1]}", flush=True)
+        try:
+            testlib.wait_until(lambda: self.usage(service, worker)[0] == before[0], "descriptors as before", 30)
+        finally:
+            after = self.usage(service, worker)
+            print(f"\n  descriptors {before[0]} -> {after[0]}, KiB {before[1]} -> {after[1]}", flush=True)
         self.assertLess(after[1][worker] - before[1][worker], 256)
 
     @staticmethod

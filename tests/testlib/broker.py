@@ -8,6 +8,7 @@ Every wait has a limit, and whatever happens in the test, nothing of the broker 
 Standard library only.
 """
 
+import json
 import os
 import re
 import shutil
@@ -212,6 +213,13 @@ class Broker:
             role = next((r for n, r in ROLES.items() if n[:15] == comm), "worker")
             found.setdefault(role, []).append(pid)
         return found
+
+    def status(self):
+        """What `tlsbroker status --json` says."""
+        done = subprocess.run([program("client-lib/tools/tlsbroker"), "status", "--json", "--runtime-dir",
+                               os.path.join(self.directory, "run")], capture_output=True, check=True,
+                              timeout=20 * PATIENCE)
+        return json.loads(done.stdout)
 
     def signal(self, number):
         self.process.send_signal(number)

@@ -12,6 +12,11 @@
     SHUTDOWN-QUEUE    shuts the queue down, as no worker should
     SPIN              computes for ever
     STALL             reads nothing more, for a minute
+    TOKEN             the rekey token, in hexadecimal
+    REKEY d token     asks the broker for new keys of direction d with this token; status and the next token
+    REQUEST n hex     n descriptors (the first for the answer) and these bytes to the broker; its answer or "-"
+    FLOOD n           as many requests that are none
+    LINGER, FILE      a request with a descriptor whose close would take long, or that is no socket
     PUT /n/seed HTTP  for curl: SINK, SOURCE and WHO in one, the hashes in the header
 """
 
@@ -23,12 +28,14 @@ import os
 import random
 import select
 import socket
+import struct
 import sys
 import threading
 import time
 
 SOL_TLS, SET_RECORD_TYPE = 282, 1
-ALERT, DATA = 21, 23
+ALERT, HANDSHAKE, DATA = 21, 22, 23
+KEY_UPDATE = bytes([24, 0, 0, 1])
 # Only takes connections and keeps them, having sent one byte.
 HOLDS = "hold" in sys.argv[1:]
 MODES = {1: "direct", 2: "bridge", 3: "relay"}
@@ -66,6 +73,8 @@ def describe(packet):
             told["conn"] = value.hex()
         elif kind == 0xE0:
             told["mode"], told["resumed"] = MODES[value[1]], bool(value[2] & 1)
+        elif kind == 0xE2:
+            told["token"] = value.hex()
         elif kind == 0x20:
             told["client"], told["verify"] = value[0], int.from_bytes(value[1:5], "big")
             told |= {SSL_TEXTS[k]: v.decode() for k, v in fields(value[5:]) if k in SSL_TEXTS}
@@ -76,11 +85,39 @@ class Truncated(Exception):
     """The stream ended without the peer's close_notify, or it broke the rules."""
 
 
+def ask(message, descriptors, timeout=5):
+    """The broker's answer to a request (PROTOCOL.md section 6); b"" if there is none."""
+    requests = socket.socket(fileno=os.dup(descriptor_of("tlsbroker-requests.")))
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with requests, ours, theirs:
+        ours.settimeout(timeout)
+        rights = array.array("i", [theirs.fileno(), *descriptors][:len(descriptors) + 1])
+        requests.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+        theirs.close()
+        try:
+            return ours.recv(1024)
+        except TimeoutError:
+            return b""
+
+
+def rekey(connection, direction, token):
+    """Status and the next token."""
+    message = bytes([1, 1, 2, 0, 1, direction, 1]) + len(token).to_bytes(2, "big") + token
+    answer = ask(message, [connection.fileno()])
+    return (answer[5], answer[9:]) if answer[:5] == b"\1\2\3\0\1" else (-1, b"")
+
+
 class Stream:
     """One connection: blocks until all was read, b"" at the authenticated end."""
 
-    def __init__(self, connection, direct):
-        self.connection, self.direct, self.buffer = connection, direct, b""
+    def __init__(self, connection, direct, token=b""):
+        self.connection, self.direct, self.buffer, self.token = connection, direct, b"", token
+
+    def change_keys(self, direction):
+        status, token = rekey(self.connection, direction, self.token)
+        if status != 0:
+            raise Truncated(f"no new keys: {status}")
+        self.token = token
 
     def receive(self):
         return self._receive_record() if self.direct else self._receive_bytes()
@@ -93,6 +130,11 @@ class Stream:
                 return data
             if kind == ALERT and data[1:] == b"\0":
                 return b""
+            if kind == HANDSHAKE and data[:4] == KEY_UPDATE and self.token:
+                self.change_keys(1)
+                if data[4]:
+                    self.change_keys(2)
+                continue
             if kind != DATA and not (kind == ALERT and data[1:] == b"\x5a"):
                 raise Truncated(f"record {kind}: {data.hex()}")
 
@@ -199,6 +241,21 @@ def serve(stream, told):
         elif command == "SHUTDOWN-QUEUE":
             stream.send(b"done\n")
             socket.socket(fileno=os.dup(queue_number())).shutdown(socket.SHUT_RDWR)
+        elif command == "TOKEN":
+            stream.send(stream.token.hex().encode() + b"\n")
+        elif command == "REKEY":
+            status, token = rekey(stream.connection, int(arguments[0]), bytes.fromhex(arguments[1]))
+            stream.send(f"{status} {token.hex()}\n".encode())
+        elif command == "REQUEST":
+            count = int(arguments[0])
+            answer = ask(bytes.fromhex(arguments[1]), [stream.connection.fileno()] * (count - 1), 1)
+            stream.send(f"{answer.hex() or '-'}\n".encode())
+        elif command == "FLOOD":
+            flood(int(arguments[0]))
+            stream.send(b"done\n")
+        elif command in ("LINGER", "FILE"):
+            trap(command)
+            stream.send(b"done\n")
         elif command == "SPIN":
             while True:
                 pass
@@ -209,9 +266,30 @@ def serve(stream, told):
     return None
 
 
+def flood(count):
+    requests = socket.socket(fileno=os.dup(descriptor_of("tlsbroker-requests.")))
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with requests, ours, theirs:
+        rights = array.array("i", [theirs.fileno(), theirs.fileno()])
+        for i in range(count):
+            requests.sendmsg([random.Random(i).randbytes(1 + i % 1024)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+
+
+def trap(kind):
+    requests = socket.socket(fileno=os.dup(descriptor_of("tlsbroker-requests.")))
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with requests, ours, theirs, open(__file__, "rb") as file, socket.socket() as tcp:
+        descriptor = file.fileno()
+        if kind == "LINGER":
+            tcp.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 3600))
+            descriptor = tcp.fileno()
+        rights = array.array("i", [theirs.fileno(), descriptor])
+        requests.sendmsg([bytes([1, 1, 2, 0, 1, 1, 1, 0, 1, 0])], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+
+
 def handle(fd, told):
     with socket.socket(fileno=fd) as connection:
-        stream = Stream(connection, told["mode"] == "direct")
+        stream = Stream(connection, told["mode"] == "direct", bytes.fromhex(told.get("token", "")))
         try:
             serve(stream, told)
             stream.end()
@@ -219,9 +297,13 @@ def handle(fd, told):
             pass  # the client is gone: closing without an end is the right answer
 
 
-def queue_number():
+def descriptor_of(prefix):
     names = os.environ["LISTEN_FDNAMES"].split(":")
-    return 3 + next(i for i, name in enumerate(names) if name.startswith("tlsbroker."))
+    return 3 + next(i for i, name in enumerate(names) if name.startswith(prefix))
+
+
+def queue_number():
+    return descriptor_of("tlsbroker.")
 
 
 def main():

@@ -15,6 +15,7 @@ user = "nobody"
 handshakers = 2
 max_handshakes_per_source = 2000
 max_handshakes = 2000
+handshake_timeout = "60s"
 [certificate.c]
 chain = "{chain}"
 key = "{key}"
@@ -26,7 +27,7 @@ certificates = ["c"]
 ktls = "{ktls}"
 {service_lines}
 [service.{name}.worker]
-exec = [{command}]
+{kind} = [{command}]
 user = "www-data"
 {lines}
 """
@@ -34,9 +35,10 @@ user = "www-data"
 
 class ExecService(testlib.Broker):
     """`programs` maps the names of services to commands, lists of words; `lines` go into their worker sections. In a
-    command {home} is a directory that all may read and `writable` one that programs may write to."""
+    command {home} is a directory that all may read and `writable` one that programs may write to. `commands` names the
+    services whose program is a worker itself."""
 
-    def __init__(self, programs, lines="", service_lines="", ktls="prefer", **options):
+    def __init__(self, programs, lines="", service_lines="", ktls="prefer", commands=(), **options):
         self.home = tempfile.mkdtemp(prefix="tlsbroker-exec-")
         os.chmod(self.home, 0o755)
         self.writable = os.path.join(self.home, "writable")
@@ -48,7 +50,7 @@ class ExecService(testlib.Broker):
         for name, words in programs.items():
             words = [word.replace("{home}", self.home) for word in words]
             config += SERVICE.format(
-                name=name, port=self.ports[name], ktls=ktls, service_lines=service_lines,
+                name=name, port=self.ports[name], ktls=ktls, kind="command" if name in commands else "exec", service_lines=service_lines,
                 command=", ".join("'''" + word + "'''" for word in words),
                 lines=echo_service.EchoService.lines_for(lines, name).replace("{home}", self.home))
         super().__init__(config, **options)

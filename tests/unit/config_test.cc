@@ -135,7 +135,7 @@ const BadCase kBadCases[] = {
     {"UnknownKeyWithoutGuess",
      Service("colour = 1\n"),
      {"f:11:1: unknown key 'colour' in [service.b]; known are: listen, certificates, policy, ktls, "
-      "alpn, backlog, allow_users, allow_groups, worker"}},
+      "rekey, alpn, backlog, allow_users, allow_groups, worker"}},
     {"UnknownSection",
      "[services.b]\n",
      {"f:8:2: unknown key 'services'; did you mean 'service'?"}},

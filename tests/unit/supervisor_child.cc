@@ -35,7 +35,7 @@ void Say(const sv::Message& message) {
 std::string ReceiveSnapshot(bool& handshaker) {
   std::string name;
   channel::Message raw;
-  while (channel::Receive(kFd, sv::kMaxMessage, 1, raw) == channel::Result::kOk) {
+  while (channel::Receive(kFd, sv::kMaxMessage, 2, raw) == channel::Result::kOk) {
     const auto message = sv::Decode(raw.bytes, std::move(raw.fds));
     if (!message) return "malformed";
     if (const auto* certificate = std::get_if<sv::Certificate>(&*message)) name = certificate->name;
@@ -47,7 +47,7 @@ std::string ReceiveSnapshot(bool& handshaker) {
 
 void WaitForEndOfFile() {
   channel::Message raw;
-  while (channel::Receive(kFd, sv::kMaxMessage, 1, raw) == channel::Result::kOk) {
+  while (channel::Receive(kFd, sv::kMaxMessage, 2, raw) == channel::Result::kOk) {
     const auto message = sv::Decode(raw.bytes, std::move(raw.fds));
     if (message && std::holds_alternative<sv::Drain>(*message)) Say(sv::Drained{});
   }

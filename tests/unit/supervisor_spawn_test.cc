@@ -32,7 +32,7 @@ std::string ReadToEnd(int fd) {
 std::string ReportOf(SpawnRequest request) {
   auto [ours, theirs] = channel::MakePair();
   request.arguments = {SUPERVISOR_CHILD, "report"};
-  request.fd = theirs.get();
+  request.fds = {theirs.get()};
   const auto process = Spawn(request);
   if (!process.ok()) return std::string(process.status().message());
   theirs.Reset();
@@ -85,7 +85,7 @@ TEST_F(SpawnTest, SourcesMayHaveTheNumbersOfTargets) {
   const UniqueFd saved(fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 100));
   auto [ours, theirs] = channel::MakePair();
   ASSERT_EQ(dup2(theirs.get(), STDOUT_FILENO), STDOUT_FILENO);
-  const auto process = Spawn({.arguments = {SUPERVISOR_CHILD, "report"}, .fd = STDOUT_FILENO});
+  const auto process = Spawn({.arguments = {SUPERVISOR_CHILD, "report"}, .fds = {STDOUT_FILENO}});
   dup2(saved.get(), STDOUT_FILENO);
   theirs.Reset();
   ASSERT_TRUE(process.ok()) << process.status();
@@ -96,7 +96,7 @@ TEST_F(SpawnTest, SourcesMayHaveTheNumbersOfTargets) {
 }
 
 TEST_F(SpawnTest, FailureOfExecSaysWhyAndLeavesNoProcess) {
-  const auto process = Spawn({.arguments = {"/nonexistent/program"}, .fd = STDIN_FILENO});
+  const auto process = Spawn({.arguments = {"/nonexistent/program"}, .fds = {STDIN_FILENO}});
   EXPECT_EQ(process.status().message(),
             "executing /nonexistent/program: No such file or directory");
   EXPECT_EQ(waitpid(-1, nullptr, WNOHANG), -1);
@@ -104,7 +104,7 @@ TEST_F(SpawnTest, FailureOfExecSaysWhyAndLeavesNoProcess) {
 }
 
 TEST_F(SpawnTest, FailureOfConfinementSaysWhyAndNothingIsExecuted) {
-  const auto process = Spawn({.arguments = {"/bin/false"}, .fd = STDIN_FILENO, .confine = [] {
+  const auto process = Spawn({.arguments = {"/bin/false"}, .fds = {STDIN_FILENO}, .confine = [] {
                                 return absl::InternalError("not confined");
                               }});
   EXPECT_EQ(process.status().message(), "not confined");
@@ -112,7 +112,7 @@ TEST_F(SpawnTest, FailureOfConfinementSaysWhyAndNothingIsExecuted) {
 }
 
 TEST_F(SpawnTest, BadDescriptorIsAnError) {
-  EXPECT_THAT(std::string(Spawn({.arguments = {"/bin/true"}, .fd = -1}).status().message()),
+  EXPECT_THAT(std::string(Spawn({.arguments = {"/bin/true"}, .fds = {-1}}).status().message()),
               HasSubstr("moving a descriptor: Bad file descriptor"));
 }
 
@@ -126,7 +126,7 @@ TEST_F(SpawnTest, ZChildrenKeepTheOldDescriptorLimit) {
   getrlimit(RLIMIT_NOFILE, &limit);
   EXPECT_EQ(limit.rlim_cur, limit.rlim_max);
   auto [ours, theirs] = channel::MakePair();
-  const auto process = Spawn({.arguments = {"/bin/sh", "-c", "ulimit -n >&3"}, .fd = theirs.get()});
+  const auto process = Spawn({.arguments = {"/bin/sh", "-c", "ulimit -n >&3"}, .fds = {theirs.get()}});
   theirs.Reset();
   EXPECT_EQ(ReadToEnd(ours.get()), "200\n");
   waitpid(process->pid, nullptr, 0);

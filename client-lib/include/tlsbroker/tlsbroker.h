@@ -53,8 +53,9 @@ enum tlsbroker_result {
   /* The peer sent a fatal alert; tlsbroker_conn_alert() has its number. (Direct mode only:
    * elsewhere the broker reads alerts, and this is TLSBROKER_E_TRUNCATED.) */
   TLSBROKER_E_ALERT = -5002,
-  /* The peer changed its keys (TLS 1.3 KeyUpdate) and this version cannot follow. The peer was told
-   * with the alert internal_error. (Direct mode only: elsewhere the broker follows.) */
+  /* The peer changed its keys (TLS 1.3 KeyUpdate, RFC 8446 section 4.6.3), or ours had to be changed,
+   * and that is not possible: the kernel is older than 6.14, or no broker answers. The peer was told
+   * with the fatal alert internal_error. (Direct mode only: elsewhere the broker follows.) */
   TLSBROKER_E_REKEY = -5003,
   /* The peer sent a record that is not allowed here, or one that does not authenticate. */
   TLSBROKER_E_PROTOCOL = -5004,
@@ -179,7 +180,8 @@ TLSBROKER_API const char* tlsbroker_conn_client_common_name(const tlsbroker_conn
 TLSBROKER_API const void* tlsbroker_conn_client_certificate(const tlsbroker_conn* conn,
                                                             size_t* size);
 
-/* The opaque rekey token, `*size` bytes; NULL and 0 if there is none. */
+/* The opaque rekey token that came with the connection, `*size` bytes; NULL and 0 if there is none:
+ * then a KeyUpdate cannot be followed. For logs; this library keeps the current one itself. */
 TLSBROKER_API const void* tlsbroker_conn_rekey_token(const tlsbroker_conn* conn, size_t* size);
 
 /* ---- Reading and writing ---- */
@@ -195,8 +197,13 @@ TLSBROKER_API int tlsbroker_conn_fd(const tlsbroker_conn* conn);
 /* fcntl(2) O_NONBLOCK on (1) or off (0). Returns 0 or -errno. */
 TLSBROKER_API int tlsbroker_conn_set_nonblocking(tlsbroker_conn* conn, int nonblocking);
 
+/* How long a call may wait for the broker, in milliseconds, non-blocking mode or not, when keys have
+ * to change. That is rare, and usually over in less than one. */
+#define TLSBROKER_REKEY_TIMEOUT_MS 5000
+
 /*
- * Reads up to `size` bytes. Blocks until there is something.
+ * Reads up to `size` bytes. Blocks until there is something. Follows the peer's KeyUpdates, up to
+ * eight in a second: more are TLSBROKER_E_PROTOCOL.
  *
  *   > 0                    that many bytes
  *   0                      the peer's authenticated end (close_notify); writing is still possible
@@ -222,8 +229,10 @@ TLSBROKER_API int tlsbroker_conn_alert(const tlsbroker_conn* conn);
  * Writes up to `size` bytes and returns how many were taken; fewer than `size` only when
  * non-blocking or near an error. Blocks while there is no room.
  *
+ * Sends a KeyUpdate before, when the peer has asked for one or the key is used up.
+ *
  * -EAGAIN: no room; -EPIPE, -ECONNRESET: the peer is gone, or this direction was ended; -EINVAL:
- * unknown flags; other -errno of sendmsg(2). That bytes were taken does not say that the peer got
+ * unknown flags; TLSBROKER_E_REKEY; other -errno of sendmsg(2). That bytes were taken does not say that the peer got
  * them.
  */
 TLSBROKER_API ssize_t tlsbroker_write(tlsbroker_conn* conn, const void* buffer, size_t size,

@@ -1,0 +1,111 @@
+#include "broker/handshaker/request_server.h"
+
+#include <asio/steady_timer.hpp>
+#include <asio/this_coro.hpp>
+#include <asio/use_awaitable.hpp>
+#include <bit>
+#include <chrono>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "broker/handshaker/rekey.h"
+#include "broker/support/descriptors.h"
+#include "broker/support/log.h"
+#include "protocol/channel.h"
+
+namespace tlsbroker {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// The 1st, 2nd, 4th, 8th...: a worker can send as many as it likes.
+void Refuse(Shared& shared, const Service& service, absl::string_view why) {
+  if (!std::has_single_bit(++shared.counters.rekey_refused)) return;
+  log::Warning(absl::StrCat("refused a request", log::Field("service", service.name),
+                            log::Field("why", std::string(why)),
+                            log::Field("count", absl::StrCat(shared.counters.rekey_refused))));
+}
+
+void Answer(Shared& shared, const Service& service, channel::Message& message) {
+  const auto rekey = request::DecodeRekey(message.bytes);
+  if (!rekey || message.fds.size() != 2 || !IsChannel(message.fds[0].get())) {
+    return Refuse(shared, service, "malformed");
+  }
+  const RekeyOutcome outcome =
+      NextKeys(shared.library, shared.sealing, *rekey, message.fds[1].get());
+  switch (outcome.answer.status) {
+    case request::Status::kDone:
+      ++shared.counters.rekeyed;
+      break;
+    case request::Status::kBusy:
+      break;
+    case request::Status::kRefused:
+    case request::Status::kFailed:
+      Refuse(shared, service, outcome.status.message());
+      break;
+  }
+  (void)channel::Send(message.fds[0].get(), request::Encode(outcome.answer), {},
+                      /*dont_wait=*/true);
+}
+
+// Closing a stranger's descriptor must not hold this process up (SO_LINGER, or a file system of the
+// stranger's own). False for one that was better kept: no request of ours has such a one.
+bool Dispose(channel::Message& message) {
+  bool good = true;
+  for (UniqueFd& fd : message.fds) {
+    if (channel::CloseAtOnce(fd)) continue;
+    (void)fd.Release();
+    good = false;
+  }
+  message.fds.clear();
+  return good;
+}
+
+class Pace {
+ public:
+  // How long the next one has to wait.
+  Clock::duration Next() {
+    const auto now = Clock::now();
+    if (now - since_ >= std::chrono::seconds(1)) {
+      since_ = now;
+      count_ = 0;
+    }
+    return ++count_ <= kMaxRequestsPerSecond ? Clock::duration(0)
+                                             : since_ + std::chrono::seconds(1) - now;
+  }
+
+ private:
+  Clock::time_point since_{};
+  int count_ = 0;
+};
+
+}  // namespace
+
+asio::awaitable<void> AnswerRequests(Shared& shared, Service& service, AsyncFd& requests) {
+  Pace pace;
+  asio::steady_timer timer(co_await asio::this_coro::executor);
+  while (true) {
+    channel::Message message;
+    const auto result = channel::Receive(requests.get(), request::kMaxMessage, 2, message,
+                                         /*dont_wait=*/true);
+    if (result == channel::Result::kWouldBlock) {
+      const bool readable = co_await requests.WaitReadable();
+      if (!readable) co_return;
+      continue;
+    }
+    if (result == channel::Result::kMalformed) Refuse(shared, service, "malformed");
+    if (result == channel::Result::kOk) Answer(shared, service, message);
+    const bool good = Dispose(message);
+    if (!good || result == channel::Result::kClosed || result == channel::Result::kError) {
+      // shutdown(2) by a worker, or worse: its service does without.
+      log::Warning(absl::StrCat("reads no more requests", log::Field("service", service.name)));
+      co_return;
+    }
+    const Clock::duration wait = pace.Next();
+    if (wait == Clock::duration(0)) continue;
+    timer.expires_after(wait);
+    co_await timer.async_wait(asio::use_awaitable);
+  }
+}
+
+}  // namespace tlsbroker

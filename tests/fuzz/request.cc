@@ -1,0 +1,19 @@
+// What handshakers read from workers, and workers from handshakers.
+
+#include "protocol/request.h"
+
+#include <algorithm>
+
+#include "tests/fuzz/fuzz.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  using namespace tlsbroker;
+  const wire::Bytes bytes(data, size);
+  if (const auto rekey = request::DecodeRekey(bytes)) {
+    FUZZ_ASSERT(std::ranges::equal(request::Encode(*rekey), bytes));
+  }
+  if (const auto answer = request::DecodeAnswer(bytes)) {
+    FUZZ_ASSERT(std::ranges::equal(request::Encode(*answer), bytes));
+  }
+  return 0;
+}

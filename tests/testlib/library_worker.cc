@@ -1,0 +1,48 @@
+// A worker for tests, by libtlsbroker: sends back what it gets, a thread for each connection, and logs
+// how reading ended.
+
+#include <signal.h>
+
+#include <cstdio>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "tlsbroker/tlsbroker.hpp"
+
+namespace {
+
+ssize_t WriteAll(tlsbroker::Connection& connection, std::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t n = connection.Write(bytes);
+    if (n < 0) return n;
+    bytes.remove_prefix(static_cast<size_t>(n));
+  }
+  return 0;
+}
+
+void Serve(tlsbroker::Connection connection) {
+  std::vector<char> buffer(65536);
+  ssize_t n;
+  while ((n = connection.Read(buffer.data(), buffer.size())) > 0) {
+    n = WriteAll(connection, {buffer.data(), static_cast<size_t>(n)});
+    if (n < 0) break;
+  }
+  std::fprintf(stderr, "library: ended mode=%s result=%zd alert=%d text=\"%s\"\n",
+               connection.mode_name().data(), n, connection.alert(), tlsbroker::ResultText(n).data());
+  n == 0 ? (void)connection.Close() : connection.Abort();
+}
+
+}  // namespace
+
+int main() {
+  signal(SIGPIPE, SIG_IGN);
+  tlsbroker::Queue queue;
+  if (tlsbroker::Queue::FromEnvironment(nullptr, queue) < 0) return 1;
+  for (;;) {
+    tlsbroker::Connection connection;
+    const int error = queue.Accept(connection);
+    if (error == TLSBROKER_E_GONE) return 0;
+    if (error == 0) std::thread(Serve, std::move(connection)).detach();
+  }
+}
