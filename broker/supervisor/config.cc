@@ -136,9 +136,9 @@ class Reader {
                                                        {"require", supervision::KtlsMode::kRequire},
                                                        {"never", supervision::KtlsMode::kNever}}),
          service.ktls);
-    Take(section.OneOf<supervision::RekeyMode>(
-             "rekey", {{"prefer", supervision::RekeyMode::kPrefer},
-                       {"require", supervision::RekeyMode::kRequire}}),
+    Take(section.OneOf<supervision::RekeyMode>("rekey",
+                                               {{"prefer", supervision::RekeyMode::kPrefer},
+                                                {"require", supervision::RekeyMode::kRequire}}),
          service.rekey);
     ReadAlpn(section, service);
     service.backlog.position = section.position();

@@ -10,6 +10,7 @@ import unittest
 import broker as testlib
 import echo_service
 from exec_service import ExecService
+from memory_client import Client
 
 LIBRARY_WORKER = testlib.program("tests/interop/library-worker")
 KEY_UPDATES = testlib.program("tests/interop/key-updates")
@@ -29,6 +30,7 @@ class Rekey(unittest.TestCase):
         echo_service.require_ktls()
         cls.service = cls.enterClassContext(ExecService(
             {"library": [LIBRARY_WORKER], "bridge": ["/bin/cat"]}, commands=("library",)))
+        cls.updating = cls.enterClassContext(ExecService({"updating": [LIBRARY_WORKER, "1"]}, commands=("updating",)))
         cls.rekey = testlib.expects("rekey")
 
     def s_client(self, port, *commands):
@@ -79,6 +81,22 @@ class Rekey(unittest.TestCase):
                     self.assertEqual((done.returncode, done.stdout), (0, "50 sent, 25 received, 32 MiB\n"))
                 else:
                     self.assertEqual(done.returncode, 1, done.stdout)
+
+    def test_our_own(self):
+        """A worker that changes its keys every MiB."""
+        done = subprocess.run([KEY_UPDATES, str(self.updating.ports["updating"]), "8", "1", "5"], capture_output=True,
+                              text=True, timeout=300 * testlib.PATIENCE, check=False)
+        if not self.rekey:
+            self.updating.wait_for_log("library: ended mode=direct result=-95 ")
+            return
+        self.assertEqual(done.returncode, 0, done.stdout)
+        updates = int(done.stdout.split()[2])
+        self.assertGreater(updates, 3, done.stdout)
+
+    def test_half_close_of_64_mib_by_the_library(self):
+        data = bytes(range(251)) * (64 * 2**20 // 251)
+        with Client(self.service, None, "library") as client:
+            self.assertEqual(client.exchange(data), data)
 
     def test_without_rekeying_a_clear_end_and_no_spin(self):
         if self.rekey:
@@ -137,6 +155,16 @@ class Tokens(unittest.TestCase):
 
     def counter(self, name):
         return self.service.status()["counters"][name]
+
+    def test_one_token_at_two_handshakers(self):
+        """Only one of them may use it: a key that is installed twice seals two records with one number."""
+        if not testlib.expects("rekey"):
+            return
+        connection = self.connection()
+        token, = self.command(connection, "TOKEN")
+        for _ in range(100):
+            first, second, token = self.command(connection, f"RACE 2 {token}")
+            self.assertEqual((first, second), (f"[{DONE},", f"{REFUSED}]"))
 
     def test_good_replayed_altered_and_foreign(self):
         first, second = self.connection(), self.connection()

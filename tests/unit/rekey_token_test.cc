@@ -1,5 +1,5 @@
-// Rekey tokens and the messages that carry them: what was sealed is what is opened, and nothing else
-// opens.
+// Rekey tokens and the messages that carry them: what was sealed is what is opened, and nothing
+// else opens.
 
 #include "broker/handshaker/rekey_token.h"
 
@@ -7,6 +7,7 @@
 
 #include <numeric>
 
+#include "client-lib/rekey.h"
 #include "protocol/request.h"
 
 namespace tlsbroker {
@@ -33,8 +34,7 @@ std::vector<uint8_t> Copy(const SecretBytes& secret) {
 
 TEST(RekeyToken, OpensWhatWasSealed) {
   const SecretBytes sealing = Secret(32, 7);
-  for (const Suite suite :
-       {Suite::kAes128Gcm, Suite::kAes256Gcm, Suite::kChaCha20Poly1305}) {
+  for (const Suite suite : {Suite::kAes128Gcm, Suite::kAes256Gcm, Suite::kChaCha20Poly1305}) {
     const TokenContent content = Content(suite);
     const auto token = SealToken(nullptr, sealing, content);
     ASSERT_TRUE(token.ok()) << token.status();
@@ -72,6 +72,21 @@ TEST(RekeyToken, TwoOfOneConnectionHaveNothingInCommon) {
   int equal = 0;
   for (size_t i = 0; i < first->size(); ++i) equal += (*first)[i] == (*second)[i] ? 1 : 0;
   EXPECT_LT(equal, 20);
+}
+
+TEST(Rekeyer, KnowsWhenAKeyIsUsedUp) {
+  client::Rekeyer rekeyer({}, nullptr);
+  for (int i = 0; i < 8; ++i) EXPECT_TRUE(rekeyer.Admit());
+  EXPECT_FALSE(rekeyer.Admit()) << "nine in a second";
+  rekeyer.CountWritten((uint64_t{1} << 23) * 16384 - 16384);
+  EXPECT_FALSE(rekeyer.Due());
+  rekeyer.CountWritten(1);
+  EXPECT_TRUE(rekeyer.Due());
+  EXPECT_FALSE(rekeyer.Exhausted());
+  rekeyer.CountWritten((uint64_t{1} << 24) * 16384);
+  EXPECT_TRUE(rekeyer.Exhausted());
+  rekeyer.StartCounting();
+  EXPECT_FALSE(rekeyer.Due());
 }
 
 TEST(Request, EveryPrefixAndEveryExtensionIsRefused) {

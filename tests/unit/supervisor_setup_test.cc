@@ -176,10 +176,11 @@ TEST_F(SetupTest, KindsThatAreNotServedYet) {
                         << "[broker]\nuser = \"nobody\"\n";
   Diagnostics diagnostics(file());
   CheckSetup(diagnostics);
-  EXPECT_THAT(Strip(diagnostics.errors()),
-              ElementsAre("7:17: this version does not serve 'daemon'; 'command' with a program "
-                          "that speaks the broker's protocol, or 'exec' with one that knows standard "
-                          "input and output, is needed"));
+  EXPECT_THAT(
+      Strip(diagnostics.errors()),
+      ElementsAre("7:17: this version does not serve 'daemon'; 'command' with a program "
+                  "that speaks the broker's protocol, or 'exec' with one that knows standard "
+                  "input and output, is needed"));
   EXPECT_THAT(Strip(diagnostics.warnings()),
               ElementsAre("9:10: only root may attach workers to this service; add allow_users, "
                           "allow_groups or a section [service.b.worker]"));

@@ -53,9 +53,10 @@ enum tlsbroker_result {
   /* The peer sent a fatal alert; tlsbroker_conn_alert() has its number. (Direct mode only:
    * elsewhere the broker reads alerts, and this is TLSBROKER_E_TRUNCATED.) */
   TLSBROKER_E_ALERT = -5002,
-  /* The peer changed its keys (TLS 1.3 KeyUpdate, RFC 8446 section 4.6.3), or ours had to be changed,
-   * and that is not possible: the kernel is older than 6.14, or no broker answers. The peer was told
-   * with the fatal alert internal_error. (Direct mode only: elsewhere the broker follows.) */
+  /* The peer changed its keys (TLS 1.3 KeyUpdate, RFC 8446 section 4.6.3), or ours had to be
+   * changed, and that is not possible: the kernel is older than 6.14, or no broker answers. The
+   * peer was told with the fatal alert internal_error. (Direct mode only: elsewhere the broker
+   * follows.) */
   TLSBROKER_E_REKEY = -5003,
   /* The peer sent a record that is not allowed here, or one that does not authenticate. */
   TLSBROKER_E_PROTOCOL = -5004,
@@ -96,7 +97,8 @@ TLSBROKER_API int tlsbroker_queue_from_fd(int fd, tlsbroker_queue** queue);
  *
  * First gives up, in all threads, for good, and for all programs that are started from now on: the
  * keys of connections (getsockopt and setsockopt with SOL_TLS, TCP_ULP), io_uring, the 32-bit and
- * x32 system calls, and gaining privileges by exec (no_new_privs). PROTOCOL.md section 1.1 says why.
+ * x32 system calls, and gaining privileges by exec (no_new_privs). PROTOCOL.md section 1.1 says
+ * why.
  *
  * When the broker is gone tlsbroker_accept() gives TLSBROKER_E_GONE; free the queue and attach
  * again, after a pause if that gives -ECONNREFUSED or -ENOENT. Each call that fails may leave the
@@ -197,8 +199,8 @@ TLSBROKER_API int tlsbroker_conn_fd(const tlsbroker_conn* conn);
 /* fcntl(2) O_NONBLOCK on (1) or off (0). Returns 0 or -errno. */
 TLSBROKER_API int tlsbroker_conn_set_nonblocking(tlsbroker_conn* conn, int nonblocking);
 
-/* How long a call may wait for the broker, in milliseconds, non-blocking mode or not, when keys have
- * to change. That is rare, and usually over in less than one. */
+/* How long a call may wait for the broker, in milliseconds, non-blocking mode or not, when keys
+ * have to change. That is rare, and usually over in less than one. */
 #define TLSBROKER_REKEY_TIMEOUT_MS 5000
 
 /*
@@ -232,8 +234,8 @@ TLSBROKER_API int tlsbroker_conn_alert(const tlsbroker_conn* conn);
  * Sends a KeyUpdate before, when the peer has asked for one or the key is used up.
  *
  * -EAGAIN: no room; -EPIPE, -ECONNRESET: the peer is gone, or this direction was ended; -EINVAL:
- * unknown flags; TLSBROKER_E_REKEY; other -errno of sendmsg(2). That bytes were taken does not say that the peer got
- * them.
+ * unknown flags; TLSBROKER_E_REKEY; other -errno of sendmsg(2). That bytes were taken does not say
+ * that the peer got them.
  */
 TLSBROKER_API ssize_t tlsbroker_write(tlsbroker_conn* conn, const void* buffer, size_t size,
                                       unsigned flags);
@@ -250,8 +252,8 @@ TLSBROKER_API ssize_t tlsbroker_sendfile(tlsbroker_conn* conn, int file, off_t* 
 
 /*
  * Moves up to `size` bytes into a pipe, or out of one into the connection, by splice(2): nothing is
- * copied through the program, and the peer's control records are dealt with. For programs that stand
- * between a connection and another process.
+ * copied through the program, and the peer's control records are dealt with. For programs that
+ * stand between a connection and another process.
  *
  * tlsbroker_splice_read() returns as tlsbroker_read(). -EAGAIN: nothing came yet, or the pipe is
  * full: poll(2) the pipe to tell which; -EPIPE: the pipe has no reader; -EINVAL: `pipe` is not the
@@ -264,6 +266,17 @@ TLSBROKER_API ssize_t tlsbroker_sendfile(tlsbroker_conn* conn, int file, off_t* 
  */
 TLSBROKER_API ssize_t tlsbroker_splice_read(tlsbroker_conn* conn, int pipe, size_t size);
 TLSBROKER_API ssize_t tlsbroker_splice_write(tlsbroker_conn* conn, int pipe, size_t size);
+
+/*
+ * Changes the keys of what is written now, by a KeyUpdate (RFC 8446 section 4.6.3). The library
+ * does so by itself when the peer asks for it, and before a key has sealed as much as it may
+ * (section 5.5): this is for programs that want it more often. Belongs to the writing thread.
+ *
+ * Returns 0; -EAGAIN: no room for the KeyUpdate; -EOPNOTSUPP: TLS 1.2, a kernel before 6.14, or not
+ * direct mode, where the broker decides; -EPIPE: this direction was ended; TLSBROKER_E_REKEY.
+ * Blocks as tlsbroker_write() does.
+ */
+TLSBROKER_API int tlsbroker_update_keys(tlsbroker_conn* conn);
 
 /* ---- Ending ---- */
 
@@ -296,15 +309,15 @@ TLSBROKER_API int tlsbroker_close(tlsbroker_conn* conn, int timeout_ms);
 
 /*
  * Closes and frees without an authenticated end. For answers that could not be finished: the peer
- * gets the fatal alert internal_error in direct mode, if there is room for it, and sees a truncation
- * otherwise, as when the worker crashes. NULL is allowed. Does not block.
+ * gets the fatal alert internal_error in direct mode, if there is room for it, and sees a
+ * truncation otherwise, as when the worker crashes. NULL is allowed. Does not block.
  */
 TLSBROKER_API void tlsbroker_abort(tlsbroker_conn* conn);
 
 /*
- * Closes this process' descriptor and frees `conn`, and ends nothing: for a parent whose child serves
- * the connection after fork(2). If no other process has the descriptor the peer sees a truncation.
- * NULL is allowed. Does not block.
+ * Closes this process' descriptor and frees `conn`, and ends nothing: for a parent whose child
+ * serves the connection after fork(2). If no other process has the descriptor the peer sees a
+ * truncation. NULL is allowed. Does not block.
  */
 TLSBROKER_API void tlsbroker_forget(tlsbroker_conn* conn);
 
