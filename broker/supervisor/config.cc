@@ -255,7 +255,7 @@ class Reader {
     Take(section.Number("max_per_source", 1, kMaxLimit), limits.max_per_source);
     ReadTime(section, "idle_timeout", limits.idle_timeout);
     ReadTime(section, "lifetime", limits.lifetime);
-    ReadTime(section, "grace", limits.grace);
+    TakeDuration(section, "grace", limits.grace);  // "never" would be at once
     section.Finish();
   }
 

@@ -24,6 +24,28 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def s_client(port, *commands):
+    """Whether all answers came: each command is sent when a line has come that begins as the answer before."""
+    client = subprocess.Popen(["openssl", "s_client", "-tls1_3", "-connect", f"127.0.0.1:{port}"],
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        with client.stdin, client.stdout:
+            for command, answer in commands:
+                client.stdin.write(command)
+                client.stdin.flush()
+                line = b""
+                while not line.startswith(answer):
+                    line = client.stdout.readline()
+                    if not line:
+                        return False
+        return True
+    except BrokenPipeError:
+        return False
+    finally:
+        client.kill()
+        client.wait()
+
+
 class Rekey(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -33,31 +55,11 @@ class Rekey(unittest.TestCase):
         cls.updating = cls.enterClassContext(ExecService({"updating": [LIBRARY_WORKER, "1"]}, commands=("updating",)))
         cls.rekey = testlib.expects("rekey")
 
-    def s_client(self, port, *commands):
-        client = subprocess.Popen(["openssl", "s_client", "-tls1_3", "-connect", f"127.0.0.1:{port}"],
-                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        try:
-            with client.stdin, client.stdout:
-                for command, answer in commands:
-                    client.stdin.write(command)
-                    client.stdin.flush()
-                    line = b""
-                    while not line.startswith(answer):
-                        line = client.stdout.readline()
-                        if not line:
-                            return False
-            return True
-        except BrokenPipeError:
-            return False
-        finally:
-            client.kill()
-            client.wait()
-
     def test_s_client(self):
         for name, port in self.service.ports.items():
             with self.subTest(service=name):
-                good = self.s_client(port, (b"hello\n", b"hello"), (b"k\n", b"KEYUPDATE"), (b"again\n", b"again"),
-                                     (b"K\n", b"KEYUPDATE"), (b"third\n", b"third"), (b"forth\n", b"forth"))
+                good = s_client(port, (b"hello\n", b"hello"), (b"k\n", b"KEYUPDATE"), (b"again\n", b"again"),
+                                (b"K\n", b"KEYUPDATE"), (b"third\n", b"third"), (b"forth\n", b"forth"))
                 self.assertEqual(good, self.rekey)
 
     def test_gnutls_cli(self):
@@ -103,7 +105,7 @@ class Rekey(unittest.TestCase):
             return  # the other kernel's
         start = len(self.service.log)
         for name in self.service.ports:
-            self.s_client(self.service.ports[name], (b"hello\n", b"hello"), (b"k\n", b"nothing"))
+            s_client(self.service.ports[name], (b"hello\n", b"hello"), (b"k\n", b"nothing"))
         self.service.wait_for_log(r"library: ended mode=direct result=-5003 .*keys cannot be changed", start=start)
         self.service.wait_for_log(r"exec: ended conn=\w+ signal=15 .*keys cannot be changed", start=start)
         workers = self.service.processes()["worker"]
@@ -121,6 +123,21 @@ class Rekey(unittest.TestCase):
                 self.assertEqual(done.returncode, 1, done.stdout)
         if self.rekey:
             self.service.wait_for_log("library: ended mode=direct result=-5004")
+
+
+class Example(unittest.TestCase):
+    """examples/python-worker was written from PROTOCOL.md alone: what it cannot do the page does not say."""
+
+    def test_python_worker(self):
+        echo_service.require_ktls()
+        worker = os.path.join(testlib.SOURCE, "examples/python-worker/worker.py")
+        service = self.enterContext(ExecService({"python": ["/usr/bin/python3", worker]}, commands=("python",),
+                                                lines=f'read_only = ["{worker}"]'))
+        good = s_client(service.ports["python"], (b"hello\n", b"hello"), (b"k\n", b"KEYUPDATE"), (b"again\n", b"again"),
+                        (b"K\n", b"KEYUPDATE"), (b"third\n", b"third"), (b"forth\n", b"forth"))
+        self.assertEqual(good, testlib.expects("rekey"))
+        if not good:
+            service.wait_for_log("worker.py: keys cannot change here")
 
 
 class Policy(unittest.TestCase):
