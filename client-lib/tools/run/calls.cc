@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <bit>
 #include <cerrno>
+#include <iterator>
 #include <utility>
 
 #include "broker/support/log.h"
@@ -264,13 +265,21 @@ void Runner::Stranger(UniqueFd accepted) {
 void Runner::AnswerHeld(uint64_t id) {
   const auto held = held_.find(id);
   if (held == held_.end()) return;
-  if (!traps_->IsWaiting(held->second.call) || Answer(held->second)) held_.erase(held);
+  if (!traps_->IsWaiting(held->second.call) || Answer(held->second)) DropHeld(held);
+}
+
+// The daemon has the listener too, so closing this copy would leave it in the epoll instance.
+Runner::Held::iterator Runner::DropHeld(Held::iterator held) {
+  epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, held->second.listener.get(), nullptr);
+  return held_.erase(held);
 }
 
 // A call that a signal has interrupted says nothing; the copy of its listener would keep the
 // daemon's port taken.
 void Runner::SweepHeld() {
-  std::erase_if(held_, [this](const auto& held) { return !traps_->IsWaiting(held.second.call); });
+  for (auto held = held_.begin(); held != held_.end();) {
+    held = traps_->IsWaiting(held->second.call) ? std::next(held) : DropHeld(held);
+  }
   sweep_at_ = Clock::now() + kSweepPeriod;
 }
 

@@ -59,6 +59,7 @@ class Runner {
     uint64_t cookie;   // of the daemon's socket
     std::string name;  // for the log
   };
+  using Held = std::map<uint64_t, Accept>;
   using Knocks = std::map<uint64_t, Knock>;
 
   int Attach();
@@ -96,6 +97,7 @@ class Runner {
   void Stranger(UniqueFd accepted);
   void AnswerHeld(uint64_t id);
   void SweepHeld();
+  Held::iterator DropHeld(Held::iterator held);
   bool IsWanted(const Address& local) const;
 
   void MoveBridge(uint64_t id);
@@ -117,7 +119,7 @@ class Runner {
   std::deque<Connection> waiting_;   // to knock
   Knocks knocks_;
   std::map<std::string, uint64_t> knocks_by_address_;
-  std::map<uint64_t, Accept> held_;
+  Held held_;
   std::map<uint64_t, Served> bridges_;
   std::set<uint64_t> busy_;  // bridges that have more to move
   Peers peers_;
