@@ -216,7 +216,7 @@ class Run:
     def test_the_daemon_is_started_again(self):
         first = testlib.wait_until(lambda: self.daemons("redis-server"), "redis")
         os.kill(first[0], signal.SIGKILL)
-        self.assertEqual(self.redis("PING"), b"PONG\n")
-        self.assertNotEqual(self.daemons("redis-server"), first)
         self.service.wait_for_log(r"ended role=worker service=redis .*137")
+        self.assertEqual(self.redis("PING"), b"PONG\n", "it has waited for the next one")
+        self.assertNotEqual(self.daemons("redis-server"), first)
 
