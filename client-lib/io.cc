@@ -90,9 +90,8 @@ ssize_t ReadBy(tlsbroker_conn& conn, Call call) {
 
 // Before anything is written, with `writing` held.
 int BeforeWrite(tlsbroker_conn& conn) {
-  if (conn.write_ended || conn.cut()) return conn.read_result == TLSBROKER_E_REKEY
-                                                  ? TLSBROKER_E_REKEY
-                                                  : -EPIPE;
+  if (conn.write_ended || conn.cut())
+    return conn.read_result == TLSBROKER_E_REKEY ? TLSBROKER_E_REKEY : -EPIPE;
   Rekeyer& rekeyer = conn.rekeyer;
   if (!conn.direct() || (!rekeyer.owed && !rekeyer.Due())) return 0;
   if (rekeyer.possible()) return UpdateOwnKeys(conn, IsNonblocking(conn));
@@ -181,6 +180,13 @@ ssize_t tlsbroker_splice_write(tlsbroker_conn* conn, int pipe, size_t size) {
   return WriteBy(*conn, [&] {
     return splice(pipe, nullptr, conn->fd.get(), nullptr, size, SpliceFlags(*conn));
   });
+}
+
+int tlsbroker_update_keys(tlsbroker_conn* conn) {
+  const std::lock_guard lock(conn->writing);
+  if (conn->write_ended || conn->cut()) return -EPIPE;
+  if (!conn->direct() || !conn->rekeyer.possible()) return -EOPNOTSUPP;
+  return tlsbroker::client::UpdateOwnKeys(*conn, tlsbroker::client::IsNonblocking(*conn));
 }
 
 int tlsbroker_end_write(tlsbroker_conn* conn) { return tlsbroker::client::EndWrite(*conn, false); }

@@ -69,7 +69,8 @@ struct ListenFds {
   // Of the service whose queue is `queue`.
   std::string RequestsName(int queue) const {
     std::string_view rest = names;
-    for (int i = kFirstFd; i < queue; ++i) rest.remove_prefix(std::min(rest.find(':') + 1, rest.size()));
+    for (int i = kFirstFd; i < queue; ++i)
+      rest.remove_prefix(std::min(rest.find(':') + 1, rest.size()));
     const std::string_view name = rest.substr(0, rest.find(':'));
     return std::string(kRequestsPrefix) + std::string(name.substr(kNamePrefix.size()));
   }
@@ -126,8 +127,8 @@ int ReceiveError(channel::Result result) {
 int Accept(const tlsbroker_queue& queue, unsigned flags, tlsbroker_conn** conn) {
   if (const int error = CheckFreeDescriptor(queue.fd.get()); error < 0) return error;
   channel::Message message;
-  const channel::Result result =
-      channel::Receive(queue.fd.get(), handoff::kMaxMessage, 1, message, (flags & TLSBROKER_DONTWAIT) != 0);
+  const channel::Result result = channel::Receive(queue.fd.get(), handoff::kMaxMessage, 1, message,
+                                                  (flags & TLSBROKER_DONTWAIT) != 0);
   if (const int error = ReceiveError(result); error < 0) return error;
   if (message.fds.size() != 1) return TLSBROKER_E_HANDOFF;
   auto description = handoff::Decode(message.bytes);

@@ -114,7 +114,8 @@ ssize_t RecordReader::Splice(int socket, int pipe, size_t size, unsigned flags) 
     if (errno == EPIPE) return -EPIPE;
     if (errno != EINVAL) return ReadError(errno);
     ControlRecord record;
-    if (const ssize_t error = Take(socket, record, MSG_PEEK | MSG_DONTWAIT); error < 0) return error;
+    if (const ssize_t error = Take(socket, record, MSG_PEEK | MSG_DONTWAIT); error < 0)
+      return error;
     if (record.type == kDataRecord) return -EINVAL;
     if (const ssize_t error = Take(socket, record, MSG_DONTWAIT); error < 0) return error;
     if (const int result = Judge(socket, record); result != kIgnore) return result;
@@ -168,8 +169,6 @@ int SendCloseNotify(int socket, bool dont_wait) {
   return SendAlert(socket, kWarning, kCloseNotify, dont_wait ? MSG_DONTWAIT : 0);
 }
 
-void SendFatalAlert(int socket, uint8_t number) {
-  SendAlert(socket, kFatal, number, MSG_DONTWAIT);
-}
+void SendFatalAlert(int socket, uint8_t number) { SendAlert(socket, kFatal, number, MSG_DONTWAIT); }
 
 }  // namespace tlsbroker::client

@@ -11,8 +11,8 @@
 
 namespace tlsbroker::client {
 
-// Beside the results of tlsbroker_read(): a TLS 1.3 KeyUpdate was taken, and nothing can be read until
-// the receiving keys have been changed.
+// Beside the results of tlsbroker_read(): a TLS 1.3 KeyUpdate was taken, and nothing can be read
+// until the receiving keys have been changed.
 inline constexpr int kKeyUpdate = -6001;
 inline constexpr int kKeyUpdateRequested = -6002;  // and the peer wants one of ours
 
@@ -21,11 +21,12 @@ class RecordReader {
  public:
   RecordReader(bool tls12, bool record_limit) : tls12_(tls12), record_limit_(record_limit) {}
 
-  // `flags` is 0 or MSG_DONTWAIT. A KeyUpdate is the caller's to follow. Answers a record that has no place here with a fatal alert.
+  // `flags` is 0 or MSG_DONTWAIT. A KeyUpdate is the caller's to follow. Answers a record that has
+  // no place here with a fatal alert.
   ssize_t Read(int socket, void* buffer, size_t size, int flags);
 
-  // The same into a pipe, by splice(2). -EAGAIN: nothing to read, or no room in the pipe; -EPIPE: the
-  // pipe has no reader; -EINVAL: it is no pipe.
+  // The same into a pipe, by splice(2). -EAGAIN: nothing to read, or no room in the pipe; -EPIPE:
+  // the pipe has no reader; -EINVAL: it is no pipe.
   ssize_t Splice(int socket, int pipe, size_t size, unsigned flags);
 
   // Whether RFC 8446 section 5.5 limits how much one key may seal: for AES-GCM in TLS 1.3.

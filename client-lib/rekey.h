@@ -1,5 +1,5 @@
-// Following a KeyUpdate (RFC 8446 section 4.6.3) in direct mode: the worker has no secret, so it asks
-// the broker with the token that came with the connection (PROTOCOL.md section 6). Part of
+// Following a KeyUpdate (RFC 8446 section 4.6.3) in direct mode: the worker has no secret, so it
+// asks the broker with the token that came with the connection (PROTOCOL.md section 6). Part of
 // libtlsbroker; runs in workers.
 
 #ifndef TLSBROKER_CLIENT_LIB_REKEY_H_

@@ -19,7 +19,8 @@ const char* tlsbroker_strerror(int result) {
     case TLSBROKER_E_GONE:
       return "The broker is gone";
     default: {
-      // The kernel's error numbers end at 4095 (errno.h's MAX_ERRNO), and not all of them have a text.
+      // The kernel's error numbers end at 4095 (errno.h's MAX_ERRNO), and not all of them have a
+      // text.
       const bool is_errno = result <= 0 && result >= -4095;
       const char* text = is_errno ? strerrordesc_np(-result) : nullptr;
       return text != nullptr ? text : "Unknown error";

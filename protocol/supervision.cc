@@ -131,6 +131,7 @@ struct Encoder {
     out.TlvU32(kHandshakeTimeout, m.handshake_timeout_ms).TlvU32(kMaxHandshakes, m.max_handshakes);
     out.TlvU32(kMaxPerSource, m.max_handshakes_per_source).TlvU32(kMaxRelayed, m.max_relayed);
     fds.push_back(m.signing_channel.get());
+    fds.push_back(m.rekey_lock.get());
   }
   void operator()(const TicketKeys& m) const {
     out.U8(static_cast<uint8_t>(MessageType::kTicketKeys));
@@ -183,8 +184,8 @@ struct Encoder {
          {m.accepted, m.handshakes_full, m.handshakes_resumed, m.handshakes_failed,
           m.handshakes_timed_out, m.refused_total_limit, m.refused_source_limit,
           m.refused_relay_limit, m.refused_ktls_required, m.handed_off_direct, m.handed_off_relay,
-          m.ktls_install_failed, m.queue_waits, m.relay_active, m.handshakes_active,
-          m.sign_failed, m.rekeyed, m.rekey_refused}) {
+          m.ktls_install_failed, m.queue_waits, m.relay_active, m.handshakes_active, m.sign_failed,
+          m.rekeyed, m.rekey_refused}) {
       out.U64(value);
     }
   }
@@ -226,7 +227,7 @@ Settings DecodeSettings(Fields& in, Fds& fds) {
   m.max_handshakes = in.U32(kMaxHandshakes);
   m.max_handshakes_per_source = in.U32(kMaxPerSource);
   m.max_relayed = in.U32(kMaxRelayed);
-  m.signing_channel = fds.Only();
+  std::tie(m.signing_channel, m.rekey_lock) = fds.Both();
   if (!m.signing_channel) in.Fail();
   return m;
 }
@@ -317,12 +318,12 @@ Failed DecodeFailed(Fields& in) {
 Counters DecodeCounters(Fields& in) {
   Counters m;
   wire::Reader reader(in.Required(kCounterValues));
-  for (uint64_t* value : {&m.accepted, &m.handshakes_full, &m.handshakes_resumed,
-                          &m.handshakes_failed, &m.handshakes_timed_out, &m.refused_total_limit,
-                          &m.refused_source_limit, &m.refused_relay_limit, &m.refused_ktls_required,
-                          &m.handed_off_direct, &m.handed_off_relay, &m.ktls_install_failed,
-                          &m.queue_waits, &m.relay_active, &m.handshakes_active, &m.sign_failed,
-                          &m.rekeyed, &m.rekey_refused}) {
+  for (uint64_t* value :
+       {&m.accepted, &m.handshakes_full, &m.handshakes_resumed, &m.handshakes_failed,
+        &m.handshakes_timed_out, &m.refused_total_limit, &m.refused_source_limit,
+        &m.refused_relay_limit, &m.refused_ktls_required, &m.handed_off_direct, &m.handed_off_relay,
+        &m.ktls_install_failed, &m.queue_waits, &m.relay_active, &m.handshakes_active,
+        &m.sign_failed, &m.rekeyed, &m.rekey_refused}) {
     *value = reader.U64();
   }
   if (!reader.Done()) in.Fail();

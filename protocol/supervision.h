@@ -54,7 +54,8 @@ struct Confinement {
   uint32_t gid = 0;
 };
 
-// fd 0 of the message: the handshaker's end of its signing channel to the keyholder.
+// fd 0 of the message: the handshaker's end of its signing channel to the keyholder; fd 1: a file
+// for flock(2), opened for this handshaker alone, that all handshakers lock while they change keys.
 struct Settings {
   uint16_t index = 0;  // 0, 1, ... in the generation; names the process in log lines
   uint32_t generation = 0;
@@ -63,6 +64,7 @@ struct Settings {
   uint32_t max_handshakes_per_source = 0;  // the same per source address (IPv6: per /64)
   uint32_t max_relayed = 0;                // relayed connections at once in this handshaker
   UniqueFd signing_channel;
+  UniqueFd rekey_lock;
 };
 
 // RFC 5077 section 4 shape: a name to find the key by, a cipher key, an authentication key.
@@ -155,8 +157,8 @@ struct Counters {
   uint64_t relay_active = 0;
   uint64_t handshakes_active = 0;
   uint64_t sign_failed = 0;
-  uint64_t rekeyed = 0;         // directions that got their next keys
-  uint64_t rekey_refused = 0;   // requests that were none, or with a token that is none
+  uint64_t rekeyed = 0;        // directions that got their next keys
+  uint64_t rekey_refused = 0;  // requests that were none, or with a token that is none
 };
 
 // The same for one service.

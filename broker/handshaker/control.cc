@@ -29,7 +29,8 @@ struct Collector {
   }
   bool operator()(supervision::Settings& m) const {
     snapshot.settings = std::move(m);
-    return IsChannel(snapshot.settings.signing_channel.get());
+    return IsChannel(snapshot.settings.signing_channel.get()) &&
+           IsReadOnlyFile(snapshot.settings.rekey_lock.get());
   }
   bool operator()(supervision::TicketKeys& m) const {
     snapshot.ticket_keys = std::move(m);

@@ -26,8 +26,7 @@ RekeyOutcome Outcome(Status status, absl::Status why) {
 
 // Old and foreign tokens end here: the keys that their secrets give are not those of the socket.
 absl::Status CheckIsCurrent(OSSL_LIB_CTX* library, const TokenContent& content, int socket) {
-  const SecretBytes& ours =
-      content.we_are_server ? content.secrets.server : content.secrets.client;
+  const SecretBytes& ours = content.we_are_server ? content.secrets.server : content.secrets.client;
   const SecretBytes& theirs =
       content.we_are_server ? content.secrets.client : content.secrets.server;
   for (const auto& [direction, secret] :

@@ -16,8 +16,8 @@
 
 namespace tlsbroker {
 
-// SO_COOKIE, the kernel's number of a socket, which no other socket ever gets. nullopt for what is no
-// connected TCP socket.
+// SO_COOKIE, the kernel's number of a socket, which no other socket ever gets. nullopt for what is
+// no connected TCP socket.
 std::optional<uint64_t> CookieOf(int socket);
 
 struct RekeyOutcome {

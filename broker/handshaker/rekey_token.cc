@@ -91,7 +91,8 @@ void Write(const TokenContent& content, Plain& plain) {
   *at++ = kVersion;
   *at++ = static_cast<uint8_t>(content.suite);
   *at++ = content.we_are_server ? 1 : 0;
-  for (int shift = 56; shift >= 0; shift -= 8) *at++ = static_cast<uint8_t>(content.cookie >> shift);
+  for (int shift = 56; shift >= 0; shift -= 8)
+    *at++ = static_cast<uint8_t>(content.cookie >> shift);
   at = std::ranges::copy(content.secrets.client.bytes(), at).out;
   at = std::ranges::copy(content.secrets.server.bytes(), at).out;
   plain.size = static_cast<size_t>(at - plain.bytes.data());

@@ -156,7 +156,8 @@ void Relay::SendFailure() {
     TicketKeyring::Refuse(ssl_.get());
     if (SSL_new_session_ticket(ssl_.get()) == 1) (void)SSL_do_handshake(ssl_.get());
   } else {
-    static constexpr std::array<uint8_t, 5 + 32> kNoRecord = {SSL3_RT_APPLICATION_DATA, 3, 3, 0, 32};
+    static constexpr std::array<uint8_t, 5 + 32> kNoRecord = {SSL3_RT_APPLICATION_DATA, 3, 3, 0,
+                                                              32};
     SSL_set0_rbio(ssl_.get(), BIO_new_mem_buf(kNoRecord.data(), kNoRecord.size()));
     (void)Read(ssl_.get(), Scratch());
   }

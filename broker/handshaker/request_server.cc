@@ -1,5 +1,7 @@
 #include "broker/handshaker/request_server.h"
 
+#include <sys/file.h>
+
 #include <asio/steady_timer.hpp>
 #include <asio/this_coro.hpp>
 #include <asio/use_awaitable.hpp>
@@ -25,6 +27,34 @@ void Refuse(Shared& shared, const Service& service, absl::string_view why) {
                             log::Field("why", std::string(why)),
                             log::Field("count", absl::StrCat(shared.counters.rekey_refused))));
 }
+
+// Held while a connection's keys are looked at and changed. Two handshakers with the same token
+// would both find it good, and the second would start the new key's record numbers again.
+class RekeyLock {
+ public:
+  explicit RekeyLock(const Shared& shared) : file_(shared.rekey_lock.get()) {}
+  RekeyLock(const RekeyLock&) = delete;
+  RekeyLock& operator=(const RekeyLock&) = delete;
+  ~RekeyLock() {
+    if (held_) flock(file_, LOCK_UN);
+  }
+
+  // Others hold it for microseconds, unless they are stopped.
+  asio::awaitable<bool> Take() {
+    asio::steady_timer timer(co_await asio::this_coro::executor);
+    for (int tries = 0; tries < 1000 && !held_; ++tries) {
+      held_ = flock(file_, LOCK_EX | LOCK_NB) == 0;
+      if (held_) break;
+      timer.expires_after(std::chrono::milliseconds(1));
+      co_await timer.async_wait(asio::use_awaitable);
+    }
+    co_return held_;
+  }
+
+ private:
+  const int file_;
+  bool held_ = false;
+};
 
 void Answer(Shared& shared, const Service& service, channel::Message& message) {
   const auto rekey = request::DecodeRekey(message.bytes);
@@ -94,7 +124,11 @@ asio::awaitable<void> AnswerRequests(Shared& shared, Service& service, AsyncFd& 
       continue;
     }
     if (result == channel::Result::kMalformed) Refuse(shared, service, "malformed");
-    if (result == channel::Result::kOk) Answer(shared, service, message);
+    if (result == channel::Result::kOk) {
+      RekeyLock lock(shared);
+      const bool locked = co_await lock.Take();
+      locked ? Answer(shared, service, message) : Refuse(shared, service, "locked");
+    }
     const bool good = Dispose(message);
     if (!good || result == channel::Result::kClosed || result == channel::Result::kError) {
       // shutdown(2) by a worker, or worse: its service does without.

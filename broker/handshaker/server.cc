@@ -71,6 +71,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Create(Snapshot snapshot) {
                  Admission(settings.max_handshakes, settings.max_handshakes_per_source),
                  KtlsState(std::move(capabilities)),
                  std::move(sealing),
+                 std::move(snapshot.settings.rekey_lock),
                  {}});
   RETURN_IF_ERROR(server->LoadServices(snapshot));
   RETURN_IF_ERROR(server->LoadListeners(snapshot));

@@ -53,6 +53,7 @@ struct Shared {
   Admission admission;
   KtlsState ktls;
   SecretBytes sealing;  // of rekey tokens
+  UniqueFd rekey_lock;  // shared by all handshakers
   supervision::Counters counters;
   uint64_t connections_active = 0;  // handshakes, waiting hand-offs and relays
 };

@@ -106,9 +106,7 @@ absl::StatusOr<DirectionKeys> Tls13Direction(OSSL_LIB_CTX* library, Suite suite,
 }
 
 // Of the suites' hashes (RFC 8446 B.4).
-const char* Tls13Digest(Suite suite) {
-  return suite == Suite::kAes256Gcm ? "SHA384" : "SHA256";
-}
+const char* Tls13Digest(Suite suite) { return suite == Suite::kAes256Gcm ? "SHA384" : "SHA256"; }
 
 // A secret of another length came from another suite's handshake, or was cut.
 absl::Status CheckSecrets(OSSL_LIB_CTX* library, const char* digest, const Tls13Secrets& secrets) {

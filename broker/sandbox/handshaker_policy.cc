@@ -62,6 +62,7 @@ absl::Status LoadFilter() {
   filter.AllowAll(kEventLoop).AllowAll(kConnections);
   AllowPairs(filter);
   AllowSocketCalls(filter);
+  filter.Allow(SCMP_SYS(flock));  // of the one file that it has
   return filter.Load();
 }
 

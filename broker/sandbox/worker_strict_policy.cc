@@ -55,10 +55,10 @@ constexpr int kFiles[] = {
     SCMP_SYS(access),     SCMP_SYS(faccessat),  SCMP_SYS(faccessat2), SCMP_SYS(readlink),
     SCMP_SYS(readlinkat), SCMP_SYS(getdents64), SCMP_SYS(getcwd),     SCMP_SYS(chdir),
     SCMP_SYS(dup),        SCMP_SYS(dup2),       SCMP_SYS(dup3),       SCMP_SYS(copy_file_range),
-    SCMP_SYS(fadvise64),  SCMP_SYS(readahead),  SCMP_SYS(umask),
-    SCMP_SYS(ftruncate),  SCMP_SYS(fallocate),  SCMP_SYS(fsync),      SCMP_SYS(fdatasync),
-    SCMP_SYS(flock),      SCMP_SYS(unlink),     SCMP_SYS(unlinkat),   SCMP_SYS(rename),
-    SCMP_SYS(renameat),   SCMP_SYS(renameat2),  SCMP_SYS(mkdir),      SCMP_SYS(mkdirat)};
+    SCMP_SYS(fadvise64),  SCMP_SYS(readahead),  SCMP_SYS(umask),      SCMP_SYS(ftruncate),
+    SCMP_SYS(fallocate),  SCMP_SYS(fsync),      SCMP_SYS(fdatasync),  SCMP_SYS(flock),
+    SCMP_SYS(unlink),     SCMP_SYS(unlinkat),   SCMP_SYS(rename),     SCMP_SYS(renameat),
+    SCMP_SYS(renameat2),  SCMP_SYS(mkdir),      SCMP_SYS(mkdirat)};
 
 constexpr int kMemory[] = {SCMP_SYS(brk),    SCMP_SYS(mmap),     SCMP_SYS(munmap),
                            SCMP_SYS(mremap), SCMP_SYS(mprotect), SCMP_SYS(madvise),
@@ -91,15 +91,14 @@ constexpr int kSignals[] = {
     SCMP_SYS(sigaltstack),   SCMP_SYS(signalfd4),       SCMP_SYS(pause)};
 
 // Not F_SETOWN and F_SETSIG: a descriptor whose owner is another process sends it signals.
-constexpr int kDescriptorCommands[] = {F_GETFD,      F_SETFD,      F_GETFL,       F_SETFL,
-                                       F_DUPFD,      F_GETLK,      F_SETLK,       F_SETLKW,
-                                       F_OFD_GETLK,  F_OFD_SETLK,  F_OFD_SETLKW,  F_DUPFD_CLOEXEC,
-                                       F_GETPIPE_SZ, F_SETPIPE_SZ};
+constexpr int kDescriptorCommands[] = {
+    F_GETFD,  F_SETFD,     F_GETFL,     F_SETFL,      F_DUPFD,         F_GETLK,      F_SETLK,
+    F_SETLKW, F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW, F_DUPFD_CLOEXEC, F_GETPIPE_SZ, F_SETPIPE_SZ};
 
 // Not SO_ATTACH_FILTER and its like, which put programs into the kernel.
-constexpr int kSocketOptions[] = {
-    SO_TYPE,   SO_DOMAIN, SO_PROTOCOL, SO_ACCEPTCONN, SO_ERROR,    SO_PEERCRED, SO_COOKIE,
-    SO_RCVBUF, SO_SNDBUF, SO_RCVLOWAT, SO_RCVTIMEO,   SO_SNDTIMEO, SO_LINGER,   SO_KEEPALIVE};
+constexpr int kSocketOptions[] = {SO_TYPE,     SO_DOMAIN,   SO_PROTOCOL, SO_ACCEPTCONN, SO_ERROR,
+                                  SO_PEERCRED, SO_COOKIE,   SO_RCVBUF,   SO_SNDBUF,     SO_RCVLOWAT,
+                                  SO_RCVTIMEO, SO_SNDTIMEO, SO_LINGER,   SO_KEEPALIVE};
 constexpr int kTcpOptions[] = {TCP_NODELAY, TCP_CORK, TCP_QUICKACK, TCP_INFO, TCP_NOTSENT_LOWAT};
 
 void AllowOptions(SeccompFilter& filter) {

@@ -136,9 +136,9 @@ class Reader {
                                                        {"require", supervision::KtlsMode::kRequire},
                                                        {"never", supervision::KtlsMode::kNever}}),
          service.ktls);
-    Take(section.OneOf<supervision::RekeyMode>(
-             "rekey", {{"prefer", supervision::RekeyMode::kPrefer},
-                       {"require", supervision::RekeyMode::kRequire}}),
+    Take(section.OneOf<supervision::RekeyMode>("rekey",
+                                               {{"prefer", supervision::RekeyMode::kPrefer},
+                                                {"require", supervision::RekeyMode::kRequire}}),
          service.rekey);
     ReadAlpn(section, service);
     service.backlog.position = section.position();
@@ -267,7 +267,7 @@ class Reader {
     Take(section.Number("max_per_source", 1, kMaxLimit), limits.max_per_source);
     ReadTime(section, "idle_timeout", limits.idle_timeout);
     ReadTime(section, "lifetime", limits.lifetime);
-    ReadTime(section, "grace", limits.grace);
+    TakeDuration(section, "grace", limits.grace);  // "never" would be at once
     section.Finish();
   }
 

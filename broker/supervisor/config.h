@@ -40,9 +40,9 @@ struct CertificateConfig {
 // Of a worker that runs a program for each connection.
 struct ConnectionLimits {
   uint32_t max = 128;
-  uint32_t max_per_source = 0;                               // 0: as many as `max`
+  uint32_t max_per_source = 0;                                     // 0: as many as `max`
   std::chrono::milliseconds idle_timeout = std::chrono::hours(1);  // 0: none
-  std::chrono::milliseconds lifetime{0};                     // 0: none
+  std::chrono::milliseconds lifetime{0};                           // 0: none
   std::chrono::milliseconds grace = std::chrono::seconds(5);
 };
 

@@ -58,9 +58,10 @@ absl::Status Generation::Start(const Programs& programs) {
   ASSIGN_OR_RETURN(Snapshot keyholder, KeyholderSnapshot(*setup_, std::move(keyholder_ends)));
   RETURN_IF_ERROR(StartChild(programs.keyholder, "keyholder", true, std::move(keyholder)));
   for (uint32_t i = 0; i < setup_->handshakers; ++i) {
+    ASSIGN_OR_RETURN(UniqueFd rekey_lock, ticket_keys_.OpenRekeyLock());
     ASSIGN_OR_RETURN(Snapshot handshaker,
                      HandshakerSnapshot(*setup_, number_, static_cast<uint16_t>(i),
-                                        std::move(handshaker_ends[i])));
+                                        std::move(handshaker_ends[i]), std::move(rekey_lock)));
     RETURN_IF_ERROR(
         StartChild(programs.handshaker, HandshakerName(i), false, std::move(handshaker)));
   }

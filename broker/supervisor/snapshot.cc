@@ -84,7 +84,7 @@ uint32_t Share(uint32_t limit, uint32_t handshakers) {
 }
 
 supervision::Settings SettingsMessage(const Setup& setup, uint32_t generation, uint16_t index,
-                                      UniqueFd signing_channel) {
+                                      UniqueFd signing_channel, UniqueFd rekey_lock) {
   const BrokerConfig& broker = setup.config.broker;
   supervision::Settings message;
   message.index = index;
@@ -94,6 +94,7 @@ supervision::Settings SettingsMessage(const Setup& setup, uint32_t generation, u
   message.max_handshakes_per_source = Share(broker.max_handshakes_per_source, setup.handshakers);
   message.max_relayed = Share(broker.max_relayed, setup.handshakers);
   message.signing_channel = std::move(signing_channel);
+  message.rekey_lock = std::move(rekey_lock);
   return message;
 }
 
@@ -118,10 +119,11 @@ absl::StatusOr<Snapshot> KeyholderSnapshot(const Setup& setup, std::vector<Uniqu
 }
 
 absl::StatusOr<Snapshot> HandshakerSnapshot(const Setup& setup, uint32_t generation, uint16_t index,
-                                            UniqueFd signing_channel) {
+                                            UniqueFd signing_channel, UniqueFd rekey_lock) {
   Snapshot snapshot;
   snapshot.push_back(ConfinementOf(setup));
-  snapshot.push_back(SettingsMessage(setup, generation, index, std::move(signing_channel)));
+  snapshot.push_back(
+      SettingsMessage(setup, generation, index, std::move(signing_channel), std::move(rekey_lock)));
   for (const uint16_t id : UsedCertificates(setup))
     snapshot.push_back(CertificateMessage(setup, id));
   for (size_t i = 0; i < setup.config.services.size(); ++i) {

@@ -20,7 +20,7 @@ using Snapshot = std::vector<supervision::Message>;
 absl::StatusOr<Snapshot> KeyholderSnapshot(const Setup& setup, std::vector<UniqueFd> channels);
 
 absl::StatusOr<Snapshot> HandshakerSnapshot(const Setup& setup, uint32_t generation, uint16_t index,
-                                            UniqueFd signing_channel);
+                                            UniqueFd signing_channel, UniqueFd rekey_lock);
 
 }  // namespace tlsbroker::supervisor
 

@@ -169,8 +169,7 @@ ordered_json Missing(const StatusSource& source) {
   ordered_json list = ordered_json::array();
   AddMissing(list, "keyholder, handshakers", sandbox::MissingInBrokerProcess(source.machine));
   for (const auto& [name, pool] : source.pools) {
-    AddMissing(list, "worker of " + name,
-               sandbox::MissingInWorker(source.machine));
+    AddMissing(list, "worker of " + name, sandbox::MissingInWorker(source.machine));
   }
   return list;
 }

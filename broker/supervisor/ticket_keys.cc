@@ -1,8 +1,11 @@
 #include "broker/supervisor/ticket_keys.h"
 
+#include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 
 #include <algorithm>
+#include <string>
 #include <utility>
 
 #include "broker/support/status.h"
@@ -21,8 +24,8 @@ absl::Status TicketKeyRing::Rotate() {
   supervision::TicketKey fresh;
   if (getrandom(&fresh, sizeof(fresh), 0) != static_cast<ssize_t>(sizeof(fresh)))
     return ErrnoStatus("getrandom");
-  if (count_ == 0 && getrandom(sealing_.data(), sealing_.size(), 0) !=
-                         static_cast<ssize_t>(sealing_.size())) {
+  if (count_ == 0 &&
+      getrandom(sealing_.data(), sealing_.size(), 0) != static_cast<ssize_t>(sealing_.size())) {
     return ErrnoStatus("getrandom");
   }
   std::ranges::move_backward(keys_.begin(), keys_.end() - 1, keys_.end());
@@ -30,6 +33,23 @@ absl::Status TicketKeyRing::Rotate() {
   Wipe(&fresh, sizeof(fresh));
   count_ = std::min(count_ + 1, keys_.size());
   return absl::OkStatus();
+}
+
+UniqueFd TicketKeyRing::MakeLock() {
+  UniqueFd file(memfd_create("rekey-lock", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (file && fcntl(file.get(), F_ADD_SEALS,
+                    F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) != 0) {
+    file.Reset();
+  }
+  return file;
+}
+
+// A lock of flock(2) is that of one opening of a file, so each has to be opened anew.
+absl::StatusOr<UniqueFd> TicketKeyRing::OpenRekeyLock() const {
+  const std::string path = "/proc/self/fd/" + std::to_string(rekey_lock_.get());
+  UniqueFd file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file) return ErrnoStatus("opening the lock of the handshakers");
+  return file;
 }
 
 TicketKeysMessage TicketKeyRing::Message() const {

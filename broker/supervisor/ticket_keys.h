@@ -9,8 +9,10 @@
 #include <cstddef>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "broker/support/secret_bytes.h"
 #include "protocol/supervision.h"
+#include "protocol/unique_fd.h"
 
 namespace tlsbroker::supervisor {
 
@@ -34,6 +36,8 @@ class TicketKeyRing {
   static constexpr size_t kWindow = 3;
 
   TicketKeyRing() = default;
+  // An empty file in memory that stays so.
+  static UniqueFd MakeLock();
   TicketKeyRing(const TicketKeyRing&) = delete;
   TicketKeyRing& operator=(const TicketKeyRing&) = delete;
   ~TicketKeyRing() {
@@ -46,10 +50,15 @@ class TicketKeyRing {
 
   TicketKeysMessage Message() const;
 
+  // A file of its own for one handshaker to lock while it changes a connection's keys: two that did
+  // so at once for the same token would give one key to the same record numbers twice.
+  absl::StatusOr<UniqueFd> OpenRekeyLock() const;
+
  private:
   std::array<supervision::TicketKey, kWindow> keys_{};
   size_t count_ = 0;
   std::array<uint8_t, 32> sealing_{};  // made with the first key
+  UniqueFd rekey_lock_ = MakeLock();
 };
 
 }  // namespace tlsbroker::supervisor

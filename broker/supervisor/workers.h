@@ -30,7 +30,7 @@ struct WorkerSpec {
   std::vector<std::string> command;
   std::vector<std::string> environment;  // besides what all workers get
   std::vector<std::string> executes;     // programs that it starts
-  std::optional<Account> account;  // none without root
+  std::optional<Account> account;        // none without root
   bool network = false;
   bool runs_daemon = false;
   std::vector<std::string> read_only;
@@ -101,8 +101,8 @@ class WorkerPool : public std::enable_shared_from_this<WorkerPool> {
   const std::function<void()> changed_;
   UniqueFd demand_descriptor_;
   std::unique_ptr<Watch> demand_;  // of it
-  Event idle_;      // all slots have ended
-  Event end_wait_;  // something in gone() has changed
+  Event idle_;                     // all slots have ended
+  Event end_wait_;                 // something in gone() has changed
   std::vector<std::unique_ptr<Slot>> slots_;
   size_t running_slots_ = 0;
   bool waiting_for_demand_ = false;

@@ -19,11 +19,16 @@ MAX_HANDOFF = 16 * 1024
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 DIRECT = 1
 MODES = {1: "direct", 2: "bridge", 3: "relay"}
-ALPN, AUTHORITY, SSL, HANDOFF, REASON, SERVICE = 0x01, 0x02, 0x20, 0xE0, 0xE1, 0xE3
+SSL, HANDOFF, REASON, REKEY_TOKEN, SERVICE = 0x20, 0xE0, 0xE1, 0xE2, 0xE3
 SSL_VERSION, SSL_CIPHER = 0x21, 0x23
 SOL_TLS, TLS_SET_RECORD_TYPE, TLS_GET_RECORD_TYPE = 282, 1, 2
-ALERT = 21
+ALERT, HANDSHAKE, DATA = 21, 22, 23
 CLOSE_NOTIFY = b"\x01\x00"
+USER_CANCELED = 90
+KEY_UPDATE = b"\x18\x00\x00\x01"
+RECEIVE, SEND = 1, 2
+DONE, BUSY = 0, 1
+PATIENCE = 5.0  # seconds that the broker may take to answer
 
 
 def tlvs(data):
@@ -57,17 +62,33 @@ def describe(message):
         "peer": socket.inet_ntop(family, message[16 : 16 + size]),
         "service": fields[SERVICE].decode(),
         "reason": fields.get(REASON, b"-").decode(),
+        "token": fields.get(REKEY_TOKEN, b""),
         "version": tls.get(SSL_VERSION, b"-").decode(),
         "cipher": tls.get(SSL_CIPHER, b"-").decode(),
     }
 
 
+def ask(requests, direction, token, stream):
+    """Status and token of the broker's answer to a Rekey request; no status if there is none."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours:
+        with theirs:
+            rekey = struct.pack("!BBBHBBH", 1, 1, 2, 1, direction, 1, len(token)) + token
+            socket.send_fds(requests, [rekey], [theirs.fileno(), stream.fileno()])
+        ours.settimeout(PATIENCE)
+        answer = ours.recv(1024)
+    if answer[:5] != b"\x01\x02\x03\x00\x01" or len(answer) < 9:
+        return None, b""
+    return answer[5], answer[9:]
+
+
 class Connection:
     """Reads and ends a connection as the page says for its mode."""
 
-    def __init__(self, stream, description):
-        self.stream, self.description = stream, description
+    def __init__(self, stream, description, requests):
+        self.stream, self.description, self.requests = stream, description, requests
         self.direct = description["mode"] == DIRECT
+        self.token = description["token"]
 
     def read(self):
         """Bytes, or b"" at the peer's authenticated end; ConnectionError if it was cut off."""
@@ -76,14 +97,48 @@ class Connection:
             if not data and self._hung_up():
                 raise ConnectionError("truncated")
             return data
-        data, control, _, _ = self.stream.recvmsg(65536, socket.CMSG_SPACE(1))
-        if control and control[0][2][0] == ALERT:
-            if data != CLOSE_NOTIFY:
-                raise ConnectionError(f"alert {data[1]}")
-            return b""
-        if not data:
-            raise ConnectionError("truncated")
-        return data
+        while True:
+            data, control, _, _ = self.stream.recvmsg(65536, socket.CMSG_SPACE(1))
+            kind = control[0][2][0] if control else None
+            if not data and kind != DATA:
+                raise ConnectionError("truncated")
+            if data and kind in (None, DATA):
+                return data
+            if kind == ALERT and data[1:] == CLOSE_NOTIFY[1:]:
+                return b""
+            if kind == ALERT and data[1:] != bytes([USER_CANCELED]):
+                raise ConnectionError(f"alert {data[1:].hex()}")
+            if kind == HANDSHAKE:
+                self._follow(data)
+            elif kind not in (ALERT, DATA):
+                raise ConnectionError(f"a record of type {kind}")
+
+    def _follow(self, record):
+        """The peer's KeyUpdate. There is one thread, so nothing is written meanwhile."""
+        if len(record) != 5 or record[:4] != KEY_UPDATE:
+            self._fail(10, "a handshake record that is no KeyUpdate")
+        self._change_keys(RECEIVE)
+        if record[4]:
+            self._change_keys(SEND)
+
+    def _change_keys(self, direction):
+        if not self.token or self.requests is None:
+            self._fail(80, "keys cannot change here")
+        while True:
+            try:
+                status, token = ask(self.requests, direction, self.token, self.stream)
+            except OSError as error:  # TimeoutError is one
+                self._fail(80, f"no next keys: {error}")
+            if status != BUSY:
+                break
+            select.select([], [self.stream], [])  # until there is room for our KeyUpdate
+        if status != DONE:
+            self._fail(80, f"no next keys: status {status}")
+        self.token = token
+
+    def _fail(self, number, why):
+        self.stream.sendmsg([bytes([2, number])], [(SOL_TLS, TLS_SET_RECORD_TYPE, bytes([ALERT]))])
+        raise ConnectionError(why)
 
     def _hung_up(self):
         poll = select.poll()
@@ -109,17 +164,19 @@ def serve(connection):
     connection.end()
 
 
-def find_queue():
-    """The descriptor that LISTEN_FDNAMES calls tlsbroker.SERVICE (sd_listen_fds(3))."""
+def find(prefix):
+    """The socket whose name in LISTEN_FDNAMES begins so (sd_listen_fds(3)); None if there is none."""
     if os.environ.get("LISTEN_PID") != str(os.getpid()):
         sys.exit("worker.py: to be started by tlsbrokerd")
     names = os.environ.get("LISTEN_FDNAMES", "").split(":")
-    number = next(3 + i for i, name in enumerate(names) if name.startswith("tlsbroker."))
-    return socket.socket(fileno=number)
+    numbers = [3 + i for i, name in enumerate(names) if name.startswith(prefix)]
+    return socket.socket(fileno=numbers[0]) if numbers else None
 
 
 def main():
-    queue = find_queue()
+    queue, requests = find("tlsbroker."), find("tlsbroker-requests.")
+    if queue is None:
+        sys.exit("worker.py: to be started by tlsbrokerd")
     while True:
         message, fds, flags, _ = socket.recv_fds(queue, MAX_HANDOFF, 1)
         if not message:
@@ -128,7 +185,7 @@ def main():
         try:
             if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) or len(streams) != 1:
                 raise ValueError("malformed hand-off")
-            serve(Connection(streams[0], describe(message)))
+            serve(Connection(streams[0], describe(message), requests))
         except (OSError, ValueError, KeyError, struct.error) as error:
             print(f"worker.py: {error}", file=sys.stderr)
         finally:

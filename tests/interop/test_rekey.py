@@ -10,6 +10,7 @@ import unittest
 import broker as testlib
 import echo_service
 from exec_service import ExecService
+from memory_client import Client
 
 LIBRARY_WORKER = testlib.program("tests/interop/library-worker")
 KEY_UPDATES = testlib.program("tests/interop/key-updates")
@@ -23,39 +24,42 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def s_client(port, *commands):
+    """Whether all answers came: each command is sent when a line has come that begins as the answer before."""
+    client = subprocess.Popen(["openssl", "s_client", "-tls1_3", "-connect", f"127.0.0.1:{port}"],
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        with client.stdin, client.stdout:
+            for command, answer in commands:
+                client.stdin.write(command)
+                client.stdin.flush()
+                line = b""
+                while not line.startswith(answer):
+                    line = client.stdout.readline()
+                    if not line:
+                        return False
+        return True
+    except BrokenPipeError:
+        return False
+    finally:
+        client.kill()
+        client.wait()
+
+
 class Rekey(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         echo_service.require_ktls()
         cls.service = cls.enterClassContext(ExecService(
             {"library": [LIBRARY_WORKER], "bridge": ["/bin/cat"]}, commands=("library",)))
+        cls.updating = cls.enterClassContext(ExecService({"updating": [LIBRARY_WORKER, "1"]}, commands=("updating",)))
         cls.rekey = testlib.expects("rekey")
-
-    def s_client(self, port, *commands):
-        client = subprocess.Popen(["openssl", "s_client", "-tls1_3", "-connect", f"127.0.0.1:{port}"],
-                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        try:
-            with client.stdin, client.stdout:
-                for command, answer in commands:
-                    client.stdin.write(command)
-                    client.stdin.flush()
-                    line = b""
-                    while not line.startswith(answer):
-                        line = client.stdout.readline()
-                        if not line:
-                            return False
-            return True
-        except BrokenPipeError:
-            return False
-        finally:
-            client.kill()
-            client.wait()
 
     def test_s_client(self):
         for name, port in self.service.ports.items():
             with self.subTest(service=name):
-                good = self.s_client(port, (b"hello\n", b"hello"), (b"k\n", b"KEYUPDATE"), (b"again\n", b"again"),
-                                     (b"K\n", b"KEYUPDATE"), (b"third\n", b"third"), (b"forth\n", b"forth"))
+                good = s_client(port, (b"hello\n", b"hello"), (b"k\n", b"KEYUPDATE"), (b"again\n", b"again"),
+                                (b"K\n", b"KEYUPDATE"), (b"third\n", b"third"), (b"forth\n", b"forth"))
                 self.assertEqual(good, self.rekey)
 
     def test_gnutls_cli(self):
@@ -80,12 +84,28 @@ class Rekey(unittest.TestCase):
                 else:
                     self.assertEqual(done.returncode, 1, done.stdout)
 
+    def test_our_own(self):
+        """A worker that changes its keys every MiB."""
+        done = subprocess.run([KEY_UPDATES, str(self.updating.ports["updating"]), "8", "1", "5"], capture_output=True,
+                              text=True, timeout=300 * testlib.PATIENCE, check=False)
+        if not self.rekey:
+            self.updating.wait_for_log("library: ended mode=direct result=-95 ")
+            return
+        self.assertEqual(done.returncode, 0, done.stdout)
+        updates = int(done.stdout.split()[2])
+        self.assertGreater(updates, 3, done.stdout)
+
+    def test_half_close_of_64_mib_by_the_library(self):
+        data = bytes(range(251)) * (64 * 2**20 // 251)
+        with Client(self.service, None, "library") as client:
+            self.assertEqual(client.exchange(data), data)
+
     def test_without_rekeying_a_clear_end_and_no_spin(self):
         if self.rekey:
             return  # the other kernel's
         start = len(self.service.log)
         for name in self.service.ports:
-            self.s_client(self.service.ports[name], (b"hello\n", b"hello"), (b"k\n", b"nothing"))
+            s_client(self.service.ports[name], (b"hello\n", b"hello"), (b"k\n", b"nothing"))
         self.service.wait_for_log(r"library: ended mode=direct result=-5003 .*keys cannot be changed", start=start)
         self.service.wait_for_log(r"exec: ended conn=\w+ signal=15 .*keys cannot be changed", start=start)
         workers = self.service.processes()["worker"]
@@ -103,6 +123,21 @@ class Rekey(unittest.TestCase):
                 self.assertEqual(done.returncode, 1, done.stdout)
         if self.rekey:
             self.service.wait_for_log("library: ended mode=direct result=-5004")
+
+
+class Example(unittest.TestCase):
+    """examples/python-worker was written from PROTOCOL.md alone: what it cannot do the page does not say."""
+
+    def test_python_worker(self):
+        echo_service.require_ktls()
+        worker = os.path.join(testlib.SOURCE, "examples/python-worker/worker.py")
+        service = self.enterContext(ExecService({"python": ["/usr/bin/python3", worker]}, commands=("python",),
+                                                lines=f'read_only = ["{worker}"]'))
+        good = s_client(service.ports["python"], (b"hello\n", b"hello"), (b"k\n", b"KEYUPDATE"), (b"again\n", b"again"),
+                        (b"K\n", b"KEYUPDATE"), (b"third\n", b"third"), (b"forth\n", b"forth"))
+        self.assertEqual(good, testlib.expects("rekey"))
+        if not good:
+            service.wait_for_log("worker.py: keys cannot change here")
 
 
 class Policy(unittest.TestCase):
@@ -137,6 +172,16 @@ class Tokens(unittest.TestCase):
 
     def counter(self, name):
         return self.service.status()["counters"][name]
+
+    def test_one_token_at_two_handshakers(self):
+        """Only one of them may use it: a key that is installed twice seals two records with one number."""
+        if not testlib.expects("rekey"):
+            return
+        connection = self.connection()
+        token, = self.command(connection, "TOKEN")
+        for _ in range(100):
+            first, second, token = self.command(connection, f"RACE 2 {token}")
+            self.assertEqual((first, second), (f"[{DONE},", f"{REFUSED}]"))
 
     def test_good_replayed_altered_and_foreign(self):
         first, second = self.connection(), self.connection()

@@ -91,7 +91,7 @@ class RunningBroker(unittest.TestCase):
 
     def assert_few_descriptors(self):
         """The worker has its queue and its way to ask; keyholder and handshakers have their channels, listeners and their event loop,
-        and nothing of the file system."""
+        and nothing of the file system but, in handshakers, an empty file in memory that they lock."""
         for role, pid in self.each("worker"):
             with self.subTest(role=role, pid=pid):
                 # Until then it may have the connection of setUp.
@@ -109,7 +109,7 @@ class RunningBroker(unittest.TestCase):
                 kinds = descriptors(pid)
                 standard = {kinds.pop(number) for number in (0, 1, 2)}
                 self.assertLessEqual(standard, {"/dev/null", "pipe"})
-                loop = {"anon_inode"} if role == "handshaker" else set()
+                loop = {"anon_inode", "/memfd"} if role == "handshaker" else set()
                 self.assertEqual(set(kinds.values()), {"socket"} | loop)
                 self.assertEqual(sockets_of(pid), expected)
 

@@ -14,6 +14,7 @@
     STALL             reads nothing more, for a minute
     TOKEN             the rekey token, in hexadecimal
     REKEY d token     asks the broker for new keys of direction d with this token; status and the next token
+    RACE d token      the same from two threads at once; both statuses
     REQUEST n hex     n descriptors (the first for the answer) and these bytes to the broker; its answer or "-"
     FLOOD n           as many requests that are none
     LINGER, FILE      a request with a descriptor whose close would take long, or that is no socket
@@ -21,6 +22,7 @@
 """
 
 import array
+import concurrent.futures
 import contextlib
 import hashlib
 import json
@@ -246,6 +248,12 @@ def serve(stream, told):
         elif command == "REKEY":
             status, token = rekey(stream.connection, int(arguments[0]), bytes.fromhex(arguments[1]))
             stream.send(f"{status} {token.hex()}\n".encode())
+        elif command == "RACE":
+            request = stream.connection, int(arguments[0]), bytes.fromhex(arguments[1])
+            with concurrent.futures.ThreadPoolExecutor(2) as pool:
+                answers = list(pool.map(lambda _: rekey(*request), range(2)))
+            token = max(token for _, token in answers)
+            stream.send(f"{sorted(status for status, _ in answers)} {token.hex()}\n".encode())
         elif command == "REQUEST":
             count = int(arguments[0])
             answer = ask(bytes.fromhex(arguments[1]), [stream.connection.fileno()] * (count - 1), 1)

@@ -154,6 +154,10 @@ const BadCase kBadCases[] = {
      Service("[service.b.worker]\nexec = [\"/b\"]\nconnections = {idle_timeout = \"soon\"}\n"),
      {"f:13:31: \"soon\" is not a duration; write a whole number and one of ms, s, m, h, such as "
       "\"500ms\" or \"5s\""}},
+    {"EndlessGrace",
+     Service("[service.b.worker]\nexec = [\"/b\"]\nconnections = {grace = \"never\"}\n"),
+     {"f:13:24: \"never\" is not a duration; write a whole number and one of ms, s, m, h, such as "
+      "\"500ms\" or \"5s\""}},
     {"StrictExec",
      Service("[service.b.worker]\nexec = [\"/b\"]\nprofile = \"strict\"\n"),
      {"f:12:8: 'exec' needs to start programs; leave out profile = \"strict\""}},

@@ -8,11 +8,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <fstream>
 #include <map>
-#include <sstream>
 #include <string>
+#include <utility>
 #include <vector>
+
+#include "tests/unit/protocol_page.h"
 
 namespace tlsbroker::handoff {
 
@@ -24,29 +25,12 @@ void PrintTo(const Description& d, std::ostream* out) {
 
 namespace {
 
+using protocol_page::ParseHex;
 using ::testing::Not;
 
 MATCHER(IsRefused, "") { return !Decode(arg).has_value(); }
 
 // ---- The examples of PROTOCOL.md
-
-std::vector<uint8_t> ParseHex(const std::string& text) {
-  std::vector<uint8_t> bytes;
-  std::istringstream lines(text);
-  for (std::string line; std::getline(lines, line);) {
-    std::istringstream words(line.substr(0, line.find('#')));
-    for (std::string word; words >> word;) {
-      if (word == "*") {  // "00 * 5"
-        size_t times = 0;
-        words >> times;
-        bytes.insert(bytes.end(), times - 1, bytes.back());
-      } else {
-        bytes.push_back(static_cast<uint8_t>(std::stoul(word, nullptr, 16)));
-      }
-    }
-  }
-  return bytes;
-}
 
 Endpoint ParseEndpoint(const std::string& text) {
   Endpoint endpoint;
@@ -66,11 +50,7 @@ Mode ParseMode(const std::string& text) {
   return Mode::kDirect;
 }
 
-Description ParseDescription(const std::string& text) {
-  std::map<std::string, std::string> fields;
-  std::istringstream lines(text);
-  for (std::string line; std::getline(lines, line);)
-    fields[line.substr(0, line.find(": "))] = line.substr(line.find(": ") + 2);
+Description ParseDescription(std::map<std::string, std::string> fields) {
   Description d;
   d.mode = ParseMode(fields["mode"]);
   d.resumed = fields["resumed"] == "1";
@@ -101,15 +81,11 @@ struct Example {
 };
 
 std::vector<Example> ReadExamples() {
-  std::ifstream page(PROTOCOL_MD);
   std::vector<Example> examples;
-  for (std::string line; std::getline(page, line);) {
-    if (!line.starts_with("```handoff")) continue;
-    const bool sent = line == "```handoff";
-    std::string fields, hex;
-    while (std::getline(page, line) && !line.empty()) fields += line + "\n";
-    while (std::getline(page, line) && line != "```") hex += line + "\n";
-    examples.push_back({sent, ParseDescription(fields), ParseHex(hex)});
+  for (const bool sent : {true, false}) {
+    for (auto& block : protocol_page::ReadBlocks(sent ? "handoff" : "handoff-receive")) {
+      examples.push_back({sent, ParseDescription(block.fields), std::move(block.bytes)});
+    }
   }
   return examples;
 }

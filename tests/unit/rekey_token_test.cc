@@ -1,5 +1,4 @@
-// Rekey tokens and the messages that carry them: what was sealed is what is opened, and nothing else
-// opens.
+// Rekey tokens: what was sealed is what is opened, and nothing else opens.
 
 #include "broker/handshaker/rekey_token.h"
 
@@ -7,6 +6,7 @@
 
 #include <numeric>
 
+#include "client-lib/rekey.h"
 #include "protocol/request.h"
 
 namespace tlsbroker {
@@ -33,8 +33,7 @@ std::vector<uint8_t> Copy(const SecretBytes& secret) {
 
 TEST(RekeyToken, OpensWhatWasSealed) {
   const SecretBytes sealing = Secret(32, 7);
-  for (const Suite suite :
-       {Suite::kAes128Gcm, Suite::kAes256Gcm, Suite::kChaCha20Poly1305}) {
+  for (const Suite suite : {Suite::kAes128Gcm, Suite::kAes256Gcm, Suite::kChaCha20Poly1305}) {
     const TokenContent content = Content(suite);
     const auto token = SealToken(nullptr, sealing, content);
     ASSERT_TRUE(token.ok()) << token.status();
@@ -74,38 +73,19 @@ TEST(RekeyToken, TwoOfOneConnectionHaveNothingInCommon) {
   EXPECT_LT(equal, 20);
 }
 
-TEST(Request, EveryPrefixAndEveryExtensionIsRefused) {
-  const auto bytes = request::Encode(request::Rekey{request::Direction::kSend, {1, 2, 3}});
-  const auto decoded = request::DecodeRekey(bytes);
-  ASSERT_TRUE(decoded);
-  EXPECT_EQ(decoded->direction, request::Direction::kSend);
-  EXPECT_EQ(decoded->token, (std::vector<uint8_t>{1, 2, 3}));
-  for (size_t size = 0; size < bytes.size(); ++size) {
-    EXPECT_FALSE(request::DecodeRekey(std::span(bytes).first(size))) << size;
-  }
-  auto longer = bytes;
-  longer.push_back(0);
-  EXPECT_FALSE(request::DecodeRekey(longer));
-  for (const size_t at : {size_t{0}, size_t{1}, size_t{5}}) {  // version, type, direction
-    auto other = bytes;
-    other[at] = 9;
-    EXPECT_FALSE(request::DecodeRekey(other)) << at;
-  }
-  EXPECT_FALSE(request::DecodeAnswer(bytes));
-  EXPECT_FALSE(request::DecodeRekey(request::Encode(
-      request::Rekey{request::Direction::kSend, std::vector<uint8_t>(request::kMaxToken + 1)})));
-}
-
-TEST(Request, AnAnswerHasATokenOnlyWhenDone) {
-  using request::Status;
-  EXPECT_TRUE(request::DecodeAnswer(request::Encode(request::Answer{Status::kDone, {1}})));
-  EXPECT_FALSE(request::DecodeAnswer(request::Encode(request::Answer{Status::kDone, {}})));
-  for (const Status status : {Status::kBusy, Status::kRefused, Status::kFailed}) {
-    const auto answer = request::DecodeAnswer(request::Encode(request::Answer{status, {}}));
-    ASSERT_TRUE(answer);
-    EXPECT_EQ(answer->status, status);
-    EXPECT_FALSE(request::DecodeAnswer(request::Encode(request::Answer{status, {1}})));
-  }
+TEST(Rekeyer, KnowsWhenAKeyIsUsedUp) {
+  client::Rekeyer rekeyer({}, nullptr);
+  for (int i = 0; i < 8; ++i) EXPECT_TRUE(rekeyer.Admit());
+  EXPECT_FALSE(rekeyer.Admit()) << "nine in a second";
+  rekeyer.CountWritten((uint64_t{1} << 23) * 16384 - 16384);
+  EXPECT_FALSE(rekeyer.Due());
+  rekeyer.CountWritten(1);
+  EXPECT_TRUE(rekeyer.Due());
+  EXPECT_FALSE(rekeyer.Exhausted());
+  rekeyer.CountWritten((uint64_t{1} << 24) * 16384);
+  EXPECT_TRUE(rekeyer.Exhausted());
+  rekeyer.StartCounting();
+  EXPECT_FALSE(rekeyer.Due());
 }
 
 }  // namespace

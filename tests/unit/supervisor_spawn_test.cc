@@ -126,7 +126,8 @@ TEST_F(SpawnTest, ZChildrenKeepTheOldDescriptorLimit) {
   getrlimit(RLIMIT_NOFILE, &limit);
   EXPECT_EQ(limit.rlim_cur, limit.rlim_max);
   auto [ours, theirs] = channel::MakePair();
-  const auto process = Spawn({.arguments = {"/bin/sh", "-c", "ulimit -n >&3"}, .fds = {theirs.get()}});
+  const auto process =
+      Spawn({.arguments = {"/bin/sh", "-c", "ulimit -n >&3"}, .fds = {theirs.get()}});
   theirs.Reset();
   EXPECT_EQ(ReadToEnd(ours.get()), "200\n");
   waitpid(process->pid, nullptr, 0);

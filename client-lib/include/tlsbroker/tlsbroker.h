@@ -22,8 +22,9 @@
  * that use them ignore SIGPIPE, since sendfile(2) and splice(2) have no flag for that.
  *
  * Threads. Any number of threads may call tlsbroker_accept() on one queue. On one connection one
- * thread may read and another one write at the same time; tlsbroker_close() and tlsbroker_abort()
- * need it alone, since they free it. Different connections do not touch each other.
+ * thread may read and another one write at the same time; tlsbroker_close(), tlsbroker_abort() and
+ * tlsbroker_forget() need it alone, since they free it. Different connections do not touch each
+ * other.
  *
  * Versions. Within the soname functions and enumerators are only added.
  */
@@ -47,17 +48,22 @@ typedef struct tlsbroker_conn tlsbroker_conn;
 
 /* Results beside -errno, all below any -errno. */
 enum tlsbroker_result {
-  /* The stream stops without the peer's close_notify: a crash, a reset, or somebody on the way who
-   * cut it. What was read may be a part only. */
+  /* The stream stops without the peer's close_notify: a crash, a reset, or somebody on the way
+   * who cut it. What was read may be a part only. In relay and bridge mode also whatever else
+   * ended the connection there: the peer's alert, a record that is not allowed, the end of the
+   * broker itself. */
   TLSBROKER_E_TRUNCATED = -5001,
   /* The peer sent a fatal alert; tlsbroker_conn_alert() has its number. (Direct mode only:
-   * elsewhere the broker reads alerts, and this is TLSBROKER_E_TRUNCATED.) */
+   * elsewhere the broker reads alerts, and the result is TLSBROKER_E_TRUNCATED.) */
   TLSBROKER_E_ALERT = -5002,
-  /* The peer changed its keys (TLS 1.3 KeyUpdate, RFC 8446 section 4.6.3), or ours had to be changed,
-   * and that is not possible: the kernel is older than 6.14, or no broker answers. The peer was told
-   * with the fatal alert internal_error. (Direct mode only: elsewhere the broker follows.) */
+  /* The peer changed its keys (TLS 1.3 KeyUpdate, RFC 8446 section 4.6.3), or ours had to be
+   * changed, and that is not possible: the kernel is older than 6.14, the broker that made the
+   * connection does not answer any more, or the queue is one of tlsbroker_queue_from_fd(). The
+   * peer was told with the fatal alert internal_error. (Direct mode only: elsewhere the broker
+   * follows.) */
   TLSBROKER_E_REKEY = -5003,
-  /* The peer sent a record that is not allowed here, or one that does not authenticate. */
+  /* The peer sent a record that is not allowed here, one that does not authenticate, or too many
+   * KeyUpdates. (Direct mode only: elsewhere the result is TLSBROKER_E_TRUNCATED.) */
   TLSBROKER_E_PROTOCOL = -5004,
   /* A hand-off that is malformed, of a version that this library does not know, or that lost its
    * descriptor for lack of free ones. It was dropped; the next one may be fine. */
@@ -75,9 +81,10 @@ TLSBROKER_API const char* tlsbroker_strerror(int result);
 /*
  * Finds the queue of `service` among the descriptors that the supervisor passed (LISTEN_PID,
  * LISTEN_FDS, LISTEN_FDNAMES as in sd_listen_fds(3); the name is "tlsbroker.SERVICE"). With service
- * NULL it is the first whose name starts so. Makes all passed descriptors close-on-exec and unsets
- * the variables, also when it fails afterwards: call it once, early, before other threads use the
- * environment.
+ * NULL it is the first whose name starts so. Takes the socket "tlsbroker-requests.SERVICE" beside
+ * it, too: by that connections follow KeyUpdates. Makes all passed descriptors close-on-exec and
+ * unsets the variables, also when it fails afterwards: call it once, early, before other threads
+ * use the environment.
  *
  * Returns 0; -ENOENT: there is none, or the variables are meant for another process; -ENOTSOCK,
  * -EPROTOTYPE: the descriptor is not a SOCK_SEQPACKET Unix socket; -ENOMEM. Does not block.
@@ -86,7 +93,8 @@ TLSBROKER_API int tlsbroker_queue_from_environment(const char* service, tlsbroke
 
 /*
  * Makes a queue of a descriptor that the program got some other way. Takes the descriptor if it
- * returns 0; if it fails (-EBADF, -ENOTSOCK, -EPROTOTYPE, -ENOMEM) it stays the caller's.
+ * returns 0; if it fails (-EBADF, -ENOTSOCK, -EPROTOTYPE, -ENOMEM) it stays the caller's. It has no
+ * socket for requests: its direct connections cannot follow KeyUpdates.
  */
 TLSBROKER_API int tlsbroker_queue_from_fd(int fd, tlsbroker_queue** queue);
 
@@ -96,7 +104,8 @@ TLSBROKER_API int tlsbroker_queue_from_fd(int fd, tlsbroker_queue** queue);
  *
  * First gives up, in all threads, for good, and for all programs that are started from now on: the
  * keys of connections (getsockopt and setsockopt with SOL_TLS, TCP_ULP), io_uring, the 32-bit and
- * x32 system calls, and gaining privileges by exec (no_new_privs). PROTOCOL.md section 1.1 says why.
+ * x32 system calls, and gaining privileges by exec (no_new_privs). PROTOCOL.md section 1.1 says
+ * why.
  *
  * When the broker is gone tlsbroker_accept() gives TLSBROKER_E_GONE; free the queue and attach
  * again, after a pause if that gives -ECONNREFUSED or -ENOENT. Each call that fails may leave the
@@ -122,8 +131,8 @@ TLSBROKER_API void tlsbroker_queue_free(tlsbroker_queue* queue);
 #define TLSBROKER_DONTWAIT 0x1u
 
 /*
- * Takes the next connection, which is then owned by the caller until tlsbroker_close() or
- * tlsbroker_abort(). Blocks, unless `flags` has TLSBROKER_DONTWAIT.
+ * Takes the next connection, which is then owned by the caller until tlsbroker_close(),
+ * tlsbroker_abort() or tlsbroker_forget(). Blocks, unless `flags` has TLSBROKER_DONTWAIT.
  *
  * Returns 0; -EAGAIN: nothing waits, which is normal after poll(2) too, since another worker may
  * have been faster; -EMFILE, -ENFILE: no free descriptor, the connection keeps waiting;
@@ -191,14 +200,19 @@ TLSBROKER_API const void* tlsbroker_conn_rekey_token(const tlsbroker_conn* conn,
  * it. In direct mode never call getsockopt or setsockopt with SOL_TLS on it. Readable may also mean
  * that an end or an error is there to be read, or (kernel 6.1) only a part of a record: then
  * tlsbroker_read() gives -EAGAIN.
+ *
+ * Remove it from epoll(7) sets with EPOLL_CTL_DEL before the connection is closed, in whatever way.
+ * The end of a relayed connection carries a copy of the descriptor to the broker, and so does a
+ * request for keys: until the broker has closed that copy, epoll goes on reporting a connection
+ * that is freed.
  */
 TLSBROKER_API int tlsbroker_conn_fd(const tlsbroker_conn* conn);
 
 /* fcntl(2) O_NONBLOCK on (1) or off (0). Returns 0 or -errno. */
 TLSBROKER_API int tlsbroker_conn_set_nonblocking(tlsbroker_conn* conn, int nonblocking);
 
-/* How long a call may wait for the broker, in milliseconds, non-blocking mode or not, when keys have
- * to change. That is rare, and usually over in less than one. */
+/* How long a call may wait for the broker, in milliseconds, non-blocking mode or not, when keys
+ * have to change. That is rare, and usually over in less than one. */
 #define TLSBROKER_REKEY_TIMEOUT_MS 5000
 
 /*
@@ -229,11 +243,13 @@ TLSBROKER_API int tlsbroker_conn_alert(const tlsbroker_conn* conn);
  * Writes up to `size` bytes and returns how many were taken; fewer than `size` only when
  * non-blocking or near an error. Blocks while there is no room.
  *
- * Sends a KeyUpdate before, when the peer has asked for one or the key is used up.
+ * In direct mode sends a KeyUpdate before, when the peer has asked for one or the key has sealed
+ * 2^23 records (RFC 8446 section 5.5). Where keys cannot change, TLS 1.3 with AES-GCM ends after
+ * 2^24.5 records with TLSBROKER_E_REKEY.
  *
- * -EAGAIN: no room; -EPIPE, -ECONNRESET: the peer is gone, or this direction was ended; -EINVAL:
- * unknown flags; TLSBROKER_E_REKEY; other -errno of sendmsg(2). That bytes were taken does not say that the peer got
- * them.
+ * -EAGAIN: no room; -EPIPE, -ECONNRESET: the peer is gone, reading failed before, or this direction
+ * was ended; -EINVAL: unknown flags; TLSBROKER_E_REKEY: the connection is only good for closing;
+ * other -errno of sendmsg(2). That bytes were taken does not say that the peer got them.
  */
 TLSBROKER_API ssize_t tlsbroker_write(tlsbroker_conn* conn, const void* buffer, size_t size,
                                       unsigned flags);
@@ -250,8 +266,8 @@ TLSBROKER_API ssize_t tlsbroker_sendfile(tlsbroker_conn* conn, int file, off_t* 
 
 /*
  * Moves up to `size` bytes into a pipe, or out of one into the connection, by splice(2): nothing is
- * copied through the program, and the peer's control records are dealt with. For programs that stand
- * between a connection and another process.
+ * copied through the program, and the peer's control records are dealt with. For programs that
+ * stand between a connection and another process.
  *
  * tlsbroker_splice_read() returns as tlsbroker_read(). -EAGAIN: nothing came yet, or the pipe is
  * full: poll(2) the pipe to tell which; -EPIPE: the pipe has no reader; -EINVAL: `pipe` is not the
@@ -264,6 +280,17 @@ TLSBROKER_API ssize_t tlsbroker_sendfile(tlsbroker_conn* conn, int file, off_t* 
  */
 TLSBROKER_API ssize_t tlsbroker_splice_read(tlsbroker_conn* conn, int pipe, size_t size);
 TLSBROKER_API ssize_t tlsbroker_splice_write(tlsbroker_conn* conn, int pipe, size_t size);
+
+/*
+ * Changes the keys of what is written now, by a KeyUpdate (RFC 8446 section 4.6.3). The library
+ * does so by itself when the peer asks for it, and before a key has sealed as much as it may
+ * (section 5.5): this is for programs that want it more often. Belongs to the writing thread.
+ *
+ * Returns 0; -EAGAIN: no room for the KeyUpdate; -EOPNOTSUPP: TLS 1.2, a kernel before 6.14, or not
+ * direct mode, where the broker decides; -EPIPE: this direction was ended; TLSBROKER_E_REKEY.
+ * Blocks as tlsbroker_write() does.
+ */
+TLSBROKER_API int tlsbroker_update_keys(tlsbroker_conn* conn);
 
 /* ---- Ending ---- */
 
@@ -284,27 +311,30 @@ TLSBROKER_API int tlsbroker_end_write(tlsbroker_conn* conn);
  * The clean close: ends the worker's direction unless it has been, and in direct mode discards what
  * the peer still sends until the peer ends too, because closing a TCP socket with unread data may
  * destroy what was written last. Then closes the descriptor and frees `conn`, whatever it returns;
- * NULL is allowed.
+ * NULL is allowed. Remove the descriptor from epoll(7) sets before; see tlsbroker_conn_fd().
  *
  * Blocks for at most `timeout_ms` in all, non-blocking mode or not; 0: not at all; negative:
  * TLSBROKER_CLOSE_TIMEOUT_MS.
  *
- * Returns 0 if the end was sent; else the peer sees a truncation: -ETIMEDOUT: there was no room for
- * the end in time; else as tlsbroker_end_write(), or what tlsbroker_read() returned before.
+ * Returns 0 if the end was sent; else the peer sees a truncation, or in relay mode the broker's
+ * fatal alert: -ETIMEDOUT: there was no room for the end in time; else as tlsbroker_end_write(), or
+ * what tlsbroker_read() returned before.
  */
 TLSBROKER_API int tlsbroker_close(tlsbroker_conn* conn, int timeout_ms);
 
 /*
  * Closes and frees without an authenticated end. For answers that could not be finished: the peer
- * gets the fatal alert internal_error in direct mode, if there is room for it, and sees a truncation
- * otherwise, as when the worker crashes. NULL is allowed. Does not block.
+ * gets the fatal alert internal_error (relayed with TLS 1.2: bad_record_mac) if there is room for
+ * it, and sees a truncation otherwise. In direct mode this function sends it, in relay mode the
+ * broker, which does so too when the worker crashes. After tlsbroker_end_write() it only closes:
+ * the peer has its end. NULL is allowed. Does not block.
  */
 TLSBROKER_API void tlsbroker_abort(tlsbroker_conn* conn);
 
 /*
- * Closes this process' descriptor and frees `conn`, and ends nothing: for a parent whose child serves
- * the connection after fork(2). If no other process has the descriptor the peer sees a truncation.
- * NULL is allowed. Does not block.
+ * Closes this process' descriptor and frees `conn`, and ends nothing: for a parent whose child
+ * serves the connection after fork(2). If no other process has the descriptor the peer sees a
+ * truncation, or in relay mode the broker's fatal alert. NULL is allowed. Does not block.
  */
 TLSBROKER_API void tlsbroker_forget(tlsbroker_conn* conn);
 

@@ -80,6 +80,8 @@ class Connection {
   ssize_t SpliceRead(int pipe, size_t size) { return tlsbroker_splice_read(get(), pipe, size); }
   ssize_t SpliceWrite(int pipe, size_t size) { return tlsbroker_splice_write(get(), pipe, size); }
 
+  int UpdateKeys() { return tlsbroker_update_keys(get()); }
+
   int EndWrite() { return tlsbroker_end_write(get()); }
   int Close(int timeout_ms = -1) { return tlsbroker_close(conn_.release(), timeout_ms); }
   void Abort() { conn_.reset(); }

@@ -29,12 +29,14 @@ class Dispatcher {
   void TakeSignals();
   void Reap();
   void End();
-  bool MayStart() const { return !ending_ && queue_ && sessions_.size() < options_.max_connections; }
+  bool MayStart() const {
+    return !ending_ && queue_ && sessions_.size() < options_.max_connections;
+  }
 
   const ExecOptions& options_;
   Queue queue_;
   UniqueFd signals_;
-  std::map<pid_t, std::string> sessions_;     // with their clients' addresses
+  std::map<pid_t, std::string> sessions_;      // with their clients' addresses
   std::map<std::string, uint32_t> by_source_;  // how many each address has
   uint64_t refused_ = 0;
   bool ending_ = false;

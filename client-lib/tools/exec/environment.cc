@@ -63,7 +63,8 @@ std::vector<std::string> EnvironmentOf(const tlsbroker_conn* conn) {
   const sockaddr* local = tlsbroker_conn_local(conn);
   const char* path = getenv("PATH");
   Environment environment;
-  environment.Set("PATH", path != nullptr ? path : "/usr/local/bin:/usr/bin:/bin")
+  environment
+      .Set("PATH", path != nullptr ? path : "/usr/local/bin:/usr/bin:/bin")
       // UCSPI (ucspi-tcp, s6-networking), whose clients exist for TCP only.
       .Set("PROTO", "TCP")
       .Set("TCPLOCALIP", AddressText(local))

@@ -20,7 +20,7 @@ struct ExecOptions {
   std::string socket;   // SERVICE.sock of a running broker; empty: the environment has the queue
   std::vector<std::string> program;  // and its arguments
   uint32_t max_connections = 128;
-  uint32_t max_per_source = 0;  // 0: no limit but max_connections
+  uint32_t max_per_source = 0;                    // 0: no limit but max_connections
   Duration idle_timeout = std::chrono::hours(1);  // without a byte in either direction; 0: none
   Duration lifetime{0};                           // of a connection; 0: no limit
   Duration grace = std::chrono::seconds(5);       // from SIGTERM to SIGKILL

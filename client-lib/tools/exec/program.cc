@@ -69,8 +69,8 @@ int Program::Start(const std::vector<std::string>& command,
   const pid_t pid = fork();
   if (pid < 0) return -errno;
   if (pid == 0) {
-    BecomeProgram(arguments.data(), variables.data(), input.read_end.get(),
-                  output.write_end.get(), errors.write_end.get());
+    BecomeProgram(arguments.data(), variables.data(), input.read_end.get(), output.write_end.get(),
+                  errors.write_end.get());
   }
   setpgid(pid, pid);  // whoever of the two is first; fails once the program has been executed
   program.pid_ = pid;
@@ -91,8 +91,7 @@ std::optional<int> Program::Ended() const {
       info.si_pid == 0) {
     return std::nullopt;
   }
-  return info.si_code == CLD_EXITED ? W_EXITCODE(info.si_status, 0)
-                                    : W_EXITCODE(0, info.si_status);
+  return info.si_code == CLD_EXITED ? W_EXITCODE(info.si_status, 0) : W_EXITCODE(0, info.si_status);
 }
 
 void Program::Signal(int signal) const { kill(-pid_, signal); }

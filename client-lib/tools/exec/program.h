@@ -27,8 +27,8 @@ class Program {
   // Readable when the program has ended.
   int pidfd() const { return pidfd_.get(); }
   pid_t pid() const { return pid_; }
-  // How it ended, as waitpid(2) tells; nullopt while it runs. It stays a zombie until Reap(), so that
-  // its number, and that of its group, are nobody else's.
+  // How it ended, as waitpid(2) tells; nullopt while it runs. It stays a zombie until Reap(), so
+  // that its number, and that of its group, are nobody else's.
   std::optional<int> Ended() const;
   // To all of its group.
   void Signal(int signal) const;

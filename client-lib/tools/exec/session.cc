@@ -91,8 +91,7 @@ bool Session::Watch(int fd, uint32_t events) {
 // Edge by edge: Linux 6.1 shows a connection as readable while only a part of a record is there.
 bool Session::Start() {
   connection_.SetNonblocking(true);
-  const int error =
-      Program::Start(options_.program, EnvironmentOf(connection_.get()), program_);
+  const int error = Program::Start(options_.program, EnvironmentOf(connection_.get()), program_);
   if (error < 0) {
     log::Error("the program cannot be started" + name_ + log::Field("why", strerror(-error)));
     return false;
@@ -227,7 +226,8 @@ void Session::KeepTime() {
 int Session::MillisecondsLeft() const {
   Clock::time_point next = kill_at_;
   if (failure_.empty() && !killed_) {
-    if (options_.idle_timeout.count() > 0) next = std::min(next, last_byte_ + options_.idle_timeout);
+    if (options_.idle_timeout.count() > 0)
+      next = std::min(next, last_byte_ + options_.idle_timeout);
     if (options_.lifetime.count() > 0) next = std::min(next, started_ + options_.lifetime);
   }
   if (next == Clock::time_point::max()) return -1;
