@@ -21,6 +21,7 @@ struct Command {
 
 int RunExec(std::span<char* const> arguments);
 int RunProbe(std::span<char* const> arguments);
+int RunReload(std::span<char* const> arguments);
 int RunStatus(std::span<char* const> arguments);
 
 // Says so on stderr if stdout did not take everything, which would otherwise pass for a good end.
