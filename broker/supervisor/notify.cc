@@ -10,10 +10,15 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "broker/support/log.h"
 #include "protocol/unique_fd.h"
 
 namespace tlsbroker::supervisor {
 namespace {
+
+// The service manager ignores messages of more than 4096 bytes (NOTIFY_BUFFER_MAX in systemd), and a
+// byte may become four.
+constexpr size_t kMaxStatus = 1000;
 
 // For RELOADING=1: systemd compares it with its own clock.
 std::string MonotonicMicroseconds() {
@@ -44,7 +49,7 @@ Notifier::Notifier() : watchdog_period_(WatchdogPeriod()) {
 void Notifier::KeepAlive() const { Send("WATCHDOG=1"); }
 
 void Notifier::Ready(std::string_view status) const {
-  Send("READY=1\nSTATUS=" + std::string(status));
+  Send("READY=1\nSTATUS=" + log::Printable(status.substr(0, kMaxStatus)));
 }
 
 void Notifier::Reloading() const { Send("RELOADING=1\nMONOTONIC_USEC=" + MonotonicMicroseconds()); }

@@ -21,6 +21,7 @@ class Notifier {
   std::optional<std::chrono::microseconds> watchdog_period() const { return watchdog_period_; }
   void KeepAlive() const;
 
+  // `status` becomes one line, of bounded length.
   void Ready(std::string_view status) const;
   void Reloading() const;
   void Stopping() const;

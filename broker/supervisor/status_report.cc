@@ -176,7 +176,10 @@ ordered_json Missing(const StatusSource& source) {
 
 ordered_json Reload(const std::optional<LastReload>& reload) {
   if (!reload) return nullptr;
-  return {{"time", Seconds(reload->at)}, {"ok", reload->ok}};
+  return {{"number", reload->number},
+          {"time", Seconds(reload->at)},
+          {"ok", reload->errors.empty()},
+          {"errors", reload->errors}};
 }
 
 }  // namespace
@@ -191,6 +194,7 @@ std::string StatusReport(const StatusSource& source) {
       {"started", Seconds(source.started)},
       {"uptime_seconds", Seconds(now) - Seconds(source.started)},
       {"generation", serves ? ordered_json(source.current->number()) : ordered_json()},
+      {"reloads_begun", source.reloads_begun},
       {"last_reload", Reload(source.last_reload)},
       {"processes", Processes(source)},
       {"services", Services(source)},

@@ -6,6 +6,7 @@
 #define TLSBROKER_BROKER_SUPERVISOR_STATUS_REPORT_H_
 
 #include <chrono>
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <optional>
@@ -21,8 +22,9 @@
 namespace tlsbroker::supervisor {
 
 struct LastReload {
+  uint64_t number = 0;  // the first is 1
   std::chrono::system_clock::time_point at;
-  bool ok = false;
+  std::vector<std::string> errors;  // none if it has succeeded
 };
 
 // What the supervisor knows; borrowed for the call.
@@ -30,6 +32,7 @@ struct StatusSource {
   const Setup& setup;
   const char* state;  // "starting", "serving", "stopping"
   std::chrono::system_clock::time_point started;
+  uint64_t reloads_begun;
   const std::optional<LastReload>& last_reload;
   const Generation* current;  // may be null
   const std::vector<std::shared_ptr<Generation>>& retired;

@@ -95,11 +95,6 @@ std::string Summary(const Setup& setup, uint32_t generation) {
          log::Field("listen", absl::StrJoin(addresses, ","));
 }
 
-void LogDiagnostics(const Diagnostics& diagnostics) {
-  for (const std::string& line : diagnostics.warnings()) log::Warning(line);
-  for (const std::string& line : diagnostics.errors()) log::Error(line);
-}
-
 // What belongs to the whole life of the broker.
 void CheckUnchanged(const Setup& old_setup, const Setup& new_setup, Diagnostics& diagnostics) {
   const auto& old_dir = old_setup.config.broker.runtime_dir;
@@ -217,6 +212,7 @@ asio::awaitable<bool> Supervisor::StartGeneration(const std::shared_ptr<const Se
     co_await Until(decided, last_start_ + Generation::kReadyTimeout);
   }
   if (!started.ok() || !next->ready()) {
+    failure_ = {"the broker is stopping"};
     if (!stopping()) ReportFailure(*next, started);
     next->Kill();
     retired_.push_back(next);
@@ -232,17 +228,21 @@ void Supervisor::ReportFailure(const Generation& generation, const absl::Status&
   const Setup& setup = *generation.setup();
   Diagnostics diagnostics(setup.file);
   if (generation.failed() && BlameConfig(*generation.failed(), setup.config, diagnostics)) {
-    LogDiagnostics(diagnostics);
     start_failure_ = EX_CONFIG;
-    return;
+    return Fail(diagnostics.errors());
   }
   start_failure_ = EXIT_FAILURE;
   std::string why = "it did not become ready in time";
   if (generation.broken()) why = "a process ended";
   if (generation.failed()) why = generation.failed()->text;
   if (!started.ok()) why = std::string(started.message());
-  log::Error("generation " + std::to_string(generation.number()) +
-             " does not start: " + log::Printable(why));
+  Fail({"generation " + std::to_string(generation.number()) +
+        " does not start: " + log::Printable(why)});
+}
+
+void Supervisor::Fail(std::vector<std::string> errors) {
+  failure_ = std::move(errors);
+  for (const std::string& error : failure_) log::Error(error);
 }
 
 void Supervisor::Retire(std::shared_ptr<Generation> generation) {
@@ -262,14 +262,16 @@ asio::awaitable<void> Supervisor::Restart() {
 
 asio::awaitable<void> Supervisor::Reload() {
   notifier_.Reloading();
+  const uint64_t number = ++reloads_;
   log::Notice("reloading " + setup_->file);
+  failure_.clear();
   const bool reloaded = co_await TryReload();
-  last_reload_ = {std::chrono::system_clock::now(), reloaded};
+  last_reload_ = {number, std::chrono::system_clock::now(), failure_};
   if (reloaded) {
     notifier_.Ready("serving");
   } else if (!stopping()) {
     log::Error("reload failed; the configuration from before stays in force");
-    notifier_.Ready("serving; the last reload failed");
+    notifier_.Ready("serving; the last reload failed: " + failure_.front());
   }
 }
 
@@ -277,8 +279,11 @@ asio::awaitable<bool> Supervisor::TryReload() {
   Diagnostics diagnostics(setup_->file);
   const auto next = std::make_shared<const Setup>(OpenSetup(diagnostics, inherited_, setup_.get()));
   if (!diagnostics.failed()) CheckUnchanged(*setup_, *next, diagnostics);
-  LogDiagnostics(diagnostics);
-  if (diagnostics.failed()) co_return false;
+  for (const std::string& warning : diagnostics.warnings()) log::Warning(warning);
+  if (diagnostics.failed()) {
+    Fail(diagnostics.errors());
+    co_return false;
+  }
   const bool started = co_await StartGeneration(next);
   if (started) Adopt(next);
   co_return started;
@@ -358,8 +363,8 @@ absl::Status Supervisor::OpenStatusSocket() {
 
 std::string Supervisor::Status() const {
   const char* state = stopping() ? "stopping" : current_ ? "serving" : "starting";
-  return StatusReport({*setup_, state, started_, last_reload_, current_.get(), retired_, pools_,
-                       attach_points_, machine_});
+  return StatusReport({*setup_, state, started_, reloads_, last_reload_, current_.get(), retired_,
+                       pools_, attach_points_, machine_});
 }
 
 void Supervisor::RotateTicketKeys() {

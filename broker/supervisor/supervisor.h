@@ -45,10 +45,11 @@ class Supervisor {
   asio::awaitable<void> Serve();
   asio::awaitable<void> End();
 
-  // Makes a new generation the current one; on failure nothing has changed but the log. `setup` has
-  // to live as long as the caller waits.
+  // Makes a new generation the current one; on failure nothing has changed but the log and
+  // failure_. `setup` has to live as long as the caller waits.
   asio::awaitable<bool> StartGeneration(const std::shared_ptr<const Setup>& setup);
   void ReportFailure(const Generation& generation, const absl::Status& started);
+  void Fail(std::vector<std::string> errors);
   void Retire(std::shared_ptr<Generation> generation);
   asio::awaitable<void> Restart();
   asio::awaitable<void> Reload();
@@ -95,7 +96,9 @@ class Supervisor {
 
   const std::chrono::system_clock::time_point started_ = std::chrono::system_clock::now();
   const sandbox::Machine machine_ = sandbox::Machine::Inspect();
+  uint64_t reloads_ = 0;  // that have begun
   std::optional<LastReload> last_reload_;
+  std::vector<std::string> failure_;  // why the last generation or reload has not come to be
 
   bool reload_ = false;
   Stop stop_ = Stop::kNo;

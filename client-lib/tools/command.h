@@ -24,6 +24,7 @@ struct Command {
 
 int RunExec(std::span<char* const> arguments);
 int RunProbe(std::span<char* const> arguments);
+int RunReload(std::span<char* const> arguments);
 int RunRun(std::span<char* const> arguments);
 int RunStatus(std::span<char* const> arguments);
 

@@ -15,6 +15,8 @@ namespace {
 constexpr std::array kCommands = {
     Command{"exec", "run a program that knows stdin and stdout for each connection", RunExec},
     Command{"probe", "what kernel TLS can do on this machine, and why not", RunProbe},
+    Command{"reload", "has a running broker read its configuration again, and says what came of it",
+            RunReload},
     Command{"run", "run a daemon that listens and accepts, and answer it with TLS connections",
             RunRun},
     Command{"status", "what a running broker does: services, workers, certificates, limits hit",

@@ -58,6 +58,7 @@ std::string Heading(const ordered_json& status) {
         status.at("started").get<int64_t>() + status.at("uptime_seconds").get<int64_t>();
     out += "The last reload failed, " + Duration(now - reload.at("time").get<int64_t>()) +
            " ago; the configuration from before is in force.\n";
+    for (const auto& error : reload.at("errors")) out += "  " + Text(error) + "\n";
   }
   return out;
 }
