@@ -7,12 +7,12 @@
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <seccomp.h>
 #include <sys/socket.h>
 
 #include <cerrno>
-#include <memory>
 #include <mutex>
+
+#include "client-lib/filter.h"
 
 #ifndef SOL_TLS
 #define SOL_TLS 282
@@ -20,14 +20,6 @@
 
 namespace tlsbroker::client {
 namespace {
-
-using Filter = std::unique_ptr<void, decltype(&seccomp_release)>;
-
-// The kernel takes 32 bits of an int and ignores the others, a filter sees 64: 282 | 1 << 32 is
-// SOL_TLS too.
-scmp_arg_cmp Is(unsigned argument, int value) {
-  return {argument, SCMP_CMP_MASKED_EQ, 0xffffffff, static_cast<uint32_t>(value)};
-}
 
 int AddRules(scmp_filter_ctx filter) {
   constexpr uint32_t kDeny = SCMP_ACT_ERRNO(EPERM);

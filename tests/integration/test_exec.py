@@ -57,6 +57,10 @@ class Exec(unittest.TestCase):
     def setUpClass(cls):
         cls.service = cls.enterClassContext(ExecService(PROGRAMS, lines=LINES))
 
+    def tearDown(self):
+        # By its filter, say.
+        self.assertNotIn("the process of a connection was killed", self.service.log_text())
+
     def client(self, name, version=None):
         return self.enterContext(Client(self.service, version, name))
 
@@ -152,6 +156,23 @@ class Exec(unittest.TestCase):
         self.assertEqual(int(fields["SigIgn"], 16), 0)
         self.assertEqual(fields["NoNewPrivs"], "1")
         self.assertEqual(fields["Seccomp"], "2")
+
+    def test_the_process_of_a_connection_has_a_filter_of_its_own(self):
+        """Once its program runs: one filter more than the process that takes connections."""
+        def filters(pid):
+            with open(f"/proc/{pid}/status", encoding="ascii") as file:
+                return int(re.search(r"^Seccomp_filters:\s+(\d+)$", file.read(), re.MULTILINE)[1])
+
+        client = self.client("stubborn")
+        leader = int(client.receive())
+        with open(f"/proc/{leader}/status", encoding="ascii") as file:
+            session = int(re.search(r"^PPid:\s+(\d+)$", file.read(), re.MULTILINE)[1])
+        with open(f"/proc/{session}/status", encoding="ascii") as file:
+            dispatcher = int(re.search(r"^PPid:\s+(\d+)$", file.read(), re.MULTILINE)[1])
+        self.assertEqual(filters(leader), filters(dispatcher), "the program's are the worker's")
+        testlib.wait_until(lambda: filters(session) == filters(dispatcher) + 1, "filter of the connection's process")
+        client.raw.close()
+        testlib.wait_until(lambda: not alive(leader), "end of the program")
 
     def test_standard_error_is_in_the_log(self):
         self.assertEqual(self.service.talk("errors"), b"")

@@ -135,9 +135,14 @@ void Dispatcher::TakeSignals() {
 }
 
 void Dispatcher::Reap() {
-  for (pid_t pid; (pid = waitpid(-1, nullptr, WNOHANG)) > 0;) {
+  int status = 0;
+  for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
     const auto session = sessions_.find(pid);
     if (session == sessions_.end()) continue;
+    if (WIFSIGNALED(status)) {  // by its filter, say: it could not log that itself
+      log::Error("the process of a connection was killed" + log::Field("peer", session->second) +
+                 log::Field("signal", std::to_string(WTERMSIG(status))));
+    }
     const auto source = by_source_.find(session->second);
     if (--source->second == 0) by_source_.erase(source);
     sessions_.erase(session);

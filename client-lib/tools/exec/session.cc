@@ -15,6 +15,7 @@
 #include <string>
 
 #include "broker/support/log.h"
+#include "client-lib/tools/exec/confine.h"
 #include "client-lib/tools/exec/environment.h"
 #include "client-lib/tools/exec/log_lines.h"
 #include "client-lib/tools/exec/program.h"
@@ -109,8 +110,14 @@ bool Session::Start() {
   if (!watching) {
     log::Error("the program cannot be watched" + name_ + log::Field("why", strerror(errno)));
     program_.Reap();
+    return false;
   }
-  return watching;
+  if (const int refused = ConfineSession(program_.pid()); refused < 0) {
+    log::Error("no filter for a connection" + name_ + log::Field("why", strerror(-refused)));
+    program_.Reap();
+    return false;
+  }
+  return true;
 }
 
 void Session::Run() {

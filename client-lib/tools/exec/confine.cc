@@ -1,0 +1,135 @@
+// The allow list of a connection's process: what libtlsbroker makes for one connection (the table in
+// client-lib/README.md) and what session.cc makes itself. No file, no new process, no socket but the
+// pairs by which keys are changed, no signal but to the program's group.
+
+#include "client-lib/tools/exec/confine.h"
+
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <initializer_list>
+
+#include "client-lib/filter.h"
+
+namespace tlsbroker::tools {
+namespace {
+
+using client::Is;
+using client::Masked;
+
+constexpr int kMoving[] = {SCMP_SYS(splice),  SCMP_SYS(read),     SCMP_SYS(recvfrom),
+                           SCMP_SYS(recvmsg), SCMP_SYS(shutdown), SCMP_SYS(close)};
+
+constexpr int kWaiting[] = {SCMP_SYS(epoll_wait),    SCMP_SYS(epoll_pwait), SCMP_SYS(poll),
+                            SCMP_SYS(clock_gettime), SCMP_SYS(ppoll),       SCMP_SYS(restart_syscall)};
+
+// Of a process with one thread: no locks to wait for, and no memory but malloc's first arena.
+constexpr int kComputing[] = {SCMP_SYS(brk), SCMP_SYS(munmap), SCMP_SYS(exit_group)};
+
+// Keeps the first error, so that the list reads as one.
+class AllowList {
+ public:
+  AllowList() : filter_(seccomp_init(SCMP_ACT_KILL_PROCESS), seccomp_release) {
+    if (!filter_) {
+      error_ = -ENOMEM;
+      return;
+    }
+    // Other system call tables (int 0x80, x32).
+    Keep(seccomp_attr_set(filter_.get(), SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS));
+  }
+
+  // Rows for one call are alternatives; the conditions of a row hold together.
+  AllowList& Allow(int call, std::initializer_list<scmp_arg_cmp> conditions = {}) {
+    return Add(SCMP_ACT_ALLOW, call, conditions);
+  }
+  template <size_t size>
+  AllowList& Allow(const int (&calls)[size]) {
+    for (const int call : calls) Allow(call);
+    return *this;
+  }
+  AllowList& Refuse(int error, int call, std::initializer_list<scmp_arg_cmp> conditions = {}) {
+    return Add(SCMP_ACT_ERRNO(static_cast<uint32_t>(error)), call, conditions);
+  }
+
+  int Load() {
+    if (error_ == 0) Keep(seccomp_load(filter_.get()));
+    return error_;
+  }
+
+ private:
+  AllowList& Add(uint32_t action, int call, std::initializer_list<scmp_arg_cmp> conditions) {
+    if (error_ == 0) {
+      Keep(seccomp_rule_add_array(filter_.get(), action, call,
+                                  static_cast<unsigned>(conditions.size()), conditions.begin()));
+    }
+    return *this;
+  }
+  void Keep(int result) {
+    if (result < 0 && error_ == 0) error_ = result;
+  }
+
+  client::Filter filter_;
+  int error_ = 0;
+};
+
+void AllowConnection(AllowList& list) {
+  constexpr uint32_t kTypeMask = 0xf;  // SOCK_TYPE_MASK; SOCK_CLOEXEC is above
+  list.Allow(kMoving)
+      .Allow(kWaiting)
+      // Fast open would be a connect (tcp(7)).
+      .Allow(SCMP_SYS(sendmsg), {Masked(2, MSG_FASTOPEN, 0)})
+      .Allow(SCMP_SYS(fcntl), {Is(1, F_GETFL)})
+      .Allow(SCMP_SYS(fcntl), {Is(1, F_SETFL)})
+      .Allow(SCMP_SYS(setsockopt), {Is(1, SOL_SOCKET), Is(2, SO_RCVTIMEO)})
+      .Allow(SCMP_SYS(socketpair), {Is(0, AF_UNIX), Masked(1, kTypeMask, SOCK_SEQPACKET)})
+      .Allow(SCMP_SYS(write), {Is(0, STDERR_FILENO)});  // the log
+}
+
+// While it is a zombie its number is nobody else's (Program::Reap).
+void AllowProgram(AllowList& list, pid_t program) {
+  list.Allow(SCMP_SYS(waitid), {Is(0, P_PID), Is(1, program)})
+      .Allow(SCMP_SYS(wait4), {Is(0, program)})
+      .Allow(SCMP_SYS(kill), {Is(0, -program)});
+}
+
+void AllowComputing(AllowList& list) {
+  list.Allow(kComputing).Allow(SCMP_SYS(mmap), {Masked(2, PROT_EXEC, 0)});
+}
+
+// What AddressSanitizer's run-time needs besides, to describe an error before it ends the process,
+// with bare addresses: files are refused instead of deadly. It never lets the process do more than
+// look at itself.
+void AllowSanitizer([[maybe_unused]] AllowList& list) {
+#if defined(__SANITIZE_ADDRESS__)
+  for (const int call :
+       {SCMP_SYS(mremap), SCMP_SYS(madvise), SCMP_SYS(futex), SCMP_SYS(getpid), SCMP_SYS(gettid),
+        SCMP_SYS(getrandom), SCMP_SYS(getrusage), SCMP_SYS(sched_yield), SCMP_SYS(exit),
+        SCMP_SYS(rt_sigaction), SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigreturn),
+        SCMP_SYS(sigaltstack)}) {
+    list.Allow(call);
+  }
+  list.Allow(SCMP_SYS(mprotect), {Masked(2, PROT_EXEC, 0)})
+      .Allow(SCMP_SYS(tgkill), {Is(0, getpid())})
+      .Refuse(EACCES, SCMP_SYS(open))
+      .Refuse(EACCES, SCMP_SYS(openat))
+      .Refuse(ENOTTY, SCMP_SYS(ioctl), {Is(1, TCGETS)});
+#endif
+}
+
+}  // namespace
+
+int ConfineSession(pid_t program) {
+  AllowList list;
+  AllowConnection(list);
+  AllowProgram(list, program);
+  AllowComputing(list);
+  AllowSanitizer(list);
+  return list.Load();
+}
+
+}  // namespace tlsbroker::tools
