@@ -18,7 +18,7 @@ import broker as testlib
 MIB = 2**20
 MUCH = 16 * MIB      # more than the kernel's buffers on the way take: its sending buffer alone grows to 4 MiB (tcp_wmem)
 BUFFERS = 64 * 1024  # of a client's socket
-OWN = 6              # descriptors: standard ones, queue, epoll, signals
+OWN = 7              # descriptors: standard ones, queue, requests, epoll, signals
 FEW = 16             # descriptors in all
 LINE = 16 * 1024     # no line may be longer
 CONFIGURATION = """

@@ -101,10 +101,11 @@ class UnderLoad:
             self.service.reload(f"ready generation={generation} ")
             held.send(b"ECHO 5\n%5d" % generation)
             self.assertEqual(held.receive(), b"%5d" % generation)
-            shown = self.shown()
             with open(self.service.certificates[0].chain, encoding="ascii") as file:
-                self.assertEqual(shown, file.read())
-            certificates.add(shown)
+                chain = file.read()
+            # The old generation stops accepting when the new one is ready; that takes it a moment.
+            testlib.wait_until(lambda chain=chain: self.shown() == chain, "the new certificate")
+            certificates.add(chain)
         served = load.finish()
         self.assertEqual(load.failures, [])
         self.assertTrue(all(served), served)

@@ -268,10 +268,10 @@ TEST_P(ClientDirect, EndIsExplicitAndReadingGoesOn) {
   EXPECT_EQ(PeerSees(), "request[1 0]FIN");
 }
 
-TEST_P(ClientDirect, AbortDoesNotEnd) {
+TEST_P(ClientDirect, AbortIsAFatalAlert) {
   EXPECT_EQ(worker_.Write("some"), 4);
   worker_.Abort();
-  EXPECT_EQ(PeerSees(), "someFIN");
+  EXPECT_EQ(PeerSees(), "some[2 80]FIN");
 }
 
 TEST_P(ClientDirect, SendsFiles) {
