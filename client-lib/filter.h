@@ -1,5 +1,5 @@
-// What the filters of the library, of its tools and of its tests are made with: libseccomp's handle,
-// and conditions on arguments.
+// What the filters of the library, of its tools and of its tests are made with: libseccomp's
+// handle, and conditions on arguments.
 
 #ifndef TLSBROKER_CLIENT_LIB_FILTER_H_
 #define TLSBROKER_CLIENT_LIB_FILTER_H_

@@ -1,70 +1,23 @@
-// libtlsbroker on a socket with kernel TLS. Both ends of a loopback connection get fixed keys, so
-// no handshake and no TLS library is needed, and the peer can send any record. Skips without kernel
-// TLS.
+// libtlsbroker on a socket with kernel TLS. Skips without kernel TLS.
 
-#include <arpa/inet.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <linux/tls.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <array>
 #include <chrono>
-#include <cstdlib>
 #include <cstring>
 #include <string>
 #include <string_view>
 #include <thread>
 
 #include "tests/unit/client_pair.h"
+#include "tests/unit/ktls_pair.h"
 
 namespace tlsbroker {
 namespace {
-
-bool Expected(std::string_view what) {
-  const char* list = getenv("TLSBROKER_EXPECT");
-  return list != nullptr && std::string_view(list).find(what) != std::string_view::npos;
-}
-
-std::pair<UniqueFd, UniqueFd> TcpPair() {
-  const UniqueFd listener(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof(address);
-  auto* any = reinterpret_cast<sockaddr*>(&address);
-  UniqueFd client(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (bind(listener.get(), any, size) != 0 || listen(listener.get(), 1) != 0 ||
-      getsockname(listener.get(), any, &size) != 0 || connect(client.get(), any, size) != 0)
-    return {};
-  return {std::move(client), UniqueFd(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC))};
-}
-
-bool InstallKeys(int socket, uint16_t version) {
-  tls12_crypto_info_aes_gcm_128 keys{};
-  keys.info = {version, TLS_CIPHER_AES_GCM_128};
-  std::memset(keys.key, 'k', sizeof(keys.key));
-  return setsockopt(socket, SOL_TCP, TCP_ULP, "tls", 3) == 0 &&
-         setsockopt(socket, SOL_TLS, TLS_TX, &keys, sizeof(keys)) == 0 &&
-         setsockopt(socket, SOL_TLS, TLS_RX, &keys, sizeof(keys)) == 0;
-}
-
-void SendRecord(int socket, uint8_t type, std::string_view content) {
-  iovec iov{const_cast<char*>(content.data()), content.size()};
-  alignas(cmsghdr) char control[CMSG_SPACE(1)] = {};
-  msghdr header{};
-  header.msg_iov = &iov;
-  header.msg_iovlen = 1;
-  header.msg_control = control;
-  header.msg_controllen = sizeof(control);
-  cmsghdr* c = CMSG_FIRSTHDR(&header);
-  *c = {CMSG_LEN(1), SOL_TLS, TLS_SET_RECORD_TYPE};
-  *CMSG_DATA(c) = type;
-  ASSERT_EQ(sendmsg(socket, &header, MSG_NOSIGNAL), static_cast<ssize_t>(content.size()));
-}
 
 class ClientDirect : public ClientTest, public ::testing::WithParamInterface<uint16_t> {
  protected:
@@ -93,7 +46,7 @@ class ClientDirect : public ClientTest, public ::testing::WithParamInterface<uin
   }
   void PeerSendsAlert(uint8_t level, uint8_t number) {
     const char content[] = {static_cast<char>(level), static_cast<char>(number)};
-    SendRecord(peer_.get(), 21, {content, 2});
+    ASSERT_TRUE(SendRecord(peer_.get(), 21, {content, 2}));
   }
 
   ssize_t Read() { return worker_.Read(buffer_.data(), buffer_.size()); }
@@ -188,24 +141,24 @@ TEST_P(ClientDirect, DoesNotIgnoreAlertsForever) {
 }
 
 TEST_P(ClientDirect, RefusesRecordsThatHaveNoPlaceHere) {
-  SendRecord(peer_.get(), 22, std::string_view("\x01\x00\x00\x00", 4));  // ClientHello
+  ASSERT_TRUE(SendRecord(peer_.get(), 22, std::string_view("\x01\x00\x00\x00", 4)));  // ClientHello
   EXPECT_EQ(Read(), TLSBROKER_E_PROTOCOL);
   EXPECT_EQ(worker_.Close(), TLSBROKER_E_PROTOCOL);
   EXPECT_EQ(PeerSees(), "[2 10]FIN") << "unexpected_message";
 }
 
 TEST_P(ClientDirect, RefusesAlertsOfAnotherLength) {
-  SendRecord(peer_.get(), 21, "\x01");
+  ASSERT_TRUE(SendRecord(peer_.get(), 21, "\x01"));
   EXPECT_EQ(Read(), TLSBROKER_E_PROTOCOL);
 }
 
 TEST_P(ClientDirect, RefusesControlRecordsLargerThanItsBuffer) {
-  SendRecord(peer_.get(), 22, std::string(5000, 'h'));
+  ASSERT_TRUE(SendRecord(peer_.get(), 22, std::string(5000, 'h')));
   EXPECT_EQ(Read(), TLSBROKER_E_PROTOCOL);
 }
 
 TEST_P(ClientDirect, AKeyUpdateIsTold) {
-  SendRecord(peer_.get(), 22, std::string_view("\x18\x00\x00\x01\x01", 5));
+  ASSERT_TRUE(SendRecord(peer_.get(), 22, std::string_view("\x18\x00\x00\x01\x01", 5)));
   EXPECT_EQ(Read(), tls13() ? TLSBROKER_E_REKEY : TLSBROKER_E_PROTOCOL);
   EXPECT_EQ(Read(), tls13() ? TLSBROKER_E_REKEY : TLSBROKER_E_PROTOCOL);
   worker_.Abort();

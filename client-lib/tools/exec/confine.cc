@@ -1,6 +1,6 @@
-// The allow list of a connection's process: what libtlsbroker makes for one connection (the table in
-// client-lib/README.md) and what session.cc makes itself. No file, no new process, no socket but the
-// pairs by which keys are changed, no signal but to the program's group.
+// The allow list of a connection's process: what libtlsbroker makes for one connection (the table
+// in client-lib/README.md) and what session.cc makes itself. No file, no new process, no socket but
+// the pairs by which keys are changed, no signal but to the program's group.
 
 #include "client-lib/tools/exec/confine.h"
 
@@ -25,8 +25,9 @@ using client::Masked;
 constexpr int kMoving[] = {SCMP_SYS(splice),  SCMP_SYS(read),     SCMP_SYS(recvfrom),
                            SCMP_SYS(recvmsg), SCMP_SYS(shutdown), SCMP_SYS(close)};
 
-constexpr int kWaiting[] = {SCMP_SYS(epoll_wait),    SCMP_SYS(epoll_pwait), SCMP_SYS(poll),
-                            SCMP_SYS(clock_gettime), SCMP_SYS(ppoll),       SCMP_SYS(restart_syscall)};
+constexpr int kWaiting[] = {SCMP_SYS(epoll_wait), SCMP_SYS(epoll_pwait),
+                            SCMP_SYS(poll),       SCMP_SYS(clock_gettime),
+                            SCMP_SYS(ppoll),      SCMP_SYS(restart_syscall)};
 
 // Of a process with one thread: no locks to wait for, and no memory but malloc's first arena.
 constexpr int kComputing[] = {SCMP_SYS(brk), SCMP_SYS(munmap), SCMP_SYS(exit_group)};
@@ -106,11 +107,10 @@ void AllowComputing(AllowList& list) {
 // look at itself.
 void AllowSanitizer([[maybe_unused]] AllowList& list) {
 #if defined(__SANITIZE_ADDRESS__)
-  for (const int call :
-       {SCMP_SYS(mremap), SCMP_SYS(madvise), SCMP_SYS(futex), SCMP_SYS(getpid), SCMP_SYS(gettid),
-        SCMP_SYS(getrandom), SCMP_SYS(getrusage), SCMP_SYS(sched_yield), SCMP_SYS(exit),
-        SCMP_SYS(rt_sigaction), SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigreturn),
-        SCMP_SYS(sigaltstack)}) {
+  for (const int call : {SCMP_SYS(mremap), SCMP_SYS(madvise), SCMP_SYS(futex), SCMP_SYS(getpid),
+                         SCMP_SYS(gettid), SCMP_SYS(getrandom), SCMP_SYS(getrusage),
+                         SCMP_SYS(sched_yield), SCMP_SYS(exit), SCMP_SYS(rt_sigaction),
+                         SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigreturn), SCMP_SYS(sigaltstack)}) {
     list.Allow(call);
   }
   list.Allow(SCMP_SYS(mprotect), {Masked(2, PROT_EXEC, 0)})

@@ -1,5 +1,5 @@
-// What the process of one connection gives up once its program runs. It has read nothing of the peer
-// by then, and from then on it only moves bytes.
+// What the process of one connection gives up once its program runs. It has read nothing of the
+// peer by then, and from then on it only moves bytes.
 
 #ifndef TLSBROKER_CLIENT_LIB_TOOLS_EXEC_CONFINE_H_
 #define TLSBROKER_CLIENT_LIB_TOOLS_EXEC_CONFINE_H_

@@ -1,0 +1,205 @@
+// The queue, and streams of a relay or bridge.
+
+#include <signal.h>
+#include <sys/un.h>
+
+#include <cstring>
+
+#include "protocol/attach.h"
+#include "tests/unit/client_operations.h"
+#include "tests/unit/client_worker.h"
+
+namespace tlsbroker {
+namespace {
+
+using WorkerPtr = std::shared_ptr<ClientWorker>;
+
+// The supervisor: one worker, then nothing more.
+void AnswerAttachment(const UniqueFd& listener, attach::Answer answer) {
+  const pid_t parent = getpid();
+  if (fork() != 0) return;
+  DieWith(parent);
+  const UniqueFd socket(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  const auto [a, b] = channel::MakePair();
+  const int fds[] = {a.get(), b.get()};
+  const bool attached = answer == attach::Answer::kAttached;
+  (void)channel::Send(socket.get(), attach::Encode(answer), std::span(fds, attached ? 2 : 0));
+  pause();
+}
+
+Operation Attaching(const std::string& directory, attach::Answer answer, int result) {
+  const std::string path = directory + "/web.sock";
+  return {"attaching gives " + std::to_string(result), {"tlsbroker_attach"}, [=] {
+            unlink(path.c_str());
+            sockaddr_un address{};
+            address.sun_family = AF_UNIX;
+            std::strncpy(address.sun_path, path.c_str(), sizeof(address.sun_path) - 1);
+            const UniqueFd listener(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+            Require(bind(listener.get(), reinterpret_cast<const sockaddr*>(&address),
+                         sizeof(address)) == 0 &&
+                        listen(listener.get(), 1) == 0,
+                    path.c_str());
+            AnswerAttachment(listener, answer);
+            const auto queue = std::make_shared<Queue>();
+            return [=] { return Queue::Attach(path.c_str(), *queue) == result; };
+          }};
+}
+
+// An operation of a worker that has taken a connection of that mode.
+template <typename Body>
+Operation OnStream(std::string name, std::string row, Body body) {
+  return {std::move(name), {std::move(row)}, [body] {
+            const auto worker = std::make_shared<ClientWorker>();
+            worker->TakeQueue();
+            worker->OfferStream();
+            worker->Take();
+            return body(worker);
+          }};
+}
+
+}  // namespace
+
+std::vector<Operation> QueueOperations(const std::string& directory) {
+  return {
+      {"finding the queue",
+       {"tlsbroker_queue_from_environment"},
+       [] {
+         const auto worker = std::make_shared<ClientWorker>();
+         return [=] { return Queue::FromEnvironment("web", worker->queue) == 0; };
+       }},
+      {"making a queue",
+       {"tlsbroker_queue_from_fd"},
+       [] {
+         const auto worker = std::make_shared<ClientWorker>();
+         return [=] { return Queue::FromFd(3, worker->queue) == 0; };
+       }},
+      Attaching(directory, attach::Answer::kAttached, 0),
+      Attaching(directory, attach::Answer::kNotAllowed, -EACCES),
+      {"freeing the queue",
+       {"tlsbroker_queue_free"},
+       [] {
+         const auto worker = std::make_shared<ClientWorker>();
+         worker->TakeQueue();
+         return [=] {
+           worker->queue = Queue();
+           return true;
+         };
+       }},
+      {"taking a connection",
+       {"tlsbroker_accept"},
+       [] {
+         const auto worker = std::make_shared<ClientWorker>();
+         worker->TakeQueue();
+         worker->OfferStream();
+         return [=] { return worker->queue.Accept(worker->connection) == 0; };
+       }},
+      {"nothing to take",
+       {"tlsbroker_accept"},
+       [] {
+         const auto worker = std::make_shared<ClientWorker>();
+         worker->TakeQueue();
+         return [=] {
+           return worker->queue.Accept(worker->connection, TLSBROKER_DONTWAIT) == -EAGAIN;
+         };
+       }},
+  };
+}
+
+std::vector<Operation> StreamOperations() {
+  return {
+      OnStream("reading data", "tlsbroker_read",
+               [](const WorkerPtr& worker) {
+                 worker->PeerSends("data");
+                 return [=] { return worker->Read() == 4; };
+               }),
+      OnStream("reading the end", "tlsbroker_read",
+               [](const WorkerPtr& worker) {
+                 shutdown(worker->peer.get(), SHUT_WR);
+                 return [=] { return worker->Read() == 0; };
+               }),
+      OnStream("reading a cut", "tlsbroker_read",
+               [](const WorkerPtr& worker) {
+                 worker->peer.Reset();
+                 return [=] { return worker->Read() == TLSBROKER_E_TRUNCATED; };
+               }),
+      OnStream("writing", "tlsbroker_write",
+               [](const WorkerPtr& worker) {
+                 return [=] { return worker->connection.Write("data", TLSBROKER_MORE) == 4; };
+               }),
+      OnStream("writing parts", "tlsbroker_writev",
+               [](const WorkerPtr& worker) {
+                 return [=] {
+                   iovec part = {worker->buffer.data(), 4};
+                   return worker->connection.Writev(&part, 1) == 4;
+                 };
+               }),
+      OnStream("sending a file", "tlsbroker_sendfile",
+               [](const WorkerPtr& worker) {
+                 const int file = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+                 return [=] { return worker->connection.SendFile(file, nullptr, 4) == 4; };
+               }),
+      OnStream("splicing data into a pipe", "tlsbroker_splice_read",
+               [](const WorkerPtr& worker) {
+                 worker->PeerSends("data");
+                 const auto pipe = std::make_shared<PipeEnds>();
+                 return
+                     [=] { return worker->connection.SpliceRead(pipe->write_end.get(), 100) == 4; };
+               }),
+      OnStream("splicing at the end", "tlsbroker_splice_read",
+               [](const WorkerPtr& worker) {
+                 shutdown(worker->peer.get(), SHUT_WR);
+                 const auto pipe = std::make_shared<PipeEnds>();
+                 return
+                     [=] { return worker->connection.SpliceRead(pipe->write_end.get(), 100) == 0; };
+               }),
+      OnStream("splicing from a pipe", "tlsbroker_splice_write",
+               [](const WorkerPtr& worker) {
+                 const auto pipe = std::make_shared<PipeEnds>();
+                 Require(write(pipe->write_end.get(), "data", 4) == 4, "write");
+                 return
+                     [=] { return worker->connection.SpliceWrite(pipe->read_end.get(), 100) == 4; };
+               }),
+      OnStream("not blocking", "tlsbroker_conn_set_nonblocking",
+               [](const WorkerPtr& worker) {
+                 return [=] { return worker->connection.SetNonblocking(true) == 0; };
+               }),
+      OnStream("ending", "tlsbroker_end_write",
+               [](const WorkerPtr& worker) {
+                 return [=] { return worker->connection.EndWrite() == 0; };
+               }),
+      OnStream("closing", "tlsbroker_close",
+               [](const WorkerPtr& worker) {
+                 worker->PeerSends("unread");
+                 return [=] { return worker->connection.Close() == 0; };
+               }),
+      OnStream("closing without room", "tlsbroker_close",
+               [](const WorkerPtr& worker) {
+                 worker->Fill();
+                 return [=] { return worker->connection.Close(50) == -ETIMEDOUT; };
+               }),
+      OnStream("aborting", "tlsbroker_abort",
+               [](const WorkerPtr& worker) {
+                 return [=] {
+                   worker->connection.Abort();
+                   return true;
+                 };
+               }),
+      OnStream("forgetting", "tlsbroker_forget",
+               [](const WorkerPtr& worker) {
+                 return [=] {
+                   worker->connection.Forget();
+                   return true;
+                 };
+               }),
+      OnStream("asking", "tlsbroker_conn_peer",
+               [](const WorkerPtr& worker) {
+                 return [=] {
+                   const Connection& c = worker->connection;
+                   return c.mode_name() == "relay" && c.peer() == "0.0.0.0:0" && c.alert() == -1 &&
+                          c.fd() >= 0 && worker->queue.fd() == 3 && ResultText(-EPIPE) != "";
+                 };
+               }),
+  };
+}
+
+}  // namespace tlsbroker
