@@ -53,7 +53,8 @@ class Bridge {
     kDiscarded,  // the daemon reads no more
   };
   struct Pipe {
-    UniqueFd read_end, write_end;  // the latter only as long as more may come
+    UniqueFd read_end, write_end;
+    size_t bytes = 0;
     bool Open();
   };
 
