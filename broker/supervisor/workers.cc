@@ -29,7 +29,6 @@ sandbox::WorkerPolicy PolicyOf(const WorkerSpec& spec) {
       .uid = account.uid,
       .gid = account.gid,
       .network = spec.network,
-      .runs_daemon = spec.runs_daemon,
       .profile = spec.profile,
       .limits = spec.limits,
       .read_only = spec.read_only,
