@@ -19,19 +19,6 @@
 namespace tlsbroker {
 namespace {
 
-#if defined(__SANITIZE_ADDRESS__)
-// AddressSanitizer's own malloc makes other calls, and the run-time asks for a few things at any
-// time: these are allowed besides, and cannot be shown to be needed by the library.
-const Calls kSanitizer = {
-    "brk",        "futex",  "getpid", "gettid",         "madvise",           "mmap",
-    "mprotect",   "mremap", "munmap", "rt_sigprocmask", "sched_getaffinity", "sched_yield",
-    "sigaltstack"};
-const std::vector<std::string> kReplacedRows = {kMemory, kThreadsMemory};
-#else
-const Calls kSanitizer;
-const std::vector<std::string> kReplacedRows;
-#endif
-
 // Allowed to all operations.
 const std::vector<std::string> kCommonRows = {kMemory, kWaiting, kEnd};
 
@@ -62,7 +49,7 @@ class ListedSystemCalls : public ::testing::Test {
   }
 
   Calls Allowed(const Operation& operation, Mode mode) const {
-    Calls allowed = kSanitizer;
+    Calls allowed;
     std::vector<std::string> rows = operation.rows;
     rows.insert(rows.end(), kCommonRows.begin(), kCommonRows.end());
     for (const std::string& name : rows) {
@@ -97,11 +84,7 @@ class ListedSystemCalls : public ::testing::Test {
 
   void AllAreNeeded(Mode mode) const {
     for (const TableRow& row : table_) {
-      if (std::find(kReplacedRows.begin(), kReplacedRows.end(), row.name) != kReplacedRows.end()) {
-        continue;
-      }
       for (const std::string& call : mode == Mode::kDirect ? row.direct : row.always) {
-        if (kSanitizer.contains(call)) continue;
         EXPECT_EQ(SomeDiesWithout(call, row, mode), IsUsedHere(call, row, mode))
             << call << " in the row \"" << row.name << '"';
       }
