@@ -35,6 +35,8 @@ user = "www-data"
 read_only = ["{home}"]
 {worker_lines}
 """
+# A guest with a busy machine below it takes its time.
+BROKER_LINES = 'max_handshakes_per_source = 1000\nhandshake_timeout = "60s"'
 SERVICE_LINES = 'alpn = ["http/1.1"]'
 
 
@@ -75,7 +77,7 @@ class EchoService(testlib.Broker):
     `lines` and `worker_lines` are for all services, or a dictionary of some."""
 
     def __init__(self, services=None, kinds=("ec256",), handshakers=2, certificates=None, lines=SERVICE_LINES,
-                 worker_lines="", hosts=("127.0.0.1",), holds=False, broker_lines="max_handshakes_per_source = 1000", **options):
+                 worker_lines="", hosts=("127.0.0.1",), holds=False, broker_lines=BROKER_LINES, **options):
         self.home = tempfile.mkdtemp(prefix="tlsbroker-echo-")
         os.chmod(self.home, 0o755)
         self.worker = shutil.copy(os.path.join(HERE, "echo_worker.py"), self.home)

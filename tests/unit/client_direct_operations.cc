@@ -59,7 +59,9 @@ void AnswerRequests(const WorkerPtr& worker, std::vector<Status> answers) {
       if (asked && asked->direction == request::Direction::kReceive) {
         (void)InstallKey(message.fds[1].get(), TLS_RX, kVersion);
       }
-      (void)channel::Send(message.fds[0].get(), request::Encode({status, {4, 5, 6}}));
+      request::Answer answer{.status = status, .token = {}};
+      if (status == Status::kDone) answer.token = {4, 5, 6};
+      (void)channel::Send(message.fds[0].get(), request::Encode(answer));
     }
     for (;;) pause();
   }).detach();
