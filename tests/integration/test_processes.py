@@ -85,7 +85,7 @@ class Processes(unittest.TestCase):
         self.assertTrue(self.service.ask())
 
     def test_killed_in_a_handshake(self):
-        self.start(handshakers=1)
+        self.start(handshakers=1, broker_lines='handshake_timeout = "5s"')
         with socket.create_connection(("127.0.0.1", self.service.ports["echo"])) as plain:
             plain.sendall(b"\x16\x03\x01\x02\x00\x01")
             os.kill(self.service.processes()["handshaker"][0], signal.SIGKILL)
