@@ -52,6 +52,16 @@ def alive(pid):
         return False
 
 
+def read(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def cpu_seconds(pid):
+    fields = read(f"/proc/{pid}/stat").decode().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 class Exec(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -190,6 +200,26 @@ class Exec(unittest.TestCase):
         client.raw.close()
         testlib.wait_until(lambda: not alive(leader) and not alive(child), "end of the program's group")
         self.service.wait_for_log(r'the client is gone conn=\w+ why="The stream was cut off')
+
+    def test_part_of_a_record_costs_nothing(self):
+        """Linux 6.1 shows it as readable, and there is nothing to read."""
+        client = self.client("cat")
+        client.send(b"x")
+        self.assertEqual(client.receive(), b"x")
+        client.tls.write(b"y" * 10000)
+        record = client.outgoing.read()
+        client.raw.sendall(record[:5000])
+        worker = next(pid for pid in self.service.processes()["worker"]
+                      if b"/bin/cat" in read(f"/proc/{pid}/cmdline") and testlib.children(pid))
+        processes = [worker, *testlib.children(worker), *self.service.processes()["handshaker"]]
+        time.sleep(0.5)
+        before = sum(map(cpu_seconds, processes))
+        time.sleep(3)
+        used = sum(map(cpu_seconds, processes)) - before
+        print(f"\n  CPU time in 3 s with a part of a record: {used:.2f} s", flush=True)
+        self.assertLess(used, 0.5)
+        client.raw.sendall(record[5000:])
+        self.assertTrue(client.receive().startswith(b"y"))
 
     def test_a_program_that_ignores_sigterm(self):
         client = self.client("stubborn")
