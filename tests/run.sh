@@ -122,7 +122,9 @@ guest_suite() { # KERNEL
       run_guest "$1 $part" "$1" -- $suite tests/interop $part
     done
     run_guest "$1 injected faults" "$1" -- $suite tests/interop/faults injected
-    run_guest "$1 integration" "$1" -- $suite tests/integration/direct
+    for part in event_loop growth kill reload; do
+      run_guest "$1 $part" "$1" -- $suite tests/integration/direct $part
+    done
     for part in exec examples; do
       run_guest "$1 $part" "$1" -- $suite tests/integration $part
     done
