@@ -1,5 +1,6 @@
 #include "client-lib/tools/exec/dispatcher.h"
 
+#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <utility>
 
 #include "broker/support/log.h"
@@ -29,6 +31,17 @@ sigset_t HandledSignals() {
   sigemptyset(&signals);
   for (const int signal : {SIGCHLD, SIGTERM, SIGINT}) sigaddset(&signals, signal);
   return signals;
+}
+
+// Who has one address of IPv6 has a whole /64, as in the broker's own limits (admission.h).
+std::string SourceOf(const Connection& connection) {
+  sockaddr_storage address{};
+  const sockaddr* peer = tlsbroker_conn_peer(connection.get());
+  if (peer->sa_family != AF_INET6) return AddressText(peer);
+  std::memcpy(&address, peer, sizeof(sockaddr_in6));
+  auto* ipv6 = reinterpret_cast<sockaddr_in6*>(&address);
+  std::memset(&ipv6->sin6_addr.s6_addr[8], 0, 8);
+  return AddressText(reinterpret_cast<const sockaddr*>(&address)) + "/64";
 }
 
 }  // namespace
@@ -95,7 +108,7 @@ void Dispatcher::TakeConnections() {
 }
 
 void Dispatcher::Serve(Connection connection) {
-  const std::string source = AddressText(tlsbroker_conn_peer(connection.get()));
+  const std::string source = SourceOf(connection);
   if (options_.max_per_source > 0 && by_source_[source] >= options_.max_per_source) {
     // The 1st, 2nd, 4th, 8th...: a stranger decides how many there are.
     if (std::has_single_bit(++refused_)) {
