@@ -80,6 +80,7 @@ void SignService::Serve(Channel& channel) {
       return;
     case channel::Result::kMalformed:
     case channel::Result::kError:
+      message_.fds.clear();  // nothing of a handshaker's stays here
       return CloseBroken(channel, "not one of our messages");
   }
   const auto request = signing::DecodeSign(message_.bytes);
