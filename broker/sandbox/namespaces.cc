@@ -1,11 +1,17 @@
 #include "broker/sandbox/namespaces.h"
 
+#include <net/if.h>
 #include <sched.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <cstring>
+
 #include "broker/support/status.h"
+#include "protocol/unique_fd.h"
 
 namespace tlsbroker::sandbox {
 namespace {
@@ -40,6 +46,17 @@ absl::Status EnterEmptyRoot() {
   if (chdir(kMountPoint) != 0) return ErrnoStatus("enter the empty root");
   RETURN_IF_ERROR(PivotHere());
   if (chdir("/") != 0) return ErrnoStatus("enter the empty root");
+  return absl::OkStatus();
+}
+
+absl::Status BringLoopbackUp() {
+  const UniqueFd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  ifreq request{};
+  std::strcpy(request.ifr_name, "lo");
+  request.ifr_flags = IFF_UP;
+  if (!socket || ioctl(socket.get(), SIOCSIFFLAGS, &request) != 0) {
+    return ErrnoStatus("bring the loopback interface up (needs CAP_NET_ADMIN)");
+  }
   return absl::OkStatus();
 }
 

@@ -40,9 +40,12 @@ constexpr int kIoUring[] = {SCMP_SYS(io_uring_setup), SCMP_SYS(io_uring_enter),
                             SCMP_SYS(io_uring_register)};
 
 constexpr int kOtherProcesses[] = {
-    SCMP_SYS(ptrace),      SCMP_SYS(process_vm_readv), SCMP_SYS(process_vm_writev),
-    SCMP_SYS(pidfd_getfd), SCMP_SYS(process_madvise),  SCMP_SYS(perf_event_open),
-    SCMP_SYS(kcmp),        SCMP_SYS(move_pages),       SCMP_SYS(migrate_pages)};
+    SCMP_SYS(ptrace), SCMP_SYS(process_madvise), SCMP_SYS(perf_event_open),
+    SCMP_SYS(kcmp),   SCMP_SYS(move_pages),      SCMP_SYS(migrate_pages)};
+
+// What answering a daemon's calls takes; client-lib/tools/run/traps.cc refuses them to the daemon.
+constexpr int kOtherProcessesContents[] = {SCMP_SYS(pidfd_getfd), SCMP_SYS(process_vm_readv),
+                                           SCMP_SYS(process_vm_writev)};
 
 constexpr int kMounts[] = {SCMP_SYS(mount),      SCMP_SYS(umount),     SCMP_SYS(umount2),
                            SCMP_SYS(pivot_root), SCMP_SYS(chroot),     SCMP_SYS(open_tree),
@@ -90,10 +93,13 @@ void AllowInternet(SeccompFilter& filter) {
   }
 }
 
-void DenyNetwork(SeccompFilter& filter) {
+void DenyInternet(SeccompFilter& filter) {
   for (const int call : {SCMP_SYS(socket), SCMP_SYS(socketpair)}) {
     filter.DenyUnless(EACCES, call, 0, {AF_UNIX});
   }
+}
+
+void DenyFastOpen(SeccompFilter& filter) {
   // A connection's own TCP socket lives in the broker's network namespace: it must not become a
   // client there. Fast open is a connect (tcp(7)).
   filter.Deny(EACCES, SCMP_SYS(sendto), {Has(3, MSG_FASTOPEN)})
@@ -113,7 +119,7 @@ void DenyTruncation(SeccompFilter& filter) {
   filter.Deny(ENOSYS, SCMP_SYS(openat2));
 }
 
-absl::Status LoadFilter(const Machine& machine, bool network) {
+absl::Status LoadFilter(const Machine& machine, const WorkerPolicy& policy) {
   SeccompFilter filter = SeccompFilter::DenyList();
   DenyKeys(filter);
   filter.DenyAll(EPERM, kIoUring)
@@ -123,7 +129,9 @@ absl::Status LoadFilter(const Machine& machine, bool network) {
       .DenyAll(EPERM, kAdministration);
   DenyTerminalInput(filter);
   DenyNamespaces(filter);
-  network ? AllowInternet(filter) : DenyNetwork(filter);
+  if (!policy.runs_daemon) filter.DenyAll(EPERM, kOtherProcessesContents);
+  policy.network || policy.runs_daemon ? AllowInternet(filter) : DenyInternet(filter);
+  if (!policy.network) DenyFastOpen(filter);
   if (machine.landlock_version < 3) DenyTruncation(filter);
   return filter.Load();
 }
@@ -188,10 +196,18 @@ absl::Status ConfineWorker(const WorkerPolicy& policy) {
   MissingInWorker(machine).Log(absl::StrCat("worker ", policy.program));
 
   RETURN_IF_ERROR(RequireSingleThread());
-  ASSIGN_OR_RETURN(Landlock files, Landlock::Create(policy.network ? Landlock::Network::kAny
-                                                                   : Landlock::Network::kNone));
+  const bool own_loopback = policy.runs_daemon && !policy.network;
+  if (own_loopback && !machine.namespaces) {
+    return absl::FailedPreconditionError(
+        "a daemon without the network needs a network namespace of its own, and this process has "
+        "no CAP_SYS_ADMIN to make one: set network = true");
+  }
+  const bool any_network = policy.network || own_loopback;
+  ASSIGN_OR_RETURN(Landlock files, Landlock::Create(any_network ? Landlock::Network::kAny
+                                                                : Landlock::Network::kNone));
   RETURN_IF_ERROR(AllowFiles(policy, files));
   if (machine.namespaces) RETURN_IF_ERROR(EnterNamespaces(NamespacesOf(policy)));
+  if (own_loopback) RETURN_IF_ERROR(BringLoopbackUp());
   if (machine.root) {
     RETURN_IF_ERROR(ForbidGainingCapabilities());
     RETURN_IF_ERROR(BecomeUser(policy.uid, policy.gid));
@@ -201,7 +217,7 @@ absl::Status ConfineWorker(const WorkerPolicy& policy) {
   RETURN_IF_ERROR(files.Enforce());
   // Of two filters that refuse a call the one that was loaded last says how (seccomp(2)).
   if (policy.profile == WorkerProfile::kStrict) RETURN_IF_ERROR(LoadStrictFilter());
-  RETURN_IF_ERROR(LoadFilter(machine, policy.network));
+  RETURN_IF_ERROR(LoadFilter(machine, policy));
   // Last: what is limited is the worker, not this copy of the supervisor.
   return LimitResources(policy.limits);
 }

@@ -35,6 +35,10 @@ struct WorkerPolicy {
   uid_t uid = 0;
   gid_t gid = 0;
   bool network = false;
+  // It is tlsbroker-run(1), which answers the calls of the daemon that it starts: it may take
+  // descriptors of its children and use their memory. The filter that it puts on them takes that
+  // away again. Without `network` there is a loopback interface that only they have.
+  bool runs_daemon = false;
   WorkerProfile profile = WorkerProfile::kDefault;
   WorkerLimits limits;
   // Files and directories that the worker gets besides /usr, /lib*, /etc, a few devices and its own

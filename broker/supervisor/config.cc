@@ -237,12 +237,30 @@ class Reader {
          worker.profile);
     if (auto limits = section.Table("limits")) ReadLimits(*limits, worker.limits);
     if (auto limits = section.Table("connections")) ReadConnections(*limits, worker);
-    if (worker.kind == WorkerConfig::Kind::kExec && worker.profile == Profile::kStrict) {
-      diagnostics_.Error(worker.command.position, "'exec' needs to start programs",
+    ReadDaemon(section, worker);
+    if (worker.kind != WorkerConfig::Kind::kCommand && worker.profile == Profile::kStrict) {
+      const char* kind = worker.kind == WorkerConfig::Kind::kExec ? "'exec'" : "'daemon'";
+      diagnostics_.Error(worker.command.position, std::string(kind) + " needs to start programs",
                          "leave out profile = \"strict\"");
     }
     section.Finish();
     return worker;
+  }
+
+  void ReadDaemon(Section& section, WorkerConfig& worker) {
+    const auto port = section.Number("port", 1, 65535);
+    const auto direct = section.Boolean("direct");
+    Take(port, worker.port);
+    Take(direct, worker.direct);
+    if (worker.direct && !worker.network) {
+      // connect(2) makes a client of a TCP socket that it has, in the network that the socket is in.
+      diagnostics_.Error(direct->position,
+                         "a daemon with direct connections can use them to reach the network",
+                         "set network = true, or leave out 'direct'");
+    }
+    if (worker.kind == WorkerConfig::Kind::kDaemon || (!port && !direct)) return;
+    diagnostics_.Error(port ? port->position : direct->position,
+                       "'port' and 'direct' are for 'daemon'", "leave them out");
   }
 
   void ReadConnections(Section& section, WorkerConfig& worker) {

@@ -61,6 +61,8 @@ struct WorkerConfig {
   sandbox::WorkerProfile profile = sandbox::WorkerProfile::kDefault;
   sandbox::WorkerLimits limits;
   ConnectionLimits connections;  // kExec
+  uint32_t port = 0;             // kDaemon: its listener that stands for the service; 0: the first
+  bool direct = false;           // kDaemon
 };
 
 struct ServiceConfig {

@@ -10,7 +10,7 @@ namespace tlsbroker::supervisor {
 struct Programs {
   std::string keyholder;
   std::string handshaker;
-  std::string tool;  // tlsbroker(1), whose `exec` is the worker of services with 'exec'
+  std::string tool;  // tlsbroker(1), whose `exec` and `run` are workers for programs that are none
 };
 
 // The installed ones for an installed tlsbrokerd, else those of the same build tree.

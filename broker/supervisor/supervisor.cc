@@ -30,20 +30,33 @@ std::vector<std::string> Values(const std::vector<At<std::string>>& list) {
   return values;
 }
 
-// A program that knows standard input and output is run by tlsbroker-exec(1), which is the worker.
-void RunByExec(const WorkerConfig& worker, const Programs& programs, log::Level level,
-               WorkerSpec& spec) {
-  const ConnectionLimits& limits = worker.connections;
+std::vector<std::string> ExecOptions(const ConnectionLimits& limits) {
   const auto text = [](milliseconds time) { return std::to_string(time.count()) + "ms"; };
+  return {"exec",
+          "--max-connections=" + std::to_string(limits.max),
+          "--max-per-source=" + std::to_string(limits.max_per_source),
+          "--idle-timeout=" + text(limits.idle_timeout),
+          "--lifetime=" + text(limits.lifetime),
+          "--grace=" + text(limits.grace)};
+}
+
+std::vector<std::string> RunOptions(const WorkerConfig& worker) {
+  std::vector<std::string> options = {"run"};
+  if (worker.port != 0) options.push_back("--port=" + std::to_string(worker.port));
+  if (worker.direct) options.emplace_back("--direct");
+  return options;
+}
+
+// A program that is no worker is run by tlsbroker(1), which is one: by `exec` if it knows standard
+// input and output, by `run` if it listens and accepts.
+void RunByTool(const WorkerConfig& worker, const Programs& programs, log::Level level,
+               WorkerSpec& spec) {
+  spec.runs_daemon = worker.kind == WorkerConfig::Kind::kDaemon;
   spec.executes = {spec.command.front()};
-  std::vector<std::string> command = {programs.tool,
-                                      "exec",
-                                      "--max-connections=" + std::to_string(limits.max),
-                                      "--max-per-source=" + std::to_string(limits.max_per_source),
-                                      "--idle-timeout=" + text(limits.idle_timeout),
-                                      "--lifetime=" + text(limits.lifetime),
-                                      "--grace=" + text(limits.grace),
-                                      "--"};
+  const auto options = spec.runs_daemon ? RunOptions(worker) : ExecOptions(worker.connections);
+  std::vector<std::string> command = {programs.tool};
+  command.insert(command.end(), options.begin(), options.end());
+  command.emplace_back("--");
   command.insert(command.end(), spec.command.begin(), spec.command.end());
   spec.command = std::move(command);
   spec.environment = {std::string(log::kLevelVariable) + "=" +
@@ -65,8 +78,8 @@ WorkerSpec SpecOf(const Setup& setup, size_t index, const Programs& programs) {
       .count = worker.count,
       .on_demand = worker.start == WorkerConfig::StartWhen::kOnDemand,
   };
-  if (worker.kind == WorkerConfig::Kind::kExec) {
-    RunByExec(worker, programs, setup.config.broker.log_level, spec);
+  if (worker.kind != WorkerConfig::Kind::kCommand) {
+    RunByTool(worker, programs, setup.config.broker.log_level, spec);
   }
   return spec;
 }

@@ -48,19 +48,10 @@ void CheckAttach(const ServiceConfig& service, Diagnostics& diagnostics) {
   }
 }
 
-void CheckServed(const ServiceConfig& service, Diagnostics& diagnostics) {
-  if (service.worker && service.worker->kind == WorkerConfig::Kind::kDaemon) {
-    diagnostics.Error(service.worker->command.position, "this version does not serve 'daemon'",
-                      "'command' with a program that speaks the broker's protocol, or 'exec' with "
-                      "one that knows standard input and output, is needed");
-  }
-}
-
 }  // namespace
 
 void CheckWorkers(const Config& config, Diagnostics& diagnostics) {
   for (const ServiceConfig& service : config.services) {
-    CheckServed(service, diagnostics);
     CheckAttach(service, diagnostics);
     if (!service.worker) continue;
     CheckProgram(service.worker->command, diagnostics);

@@ -29,6 +29,7 @@ sandbox::WorkerPolicy PolicyOf(const WorkerSpec& spec) {
       .uid = account.uid,
       .gid = account.gid,
       .network = spec.network,
+      .runs_daemon = spec.runs_daemon,
       .profile = spec.profile,
       .limits = spec.limits,
       .read_only = spec.read_only,

@@ -32,6 +32,7 @@ struct WorkerSpec {
   std::vector<std::string> executes;     // programs that it starts
   std::optional<Account> account;        // none without root
   bool network = false;
+  bool runs_daemon = false;
   std::vector<std::string> read_only;
   std::vector<std::string> read_write;
   sandbox::WorkerProfile profile = sandbox::WorkerProfile::kDefault;

@@ -11,6 +11,9 @@ namespace tlsbroker::tools {
 inline constexpr int kExitOk = 0;
 inline constexpr int kExitFailed = 1;
 inline constexpr int kExitUsage = 2;
+// Of those that run other programs, as chain-loading ones do (ucspi-tcp, s6-networking).
+inline constexpr int kExitPermanent = 100;
+inline constexpr int kExitTemporary = 111;
 
 // `arguments` starts behind the command's name. The result is the exit status.
 struct Command {
@@ -22,6 +25,7 @@ struct Command {
 int RunExec(std::span<char* const> arguments);
 int RunProbe(std::span<char* const> arguments);
 int RunReload(std::span<char* const> arguments);
+int RunRun(std::span<char* const> arguments);
 int RunStatus(std::span<char* const> arguments);
 
 // Says so on stderr if stdout did not take everything, which would otherwise pass for a good end.

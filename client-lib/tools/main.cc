@@ -17,6 +17,8 @@ constexpr std::array kCommands = {
     Command{"probe", "what kernel TLS can do on this machine, and why not", RunProbe},
     Command{"reload", "has a running broker read its configuration again, and says what came of it",
             RunReload},
+    Command{"run", "run a daemon that listens and accepts, and answer it with TLS connections",
+            RunRun},
     Command{"status", "what a running broker does: services, workers, certificates, limits hit",
             RunStatus},
 };

@@ -60,6 +60,14 @@ TEST_P(WorkerMachine, Ptrace) { ExpectDenied(Refused(EPERM), OnThisProcess("ptra
 TEST_P(WorkerMachine, ReadMemory) { ExpectDenied(Refused(EPERM), OnThisProcess("read-memory")); }
 TEST_P(WorkerMachine, WriteMemory) { ExpectDenied(Refused(EPERM), OnThisProcess("write-memory")); }
 TEST_P(WorkerMachine, PidfdGetfd) { ExpectDenied(Refused(EPERM), OnThisProcess("pidfd-getfd")); }
+// Its user differs, or Landlock stands between.
+TEST_P(WorkerMachine, RunnerOfADaemonReachesNoneButItsOwn) {
+  policy_.runs_daemon = true;
+  policy_.network = true;
+  for (const char* attack : {"ptrace", "read-memory", "write-memory", "pidfd-getfd"}) {
+    ExpectDenied(Refused(EPERM), OnThisProcess(attack));
+  }
+}
 TEST_P(WorkerMachine, Kcmp) { ExpectDenied(Refused(EPERM), OnThisProcess("kcmp")); }
 TEST_P(WorkerMachine, Signal) {
   // Of another user, or out of reach by Landlock's scopes (Linux 6.12).

@@ -115,6 +115,25 @@ TEST_P(WorkerNetwork, AllowedNetlinkIsRoutingOnly) {
   ExpectDenied(Refused(EACCES), {"socket", netlink, "3", std::to_string(NETLINK_KOBJECT_UEVENT)});
 }
 
+// Of its own network namespace, with nobody else in it.
+TEST_P(WorkerNetwork, RunnerOfADaemonHasALoopbackOfItsOwn) {
+  policy_.runs_daemon = true;
+  if (!root()) {  // and no namespaces: it would be the machine's network
+    EXPECT_EQ(Confined({"socket", std::to_string(AF_INET), "1"}).error, kNotStarted);
+    return;
+  }
+  for (const auto& [family, type] : kFamilies) {
+    const bool allowed = family == AF_INET || family == AF_INET6 || family == AF_NETLINK;
+    EXPECT_EQ(Confined({"socket", std::to_string(family), std::to_string(type)}),
+              allowed ? kSucceeded : Refused(EACCES))
+        << family;
+  }
+  const std::string port = Listen();
+  ExpectDenied(Refused(ECONNREFUSED), {"tcp-connect", port});
+  EXPECT_EQ(Confined({"tcp-connect-here"}), kSucceeded);
+  EXPECT_EQ(Confined({"fast-open", port}), Refused(EACCES));
+}
+
 INSTANTIATE_TEST_SUITE_P(As, WorkerNetwork,
                          testing::Values(SupervisorIs::kRoot, SupervisorIs::kUser), SupervisorName);
 

@@ -35,10 +35,10 @@ user = "www-data"
 
 class ExecService(testlib.Broker):
     """`programs` maps the names of services to commands, lists of words; `lines` go into their worker sections. In a
-    command {home} is a directory that all may read and `writable` one that programs may write to. `commands` names the
-    services whose program is a worker itself."""
+    command {home} is a directory that all may read and `writable` one that programs may write to. `commands` and
+    `daemons` name the services whose program is a worker itself, or listens and accepts."""
 
-    def __init__(self, programs, lines="", service_lines="", ktls="prefer", commands=(), **options):
+    def __init__(self, programs, lines="", service_lines="", ktls="prefer", commands=(), daemons=(), **options):
         self.home = tempfile.mkdtemp(prefix="tlsbroker-exec-")
         os.chmod(self.home, 0o755)
         self.writable = os.path.join(self.home, "writable")
@@ -49,8 +49,9 @@ class ExecService(testlib.Broker):
         config = BROKER.format(chain=self.certificate.chain, key=self.certificate.key)
         for name, words in programs.items():
             words = [word.replace("{home}", self.home) for word in words]
+            kind = "command" if name in commands else "daemon" if name in daemons else "exec"
             config += SERVICE.format(
-                name=name, port=self.ports[name], ktls=ktls, kind="command" if name in commands else "exec", service_lines=service_lines,
+                name=name, port=self.ports[name], ktls=ktls, kind=kind, service_lines=service_lines,
                 command=", ".join("'''" + word + "'''" for word in words),
                 lines=echo_service.EchoService.lines_for(lines, name).replace("{home}", self.home))
         super().__init__(config, **options)

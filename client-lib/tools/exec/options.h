@@ -13,10 +13,6 @@
 
 namespace tlsbroker::tools {
 
-// Of chain-loading programs (ucspi-tcp, s6-networking).
-inline constexpr int kExitPermanent = 100;
-inline constexpr int kExitTemporary = 111;
-
 struct ExecOptions {
   using Duration = std::chrono::milliseconds;
 

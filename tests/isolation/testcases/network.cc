@@ -56,6 +56,24 @@ int FastOpen(const Arguments& arguments) {
                         reinterpret_cast<const sockaddr*>(&address), sizeof(address)));
 }
 
+int Connect(const Arguments& arguments) {
+  const sockaddr_in address = Loopback(arguments.at(0));
+  const int fd = socket(AF_INET, SOCK_STREAM, 0);
+  return ErrorOf(connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)));
+}
+
+// To a listener of the attacker's own.
+int ConnectHere(const Arguments&) {
+  sockaddr_in address = Loopback("0");
+  socklen_t size = sizeof(address);
+  const int fd = socket(AF_INET, SOCK_STREAM, 0);
+  if (bind(fd, reinterpret_cast<const sockaddr*>(&address), size) != 0 || listen(fd, 1) != 0 ||
+      getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) != 0) {
+    return errno;
+  }
+  return Connect({std::to_string(ntohs(address.sin_port))});
+}
+
 // Without a bind before, the kernel picks the port.
 int Listen(const Arguments&) {
   if (const int error = Disconnect()) return error;
@@ -79,6 +97,8 @@ constexpr Attack kAttacks[] = {
     {"send", Send},
     {"socket", Socket},
     {"socketpair", Socketpair},
+    {"tcp-connect", Connect},
+    {"tcp-connect-here", ConnectHere},
     {"tcp-reconnect", Reconnect},
     {"fast-open", FastOpen},
     {"tcp-listen", Listen},

@@ -1,0 +1,286 @@
+// The daemon's side of the runner: its trapped calls, and the knocks at its listener. What the
+// arguments of a call point to was written by the daemon.
+
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <seccomp.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <iterator>
+#include <utility>
+
+#include "broker/support/log.h"
+#include "client-lib/tools/exec/environment.h"
+#include "client-lib/tools/run/runner.h"
+#include "client-lib/tools/run/token.h"
+
+namespace tlsbroker::tools {
+namespace {
+
+// On their way to one daemon; the others stay in the queue, where another one may take them.
+constexpr size_t kMaxKnocks = 16;
+constexpr std::chrono::milliseconds kKnockPause{50};
+
+int Option(int socket, int option) {
+  int value = -1;
+  socklen_t size = sizeof(value);
+  return getsockopt(socket, SOL_SOCKET, option, &value, &size) == 0 ? value : -1;
+}
+
+bool IsTcp(int fd) { return Option(fd, SO_PROTOCOL) == IPPROTO_TCP; }
+
+bool IsReadable(int fd) {
+  pollfd entry{fd, POLLIN, 0};
+  return poll(&entry, 1, 0) == 1;
+}
+
+int FlagsOf(const TrappedCall& call) {
+  return call.number == SCMP_SYS(accept4) ? static_cast<int>(call.arguments[3]) : 0;
+}
+
+// Into the arguments 1 and 2 of accept(2) and getpeername(2). 0 or an errno.
+int WriteAddress(const TrappedCall& call, const Address& address, int family) {
+  const uint64_t to = call.arguments[1];
+  const uint64_t size_at = call.arguments[2];
+  if (to == 0) return 0;
+  socklen_t room = 0;
+  if (const int error = ReadMemory(call.thread, size_at, &room, sizeof(room)); error != 0) {
+    return error;
+  }
+  if (static_cast<int>(room) < 0) return EINVAL;
+  const Address shown = address.For(family, room);
+  const socklen_t size = shown.size();
+  if (const int error = WriteMemory(call.thread, to, shown.get(), std::min(room, size));
+      error != 0) {
+    return error;
+  }
+  return WriteMemory(call.thread, size_at, &size, sizeof(size));
+}
+
+}  // namespace
+
+// ---- Knocks ----
+
+void Runner::KnockForWaiting() {
+  while (listener_ && !waiting_.empty() && Clock::now() >= retry_at_) {
+    Connection connection = std::move(waiting_.front());
+    waiting_.pop_front();
+    if (!KnockFor(connection)) waiting_.push_front(std::move(connection));
+  }
+}
+
+bool Runner::KnockFor(Connection& connection) {
+  const Address to = listener_->ToConnect();
+  UniqueFd end(socket(to.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  const uint64_t id = next_id_++;
+  if (!end || (connect(end.get(), to.get(), to.size()) != 0 && errno != EINPROGRESS) ||
+      !Watch(end.get(), EPOLLRDHUP | EPOLLET, TokenOf(kKnock, id))) {
+    if (errno == ECONNREFUSED) {
+      ForgetListener();
+    } else {
+      log::Error("connecting to the daemon" + log::Field("address", to.ToString()) +
+                 log::Field("why", strerror(errno)));
+    }
+    retry_at_ = Clock::now() + kKnockPause;
+    return false;
+  }
+  const std::string address = Address::LocalOf(end.get()).ToString();
+  knocks_by_address_[address] = id;
+  knocks_.emplace(id, Knock{std::move(connection), std::move(end), address});
+  return true;
+}
+
+// Refused, or reset by a listener that was closed.
+void Runner::KnockEvent(uint64_t id) {
+  const auto knock = knocks_.find(id);
+  if (knock == knocks_.end()) return;
+  if (Option(knock->second.end.get(), SO_ERROR) == ECONNREFUSED) ForgetListener();
+  KnockAgain(knock);
+}
+
+void Runner::KnockAgain(Knocks::iterator knock) {
+  ResetTcp(knock->second.end);
+  waiting_.push_front(TakeKnock(knock).connection);
+  retry_at_ = Clock::now() + kKnockPause;
+}
+
+Runner::Knock Runner::TakeKnock(Knocks::iterator knock) {
+  Knock taken = std::move(knock->second);
+  if (taken.end) epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, taken.end.get(), nullptr);
+  knocks_by_address_.erase(taken.address);
+  knocks_.erase(knock);
+  return taken;
+}
+
+void Runner::ForgetListener() {
+  if (!listener_) return;
+  log::Notice("the daemon listens no more" + log::Field("address", listener_->ToString()));
+  listener_.reset();
+  listeners_.clear();
+}
+
+// ---- Calls ----
+
+void Runner::TakeCall() {
+  TrappedCall call;
+  if (!traps_->Receive(call)) return;
+  UniqueFd socket = processes_.Take(call.thread, call.descriptor());
+  if (!socket) return Refuse(call, errno);
+  switch (call.number) {
+    case SCMP_SYS(listen):
+      return OnListen(call, socket.get());
+    case SCMP_SYS(getpeername):
+      return OnGetpeername(call, socket.get());
+    default:
+      return OnAccept(call, std::move(socket));
+  }
+}
+
+// To go on would show the daemon our own addresses for its clients'.
+void Runner::Refuse(const TrappedCall& call, int error) {
+  if (error == EBADF) return traps_->Continue(call);
+  if (traps_->IsWaiting(call) && !std::exchange(refusal_logged_, true)) {
+    log::Error("the daemon's sockets are out of reach; if it changes its user, start this command with "
+               "CAP_SYS_PTRACE, or the daemon with its final user" +
+               log::Field("pid", std::to_string(call.thread)) + log::Field("why", strerror(error)));
+  }
+  traps_->Fail(call, EPERM);
+}
+
+bool Runner::IsWanted(const Address& local) const {
+  if (listener_) return local == *listener_;
+  if (options_.listen) return local == *options_.listen;
+  return options_.port == 0 || options_.port == local.port();
+}
+
+// Made here, so that the listener listens when the first knock comes.
+void Runner::OnListen(const TrappedCall& call, int socket) {
+  if (!IsTcp(socket)) return traps_->Continue(call);
+  const int backlog = static_cast<int>(call.arguments[1]);
+  if (listen(socket, backlog) != 0) return traps_->Fail(call, errno);
+  const Address local = Address::LocalOf(socket);
+  if (IsWanted(local)) {
+    if (!listener_) log::Notice("serving the daemon" + log::Field("address", local.ToString()));
+    listener_ = local;
+    listeners_.insert(CookieOf(socket));
+    max_knocks_ = std::clamp<size_t>(static_cast<size_t>(std::max(backlog, 1)), 1, kMaxKnocks);
+  }
+  traps_->Return(call, 0);
+}
+
+void Runner::OnGetpeername(const TrappedCall& call, int socket) {
+  const Address* peer = peers_.Find(CookieOf(socket));
+  const bool connected = Address::PeerOf(socket).family() != AF_UNSPEC;
+  if (peer == nullptr || !connected || call.arguments[1] == 0 || !traps_->IsWaiting(call)) {
+    return traps_->Continue(call);
+  }
+  const int error = WriteAddress(call, *peer, Option(socket, SO_DOMAIN));
+  error == 0 ? traps_->Return(call, 0) : traps_->Fail(call, error);
+}
+
+void Runner::OnAccept(const TrappedCall& call, UniqueFd listener) {
+  const bool ours = listeners_.contains(CookieOf(listener.get()));
+  if (!ours || (FlagsOf(call) & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) != 0) {
+    return traps_->Continue(call);
+  }
+  const bool waits = (fcntl(listener.get(), F_GETFL) & O_NONBLOCK) == 0;
+  Accept accept{call, std::move(listener)};
+  if (Answer(accept)) return;
+  if (!waits) return traps_->Fail(call, EAGAIN);
+  SweepHeld();
+  const uint64_t id = next_id_++;
+  if (!Watch(accept.listener.get(), EPOLLIN, TokenOf(kHeld, id))) return traps_->Fail(call, errno);
+  held_.emplace(id, std::move(accept));
+}
+
+// False when there is nothing to be accepted. All accepts of the listener are made here, one at a
+// time, so what poll(2) shows is there.
+bool Runner::Answer(const Accept& accept) {
+  while (IsReadable(accept.listener.get())) {
+    UniqueFd accepted(accept4(accept.listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    if (!accepted && (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == EINVAL)) {
+      traps_->Fail(accept.call, errno);
+      return true;
+    }
+    if (!accepted) continue;
+    const auto address = knocks_by_address_.find(Address::PeerOf(accepted.get()).ToString());
+    if (address == knocks_by_address_.end()) {
+      Stranger(std::move(accepted));
+      continue;
+    }
+    Deliver(accept, knocks_.find(address->second), std::move(accepted));
+    return true;
+  }
+  return false;
+}
+
+void Runner::Deliver(const Accept& accept, Knocks::iterator knock, UniqueFd accepted) {
+  Connection& connection = knock->second.connection;
+  const bool direct = options_.direct && connection.mode() == TLSBROKER_DIRECT;
+  const int socket = direct ? connection.fd() : accepted.get();
+  const Address peer(tlsbroker_conn_peer(connection.get()));
+  const int flags = FlagsOf(accept.call);
+  const int nonblocking = (flags & SOCK_NONBLOCK) != 0 ? O_NONBLOCK : 0;
+  int error = traps_->IsWaiting(accept.call) ? 0 : ENOENT;
+  if (error == 0) {
+    error = WriteAddress(accept.call, peer, Option(accept.listener.get(), SO_DOMAIN));
+  }
+  if (error == 0 && fcntl(socket, F_SETFL, nonblocking) != 0) error = errno;
+  // getpeername(2) tells no other address than this, from the daemon's first call on.
+  const uint64_t cookie = CookieOf(socket);
+  if (error == 0) peers_.Add(cookie, peer);
+  if (error == 0) {
+    error = -traps_->ReturnDescriptor(accept.call, socket, (flags & SOCK_CLOEXEC) != 0);
+  }
+  if (error != 0) {
+    if (error != ENOENT) traps_->Fail(accept.call, error);
+    peers_.Retire(cookie);
+    ResetTcp(accepted);
+    return KnockAgain(knock);
+  }
+  Knock taken = TakeKnock(knock);
+  if (!direct) return Serve(std::move(taken.connection), std::move(taken.end), cookie);
+  log::Info("handed over" + log::Field("conn", IdText(taken.connection.get())));
+  taken.connection.Forget();
+  peers_.Retire(cookie);
+}
+
+// Somebody has connected to the daemon's port, in plaintext.
+void Runner::Stranger(UniqueFd accepted) {
+  // The 1st, 2nd, 4th, 8th...: a stranger decides how many there are.
+  if (std::has_single_bit(++strangers_)) {
+    log::Warning("closed a connection that did not come through the broker" +
+                 log::Field("peer", Address::PeerOf(accepted.get()).ToString()) +
+                 log::Field("count", std::to_string(strangers_)));
+  }
+  ResetTcp(accepted);
+}
+
+void Runner::AnswerHeld(uint64_t id) {
+  const auto held = held_.find(id);
+  if (held == held_.end()) return;
+  if (!traps_->IsWaiting(held->second.call) || Answer(held->second)) DropHeld(held);
+}
+
+// The daemon has the listener too, so closing this copy would leave it in the epoll instance.
+Runner::Held::iterator Runner::DropHeld(Held::iterator held) {
+  epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, held->second.listener.get(), nullptr);
+  return held_.erase(held);
+}
+
+// A call that a signal has interrupted says nothing; the copy of its listener would keep the
+// daemon's port taken.
+void Runner::SweepHeld() {
+  for (auto held = held_.begin(); held != held_.end();) {
+    held = traps_->IsWaiting(held->second.call) ? std::next(held) : DropHeld(held);
+  }
+  sweep_at_ = Clock::now() + kSweepPeriod;
+}
+
+}  // namespace tlsbroker::tools

@@ -1,0 +1,56 @@
+// The system calls of the daemon that are answered here: seccomp_unotify(2). Part of `tlsbroker
+// run`.
+
+#ifndef TLSBROKER_CLIENT_LIB_TOOLS_RUN_TRAPS_H_
+#define TLSBROKER_CLIENT_LIB_TOOLS_RUN_TRAPS_H_
+
+#include <sys/types.h>
+
+#include <cstdint>
+
+#include "protocol/unique_fd.h"
+
+namespace tlsbroker::tools {
+
+// A call that waits for its answer. Its arguments are the daemon's.
+struct TrappedCall {
+  uint64_t id = 0;
+  pid_t thread = -1;
+  int number = -1;  // SCMP_SYS(accept4)
+  uint64_t arguments[6] = {};
+
+  int descriptor() const { return static_cast<int>(arguments[0]); }
+};
+
+// Puts the filter on this process, in which the daemon will be executed, for good: listen, accept,
+// accept4 and getpeername wait for an answer, and the calls that its runner needs for answering are
+// refused. -errno, or the descriptor on which the calls arrive, which is close-on-exec.
+int LoadTraps();
+
+class Traps {
+ public:
+  explicit Traps(UniqueFd fd);
+
+  // Readable when a call waits; hangs up when no process is left that it is for.
+  int fd() const { return fd_.get(); }
+  // False when there is none after all: the caller was killed, or interrupted by a signal.
+  bool Receive(TrappedCall& call) const;
+
+  // While it is, the thread is the one that made the call.
+  bool IsWaiting(const TrappedCall& call) const;
+  // The kernel makes the call as if nobody had looked.
+  void Continue(const TrappedCall& call) const;
+  void Return(const TrappedCall& call, int64_t value) const;
+  void Fail(const TrappedCall& call, int error) const;
+  // Returns a copy of `fd` from the call, both or none: 0, -ENOENT when nobody waits any more, or
+  // another -errno, and the call still waits.
+  int ReturnDescriptor(const TrappedCall& call, int fd, bool close_on_exec) const;
+
+ private:
+  void Respond(const TrappedCall& call, int64_t value, int error, uint32_t flags) const;
+  UniqueFd fd_;
+};
+
+}  // namespace tlsbroker::tools
+
+#endif  // TLSBROKER_CLIENT_LIB_TOOLS_RUN_TRAPS_H_

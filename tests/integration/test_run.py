@@ -1,0 +1,225 @@
+"""Unmodified daemons: their accept(2) is answered with TLS connections."""
+
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import textwrap
+import threading
+import unittest
+
+import broker as testlib
+import run_cases
+
+# Closes its listener when a line "again" comes, and makes a new one a while later.
+RELISTENER = """
+import socket, sys, time
+while True:
+    with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as listener:
+        while True:
+            connection, _ = listener.accept()
+            with connection:
+                line = connection.makefile("rb").readline()
+                connection.sendall(line)
+            if line == b"again\\n":
+                break
+    time.sleep(0.5)
+"""
+# A blocking accept(2) that a signal handler interrupts, in a thread that is not the first one.
+SIGNALLED = """
+import signal, socket, sys, threading
+signal.signal(signal.SIGHUP, lambda *_: print("hangup", flush=True))
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+other = socket.create_server(("127.0.0.1", 0))
+print(other.getsockname()[1], flush=True)
+def serve(listener, word):
+    while True:
+        connection, _ = listener.accept()
+        with connection:
+            connection.sendall(word)
+threading.Thread(target=serve, args=(other, b"other"), daemon=True).start()
+serve(listener, b"tls")
+"""
+
+
+class Run(run_cases.Run, unittest.TestCase):
+    pass
+
+
+@unittest.skipUnless(os.geteuid() == 0, "needs root to attach to it")
+class ByHand(unittest.TestCase):
+    def setUp(self):
+        self.home = self.enterContext(tempfile.TemporaryDirectory())
+        os.chmod(self.home, 0o755)
+        os.mkdir(os.path.join(self.home, "writable"))
+        os.chmod(os.path.join(self.home, "writable"), 0o777)
+        self.certificate = testlib.Certificate(self.home)
+        self.port, self.daemon_port = testlib.free_port(), testlib.free_port()
+        self.broker = self.enterContext(testlib.Broker(textwrap.dedent(f'''
+            [certificate.c]
+            chain = "{self.certificate.chain}"
+            key = "{self.certificate.key}"
+            [service.by-hand]
+            listen = ["127.0.0.1:{self.port}"]
+            certificates = ["c"]
+            ''')))
+
+    def start(self, *arguments):
+        """The tool, and its standard error as it comes."""
+        path = os.path.join(self.broker.directory, "run", "by-hand.sock")
+        tool = subprocess.Popen([testlib.program("client-lib/tools/tlsbroker"), "run", "--socket", path, *arguments],
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.log = []
+        reader = threading.Thread(target=self.log.extend, args=(tool.stderr,), daemon=True)
+        reader.start()
+        self.addCleanup(self.end, tool, reader)
+        return tool
+
+    @staticmethod
+    def end(tool, reader=None):
+        if tool.poll() is None:
+            tool.terminate()
+            try:
+                tool.wait(10 * testlib.PATIENCE)
+            except subprocess.TimeoutExpired:
+                tool.kill()
+                tool.wait()
+        if reader:
+            reader.join(10)
+            tool.stdout.close()
+            tool.stderr.close()
+
+    def wait_for_log(self, text):
+        testlib.wait_until(lambda: any(text in line for line in list(self.log)), f"{text} in the log")
+
+    def ask(self, text=b""):
+        with testlib.tls_connect(self.port, testlib.tls_context(self.certificate)) as tls:
+            tls.sendall(text)
+            return b"".join(iter(lambda: tls.recv(100), b""))
+
+    def plain(self, port):
+        with socket.create_connection(("127.0.0.1", port), 10 * testlib.PATIENCE) as connection:
+            try:
+                return connection.recv(100)
+            except ConnectionResetError:
+                return "reset"
+
+    def test_usage(self):
+        def run_tool(*arguments):
+            return subprocess.run([testlib.program("client-lib/tools/tlsbroker"), "run", *arguments],
+                                  capture_output=True, text=True, timeout=30 * testlib.PATIENCE, check=False)
+        self.assertEqual(run_tool("--help").returncode, 0)
+        for arguments, text in (([], "no program"), (["--nonsense"], "unrecognized option"),
+                                (["--port", "0", "x"], '--port "0": a port number is needed'),
+                                (["--listen", "localhost:1", "x"], "an address such as 127.0.0.1:8080"),
+                                (["--port=1", "--listen=1.2.3.4:5", "x"], "one of them is needed")):
+            done = run_tool(*arguments)
+            self.assertEqual(done.returncode, 100, arguments)
+            self.assertIn(text, done.stderr)
+        done = run_tool("/bin/true")
+        self.assertEqual(done.returncode, 100)
+        self.assertIn("no queue of connections", done.stderr)
+        self.assertEqual(run_tool("--socket", "/nonexistent/x.sock", "/bin/true").returncode, 111)
+
+    def test_exit_status(self):
+        for words, status in ((["/bin/sh", "-c", "exit 7"], 7), (["/bin/sh", "-c", "kill -9 $$"], 137),
+                              (["/nonexistent/daemon"], 127)):
+            self.assertEqual(self.start(*words).wait(20 * testlib.PATIENCE), status)
+        self.start("/bin/true").wait(20 * testlib.PATIENCE)
+        self.wait_for_log(b"stay in the foreground")
+
+    def test_signals_and_other_listeners(self):
+        tool = self.start("/usr/bin/python3", "-c", SIGNALLED, str(self.daemon_port))
+        other = int(tool.stdout.readline())
+        self.assertEqual(self.ask(), b"tls")
+        for _ in range(3):
+            tool.send_signal(signal.SIGHUP)
+            # A signal just before accept(2) has Python's handler run behind it.
+            self.assertEqual(self.ask(), b"tls")
+            self.assertEqual(tool.stdout.readline(), b"hangup\n")
+        self.assertEqual(self.plain(other), b"other")
+        tool.terminate()
+        self.assertEqual(tool.wait(20 * testlib.PATIENCE), 128 + signal.SIGTERM)
+
+    def test_the_listener_is_chosen(self):
+        script = ("import socket,sys\n"
+                  "one, two = (socket.create_server(('127.0.0.1', int(p))) for p in sys.argv[1:])\n"
+                  "while True:\n c = two.accept()[0]; c.sendall(b'two'); c.close()")
+        for option in ("--port=%d", "--listen=127.0.0.1:%d"):
+            ports = testlib.free_port(), testlib.free_port()
+            tool = self.start(option % ports[1], "/usr/bin/python3", "-c", script, *map(str, ports))
+            self.assertEqual(self.ask(), b"two")
+            self.end(tool)
+
+    def test_plaintext_connections_are_closed(self):
+        self.start("/usr/bin/python3", "-c", SIGNALLED, str(self.daemon_port))
+        self.assertEqual(self.ask(), b"tls")
+        self.assertEqual(self.plain(self.daemon_port), "reset")
+        self.wait_for_log(b"closed a connection that did not come through the broker peer=127.0.0.1:")
+        self.assertEqual(self.ask(), b"tls")
+
+    def test_a_listener_that_comes_back(self):
+        """Connections that come meanwhile are not lost."""
+        self.start("/usr/bin/python3", "-c", RELISTENER, str(self.daemon_port))
+        for text in (b"one\n", b"again\n", b"two\n", b"again\n", b"three\n"):
+            self.assertEqual(self.ask(text), text)
+
+    def test_the_broker_comes_back(self):
+        self.start("/usr/bin/python3", "-c", RELISTENER, str(self.daemon_port))
+        self.assertEqual(self.ask(b"one\n"), b"one\n")
+        self.broker.signal(signal.SIGTERM)
+        self.broker.process.wait(20 * testlib.PATIENCE)
+        os.remove(os.path.join(self.broker.directory, "notify"))
+        self.broker.start()
+        self.wait_for_log(b"attached again")
+        self.assertEqual(self.ask(b"two\n"), b"two\n")
+
+    def test_cuts_go_through(self):
+        """What either side cuts off is no end for the other."""
+        script = ("import socket,struct,sys\n"
+                  "s = socket.create_server(('127.0.0.1', int(sys.argv[1])))\n"
+                  "while True:\n"
+                  " c = s.accept()[0]\n"
+                  " if c.recv(100) == b'cut me\\n':\n"
+                  "  c.sendall(b'part'); c.setsockopt(1, 13, struct.pack('ii', 1, 0)); c.close(); continue\n"
+                  " c.sendall(b'more?')\n"
+                  " try: print(c.recv(100), flush=True)\n"
+                  " except OSError as e: print(e.errno, flush=True)\n"
+                  " c.close()\n")
+        tool = self.start("/usr/bin/python3", "-c", script, str(self.daemon_port))
+        context = testlib.tls_context(self.certificate)
+        with testlib.tls_connect(self.port, context) as tls:
+            tls.sendall(b"cut me\n")
+            self.assertEqual(testlib.ending(tls.recv), "cut")
+        with testlib.tls_connect(self.port, context) as tls:
+            tls.sendall(b"hello\n")
+            self.assertEqual(tls.recv(100), b"more?")
+        self.assertEqual(tool.stdout.readline(), b"104\n")  # ECONNRESET
+        with testlib.tls_connect(self.port, context) as tls:
+            tls.sendall(b"hello\n")
+            self.assertEqual(tls.recv(100), b"more?")
+            tls.unwrap().close()
+        self.assertEqual(tool.stdout.readline(), b"b''\n")
+
+    def test_nginx_with_a_user_of_its_own_and_a_reload(self):
+        def conf(word):
+            return run_cases.write_nginx_conf(self.home, f"127.0.0.1:{self.daemon_port}", front="user www-data;\n",
+                                              extra=f'location = /word {{ return 200 "{word}\\n"; }}')
+
+        def word():
+            return subprocess.run(["curl", "-sS", "--cacert", self.certificate.chain,
+                                   f"https://localhost:{self.port}/word"], capture_output=True,
+                                  timeout=60 * testlib.PATIENCE, check=True).stdout
+
+        tool = self.start("/usr/sbin/nginx", "-e", f"{self.home}/writable/start.log", "-c", conf("one"))
+        self.assertEqual(word(), b"one\n")
+        conf("two")
+        tool.send_signal(signal.SIGHUP)
+        testlib.wait_until(lambda: word() == b"two\n", "the new configuration")
+        tool.send_signal(signal.SIGQUIT)
+        self.assertEqual(tool.wait(20 * testlib.PATIENCE), 0)
+
+
+if __name__ == "__main__":
+    unittest.main()
