@@ -86,13 +86,13 @@ bool Bridge::FromClient() {
   if (incoming_ == Incoming::kDiscarded) return Discard();
   const ssize_t n = connection_.SpliceRead(in_.write_end.get(), kPiece);
   if (n > 0) {
-    in_.bytes += static_cast<size_t>(n);
     bytes_in_ += static_cast<uint64_t>(n);
     return true;
   }
   if (n == -EAGAIN) return false;
   if (n == 0) {
     incoming_ = Incoming::kEnding;
+    in_.write_end.Reset();
     return true;
   }
   ToDaemon();  // what it has sent before
@@ -111,18 +111,14 @@ bool Bridge::Discard() {
 
 bool Bridge::ToDaemon() {
   if (over() || incoming_ == Incoming::kEnded || incoming_ == Incoming::kDiscarded) return false;
-  if (in_.bytes == 0) {
-    if (incoming_ != Incoming::kEnding) return false;
+  const ssize_t n = Splice(in_.read_end, daemon_);
+  if (n > 0) return true;
+  if (n == -EAGAIN) return false;
+  if (n == 0) {
     shutdown(daemon_.get(), SHUT_WR);
     incoming_ = Incoming::kEnded;
     return true;
   }
-  const ssize_t n = Splice(in_.read_end, daemon_);
-  if (n > 0) {
-    in_.bytes -= static_cast<size_t>(n);
-    return true;
-  }
-  if (n == -EAGAIN) return false;
   // A reset is EPIPE after the daemon's end, and ECONNRESET without one (tcp_reset() in Linux).
   if (n == -EPIPE) {
     incoming_ = incoming_ == Incoming::kEnding ? Incoming::kEnded : Incoming::kDiscarded;
@@ -136,13 +132,13 @@ bool Bridge::FromDaemon() {
   if (over() || daemon_ended_) return false;
   const ssize_t n = Splice(daemon_, out_.write_end);
   if (n > 0) {
-    out_.bytes += static_cast<size_t>(n);
     bytes_out_ += static_cast<uint64_t>(n);
     return true;
   }
   if (n == -EAGAIN) return false;
   if (n == 0 || n == -EPIPE) {
     daemon_ended_ = true;
+    out_.write_end.Reset();
     return true;
   }
   ToClient();  // what it has sent before
@@ -152,12 +148,9 @@ bool Bridge::FromDaemon() {
 
 bool Bridge::ToClient() {
   if (over() || client_told_) return false;
-  if (out_.bytes == 0) return daemon_ended_ && EndToClient();
   const ssize_t n = connection_.SpliceWrite(out_.read_end.get(), kPiece);
-  if (n > 0) {
-    out_.bytes -= static_cast<size_t>(n);
-    return true;
-  }
+  if (n > 0) return true;
+  if (n == 0) return EndToClient();
   if (n != -EAGAIN) {
     Cut("client: " + std::string(ResultText(n)));
   } else if (alarm_ && incoming_ == Incoming::kEnded) {

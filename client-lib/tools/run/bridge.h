@@ -53,8 +53,7 @@ class Bridge {
     kDiscarded,  // the daemon reads no more
   };
   struct Pipe {
-    UniqueFd read_end, write_end;
-    size_t bytes = 0;
+    UniqueFd read_end, write_end;  // the latter only as long as more may come
     bool Open();
   };
 
