@@ -3,9 +3,11 @@
 #include <fcntl.h>
 #include <linux/tls.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -71,6 +73,19 @@ bool IsNonblocking(int socket) { return (fcntl(socket, F_GETFL) & O_NONBLOCK) !=
 bool HasRoom(int socket) {
   pollfd p{socket, POLLOUT, 0};
   return poll(&p, 1, 0) == 1;
+}
+
+// How much splice(2) finds in the pipe if it is asked now; 1 when it has to find out whether more can
+// come, or what else is wrong.
+size_t PresentIn(int pipe, bool dont_wait) {
+  int present = 0;
+  if (ioctl(pipe, FIONREAD, &present) == 0 && present == 0 && !dont_wait && !IsNonblocking(pipe)) {
+    pollfd p{pipe, POLLIN, 0};
+    while (poll(&p, 1, -1) < 0 && errno == EINTR) {
+    }
+    if (ioctl(pipe, FIONREAD, &present) != 0) present = 0;
+  }
+  return static_cast<size_t>(std::max(present, 1));
 }
 
 }  // namespace
@@ -159,6 +174,15 @@ int RecordReader::JudgeAlert(uint8_t level, uint8_t number) {
   if (warning && ++ignored_ <= kMaxIgnoredAlerts) return kIgnore;
   alert_ = number;
   return TLSBROKER_E_ALERT;
+}
+
+// Since Linux 6.5 splice(2) gives the socket the buffers of a pipe by sixteens, and says that more
+// follows if it was asked for more bytes than these hold, even when the pipe is empty then
+// (splice_to_socket() in fs/splice.c). The kernel's TLS keeps a record that is not full back until
+// more comes, which may be never: the peer has to speak first. So it is asked for what there is.
+ssize_t SpliceIntoRecords(int socket, int pipe, size_t size, unsigned flags) {
+  if (size > 1) size = std::min(size, PresentIn(pipe, (flags & SPLICE_F_NONBLOCK) != 0));
+  return splice(pipe, nullptr, socket, nullptr, size, flags);
 }
 
 // A record that a non-blocking socket took may wait in the kernel's TLS for room in TCP, and is

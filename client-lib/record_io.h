@@ -49,6 +49,9 @@ class RecordReader {
   int alert_ = -1;
 };
 
+// splice(2) from a pipe, of no more than the pipe holds. Results as there.
+ssize_t SpliceIntoRecords(int socket, int pipe, size_t size, unsigned flags);
+
 // Sends close_notify. Never shuts the socket down: close_notify may still be on its way inside the
 // kernel's TLS, and would be lost. -EAGAIN: no room now.
 int SendCloseNotify(int socket, bool dont_wait);

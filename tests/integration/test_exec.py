@@ -21,6 +21,9 @@ MIB = 2**20
 VERSIONS = (ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2)
 READ_LOOP = 'while read -r line; do echo "<$line>"; done'
 PYTHON = "import sys\nfor line in sys.stdin: print(line[::-1].strip(), flush=True)"
+# As much as the kernel takes from a pipe at once, the last page not full.
+PROMPT_SIZE = 15 * os.sysconf("SC_PAGESIZE") + 100
+PROMPT = f"import os; os.write(1, b'x' * {PROMPT_SIZE}); os.write(1, os.read(0, 100))"
 PROGRAMS = {
     "cat": ["/bin/cat"],
     "sort": ["/usr/bin/sort", "-S", "400M"],
@@ -29,6 +32,7 @@ PROGRAMS = {
     "sh": ["/bin/sh", "-c", READ_LOOP],
     "perl": ["/usr/bin/perl", "-pe", "$_ = uc"],
     "python": ["/usr/bin/python3", "-c", PYTHON],
+    "prompt": ["/usr/bin/python3", "-c", PROMPT],
     "httpd": ["/bin/busybox", "httpd", "-i", "-h", "{home}"],
     "env": ["/usr/bin/env"],
     "fail": ["/bin/sh", "-c", "echo partly; echo why >&2; exit 3"],
@@ -102,6 +106,18 @@ class Exec(unittest.TestCase):
                 got = self.service.talk(name, sent)
                 self.assertEqual(len(got), len(answer))
                 self.assertEqual(hashlib.sha256(got).digest(), hashlib.sha256(answer).digest())
+
+    def test_a_program_that_speaks_first(self):
+        """All of a long prompt arrives before the program has got an answer."""
+        for version in VERSIONS:
+            with self.subTest(version=version.name):
+                client = self.client("prompt", version)
+                received = 0
+                while received < PROMPT_SIZE:
+                    received += len(client.receive())
+                client.send(b"answer")
+                self.assertEqual(client.receive(), b"answer")
+                self.assertEqual(client.receive(), b"")
 
     def test_http(self):
         with open(os.path.join(self.service.home, "page.html"), "w", encoding="ascii") as file:

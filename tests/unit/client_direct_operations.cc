@@ -135,11 +135,22 @@ std::vector<Operation> ReadingAndWriting() {
                      const int file = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
                      return [=] { return worker->connection.SendFile(file, nullptr, 4) == 4; };
                    }),
-          OnSocket("splicing from a pipe", {"tlsbroker_splice_write"}, [](const WorkerPtr& worker) {
-            const auto pipe = std::make_shared<PipeEnds>();
-            Require(write(pipe->write_end.get(), "data", 4) == 4, "write");
-            return [=] { return worker->connection.SpliceWrite(pipe->read_end.get(), 100) == 4; };
-          })};
+          OnSocket("splicing from a pipe", {"tlsbroker_splice_write"},
+                   [](const WorkerPtr& worker) {
+                     const auto pipe = std::make_shared<PipeEnds>();
+                     Require(write(pipe->write_end.get(), "data", 4) == 4, "write");
+                     return [=] {
+                       return worker->connection.SpliceWrite(pipe->read_end.get(), 100) == 4;
+                     };
+                   }),
+          OnSocket("splicing from a pipe at its end", {"tlsbroker_splice_write"},
+                   [](const WorkerPtr& worker) {
+                     const auto pipe = std::make_shared<PipeEnds>();
+                     pipe->write_end.Reset();
+                     return [=] {
+                       return worker->connection.SpliceWrite(pipe->read_end.get(), 100) == 0;
+                     };
+                   })};
 }
 
 std::vector<Operation> ChangingKeys() {

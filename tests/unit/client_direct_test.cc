@@ -19,6 +19,16 @@
 namespace tlsbroker {
 namespace {
 
+struct Pipe {
+  Pipe() {
+    int fds[2] = {-1, -1};
+    EXPECT_EQ(pipe2(fds, O_CLOEXEC), 0);
+    read_end.Reset(fds[0]);
+    write_end.Reset(fds[1]);
+  }
+  UniqueFd read_end, write_end;
+};
+
 class ClientDirect : public ClientTest, public ::testing::WithParamInterface<uint16_t> {
  protected:
   void SetUp() override {
@@ -233,6 +243,55 @@ TEST_P(ClientDirect, SendsFiles) {
   EXPECT_EQ(worker_.SendFile(file.get(), &offset, 3), 3);
   EXPECT_EQ(worker_.Close(0), 0);
   EXPECT_EQ(PeerSees(), "ELF[1 0]FIN");
+}
+
+// A pipe that holds as many buffers as the kernel hands over at once, the last one not full.
+TEST_P(ClientDirect, SplicingAFullPipeKeepsNothingBack) {
+  const Pipe pipe;
+  const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  const std::string data(15 * page + 100, 'x');
+  const timeval patience{.tv_sec = 20, .tv_usec = 0};
+  ASSERT_EQ(setsockopt(peer_.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)), 0);
+  for (const bool nonblocking : {false, true}) {
+    ASSERT_EQ(worker_.SetNonblocking(nonblocking), 0);
+    ASSERT_EQ(write(pipe.write_end.get(), data.data(), data.size()),
+              static_cast<ssize_t>(data.size()));
+    for (size_t written = 0; written < data.size();) {
+      const ssize_t n = worker_.SpliceWrite(pipe.read_end.get(), 1 << 20);
+      ASSERT_GT(n, 0);
+      written += static_cast<size_t>(n);
+    }
+    std::string seen(data.size(), '\0');
+    for (size_t received = 0; received < data.size();) {
+      const ssize_t n = recv(peer_.get(), seen.data() + received, data.size() - received, 0);
+      ASSERT_GT(n, 0) << strerror(errno) << " after " << received << " bytes";
+      received += static_cast<size_t>(n);
+    }
+    EXPECT_EQ(seen, data);
+  }
+}
+
+TEST_P(ClientDirect, SplicingWaitsForAPipe) {
+  Pipe pipe;
+  std::thread writer([&] {
+    EXPECT_EQ(write(pipe.write_end.get(), "late", 4), 4);
+    EXPECT_EQ(Read(), 4);
+    pipe.write_end.Reset();
+  });
+  EXPECT_EQ(worker_.SpliceWrite(pipe.read_end.get(), 100), 4);
+  PeerSends("next");
+  EXPECT_EQ(worker_.SpliceWrite(pipe.read_end.get(), 100), 0);
+  writer.join();
+}
+
+TEST_P(ClientDirect, SplicingDoesNotWaitWhenAsked) {
+  const Pipe pipe;
+  EXPECT_EQ(worker_.SpliceWrite(pipe.read_end.get(), 0), 0);
+  ASSERT_EQ(worker_.SetNonblocking(true), 0);
+  EXPECT_EQ(worker_.SpliceWrite(pipe.read_end.get(), 100), -EAGAIN);
+  ASSERT_EQ(worker_.SetNonblocking(false), 0);
+  ASSERT_EQ(fcntl(pipe.read_end.get(), F_SETFL, O_NONBLOCK), 0);
+  EXPECT_EQ(worker_.SpliceWrite(pipe.read_end.get(), 100), -EAGAIN);
 }
 
 // Unread data at close would make TCP send a reset, which can overtake the answer.

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -36,6 +37,7 @@ const std::map<std::string, int> kConstants = {
     {"F_SETFL", F_SETFL},
     {"F_SETFD", F_SETFD},
     {"F_DUPFD_CLOEXEC", F_DUPFD_CLOEXEC},
+    {"FIONREAD", FIONREAD},
     {"AF_UNIX", AF_UNIX},
     {"SOCK_SEQPACKET", SOCK_SEQPACKET},
     {"SOL_SOCKET", SOL_SOCKET},
@@ -59,6 +61,7 @@ constexpr Argument kType = {1, 0xf};  // SOCK_TYPE_MASK; SOCK_CLOEXEC is above
 const std::map<std::string, std::vector<Argument>> kArguments = {
     {"fcntl", {{1}}},
     {"getsockopt", {{1}, {2}}},
+    {"ioctl", {{1}}},
     {"prctl", {{0}}},
     {"seccomp", {{0}}},
     {"setsockopt", {{1}, {2}}},
