@@ -252,15 +252,17 @@ class Reader {
     const auto direct = section.Boolean("direct");
     Take(port, worker.port);
     Take(direct, worker.direct);
-    if (worker.direct && !worker.network) {
-      // connect(2) makes a client of a TCP socket that it has, in the network that the socket is in.
+    if (worker.kind != WorkerConfig::Kind::kDaemon) {
+      if (!port && !direct) return;
+      diagnostics_.Error(port ? port->position : direct->position,
+                         "'port' and 'direct' are for 'daemon'", "leave them out");
+    } else if (worker.direct && !worker.network) {
+      // connect(2), to AF_UNSPEC and then to somebody, makes a client of an accepted socket, in the
+      // network that the socket is in. That kernel TLS refuses the former must not be all.
       diagnostics_.Error(direct->position,
                          "a daemon with direct connections can use them to reach the network",
                          "set network = true, or leave out 'direct'");
     }
-    if (worker.kind == WorkerConfig::Kind::kDaemon || (!port && !direct)) return;
-    diagnostics_.Error(port ? port->position : direct->position,
-                       "'port' and 'direct' are for 'daemon'", "leave them out");
   }
 
   void ReadConnections(Section& section, WorkerConfig& worker) {

@@ -167,6 +167,13 @@ const BadCase kBadCases[] = {
     {"PortOfACommand",
      Service("[service.b.worker]\ncommand = [\"/b\"]\nport = 80\n"),
      {"f:13:8: 'port' and 'direct' are for 'daemon'; leave them out"}},
+    {"DirectWithoutNetwork",
+     Service("[service.b.worker]\ndaemon = [\"/b\"]\ndirect = true\n"),
+     {"f:13:10: a daemon with direct connections can use them to reach the network; set network = "
+      "true, or leave out 'direct'"}},
+    {"DirectExec",
+     Service("[service.b.worker]\nexec = [\"/b\"]\ndirect = true\n"),
+     {"f:13:10: 'port' and 'direct' are for 'daemon'; leave them out"}},
     {"BadPort",
      Service("[service.b.worker]\ndaemon = [\"/b\"]\nport = 65536\n"),
      {"f:13:8: 'port' is 65536; 1 to 65535 is possible"}},
