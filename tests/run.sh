@@ -122,7 +122,7 @@ guest_suite() { # KERNEL
       run_guest "$1 $part" "$1" -- $suite tests/interop $part
     done
     run_guest "$1 injected faults" "$1" -- $suite tests/interop/faults injected
-    for part in event_loop growth kill reload; do
+    for part in event_loop growth kill reload run; do
       run_guest "$1 $part" "$1" -- $suite tests/integration/direct $part
     done
     for part in exec examples; do

@@ -9,7 +9,6 @@ import re
 import signal
 import socket
 import subprocess
-import textwrap
 
 import broker as testlib
 from exec_service import ExecService
@@ -39,7 +38,7 @@ http {{
 }}
 """
 REDIS = """
-port 6379
+port {port}
 bind 127.0.0.1
 save ""
 dir {home}/writable
@@ -52,7 +51,7 @@ def attempt(number, *arguments):
     ctypes.set_errno(0)
     result = libc.syscall(number, *[ctypes.c_long(a) for a in arguments])
     return f"{number}:{ctypes.get_errno() if result < 0 else 'done'}"
-listener = socket.create_server(("127.0.0.1", 8080))
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
 for _ in range(2):
     if os.fork() == 0:
         break
@@ -60,7 +59,8 @@ while True:
     connection, address = listener.accept()
     line = connection.makefile("rb").readline().split()
     if line[:1] == [b"who"]:
-        answer = f"{address[0]} {address[1]} {connection.getpeername()[0]} {connection.getpeername()[1]} {os.getpid()}"
+        addresses = address, connection.getpeername(), connection.getsockname()
+        answer = " ".join(f"{host} {port}" for host, port in addresses)
     elif line[:1] == [b"try"]:
         runner = os.getppid()
         pidfd = os.pidfd_open(runner)
@@ -100,20 +100,24 @@ class Run:
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
+        # A network of its own for each, but for those with direct connections.
         direct = "direct = true\nnetwork = true\n" if cls.direct else ""
+        cls.daemon_ports = {name: testlib.free_port() if cls.direct else 6379 if name == "redis" else 8080
+                            for name in ("nginx", "redis", "python", "prefork")}
+        ports = {name: str(port) for name, port in cls.daemon_ports.items()}
         files = 'read_only = ["{home}"]\nread_write = ["{home}/writable"]\n'
         programs = {
             "nginx": ["/usr/sbin/nginx", "-e", "{home}/writable/start.log", "-c", "{home}/nginx.conf"],
             "redis": ["/usr/bin/redis-server", "{home}/redis.conf"],
-            "python": ["/usr/bin/python3", "-m", "http.server", "-b", "127.0.0.1", "-d", "{home}", "8080"],
-            "prefork": ["/usr/bin/python3", "-c", PREFORK],
+            "python": ["/usr/bin/python3", "-m", "http.server", "-b", "127.0.0.1", "-d", "{home}", ports["python"]],
+            "prefork": ["/usr/bin/python3", "-c", PREFORK, ports["prefork"]],
         }
         lines = dict.fromkeys(programs, direct + files)
-        lines["redis"] += "port = 6379\n"
+        lines["redis"] += f"port = {ports['redis']}\n"
         cls.service = ExecService(programs, lines=lines, ktls=cls.ktls, daemons=programs)
         home = cls.service.home
-        write_nginx_conf(home)
-        for name, text in (("redis.conf", REDIS.format(home=home)), ("page", "hello\n" * 20000)):
+        write_nginx_conf(home, listen="127.0.0.1:" + ports["nginx"])
+        for name, text in (("redis.conf", REDIS.format(home=home, port=ports["redis"])), ("page", "hello\n" * 20000)):
             with open(os.path.join(home, name), "w", encoding="ascii") as file:
                 file.write(text)
         data = random.Random(5).randbytes(MIB)
@@ -129,8 +133,8 @@ class Run:
     def curl(self, service, *paths, source=None):
         source = ["--interface", source] if source else []
         done = subprocess.run(
-            ["curl", "-sS", "--cacert", self.service.certificate.chain, *source, *[self.url(service, p) for p in paths]],
-            capture_output=True, timeout=120 * testlib.PATIENCE, check=False)
+            ["curl", "-sS", "--cacert", self.service.certificate.chain, *source,
+             *[self.url(service, p) for p in paths]], capture_output=True, timeout=120 * testlib.PATIENCE, check=False)
         self.assertEqual((done.returncode, done.stderr), (0, b""))
         return done.stdout
 
@@ -160,10 +164,10 @@ class Run:
 
     def test_nginx_sees_the_client(self):
         scheme = self.curl("nginx", "who", source="127.0.0.9").decode().split()
-        port = str(self.service.ports["nginx"]) if self.direct else "8080"
-        self.assertEqual(scheme, ["127.0.0.9", "127.0.0.1", port, "http"])
-        testlib.wait_until(lambda: re.search(r"^127\.0\.0\.9 - .*GET /who ", self.nginx_log("access.log"), re.MULTILINE),
-                           "line in the access log")
+        # It knows its port from its configuration.
+        self.assertEqual(scheme, ["127.0.0.9", "127.0.0.1", str(self.daemon_ports["nginx"]), "http"])
+        line = re.compile(r"^127\.0\.0\.9 - .*GET /who ", re.MULTILINE)
+        testlib.wait_until(lambda: line.search(self.nginx_log("access.log")), "line in the access log")
 
     def test_nginx_meets_no_errors(self):
         for _ in range(5):
@@ -188,7 +192,8 @@ class Run:
 
     def test_redis_sees_the_client(self):
         """It asks by getpeername(2), and lets other addresses than loopback in only with a password."""
-        raw = socket.create_connection(("127.0.0.1", self.service.ports["redis"]), 20 * testlib.PATIENCE, ("127.0.0.8", 0))
+        raw = socket.create_connection(("127.0.0.1", self.service.ports["redis"]), 20 * testlib.PATIENCE,
+                                       ("127.0.0.8", 0))
         with self.service.context().wrap_socket(raw, server_hostname="localhost") as tls:
             tls.sendall(b"CLIENT INFO\r\n")
             answer = tls.recv(4096).decode()
@@ -200,13 +205,14 @@ class Run:
     def test_prefork_with_blocking_accept(self):
         with concurrent.futures.ThreadPoolExecutor(9) as pool:
             answers = list(pool.map(lambda _: self.ask("prefork", b"who\n", "127.0.0.7"), range(30)))
-        for (host, port), answer in answers:
-            self.assertEqual(answer.split()[:4], [host, str(port)] * 2)
+        port = self.service.ports["prefork"] if self.direct else self.daemon_ports["prefork"]
+        for (host, own), answer in answers:
+            self.assertEqual(answer.split(), [host, str(own)] * 2 + ["127.0.0.1", str(port)])
 
     def test_the_daemon_is_confined(self):
         _, answer = self.ask("prefork", b"try %d\n" % self.service.ports["prefork"])
         refused = " ".join(f"{number}:1" for number in (438, 310, 311, 101, 425))
-        self.assertEqual(answer.strip(), f"{refused} keys:1 network:111")
+        self.assertEqual(answer.strip(), f"{refused} keys:1" + ("" if self.direct else " network:111"))
 
     def daemons(self, service):
         """Pids of the daemon that the runner of a service has started."""
