@@ -80,6 +80,7 @@ class Reader {
     Take(section.Number("max_handshakes_per_source", 1, kMaxConnections),
          broker.max_handshakes_per_source);
     Take(section.Number("max_relayed", 1, kMaxConnections), broker.max_relayed);
+    Take(section.Number("max_signatures", 1, kMaxConnections), broker.max_signatures);
     Take(section.OneOf<log::Level>("log_level", {{"error", log::Level::kError},
                                                  {"warning", log::Level::kWarning},
                                                  {"notice", log::Level::kNotice},

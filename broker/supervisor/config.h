@@ -28,6 +28,7 @@ struct BrokerConfig {
   uint32_t max_handshakes = 4096;  // these three: in the whole broker
   uint32_t max_handshakes_per_source = 256;
   uint32_t max_relayed = 8192;
+  uint32_t max_signatures = 10'000;  // a second, for each handshaker
   log::Level log_level = log::Level::kInfo;
 };
 

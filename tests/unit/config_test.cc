@@ -71,6 +71,7 @@ drain_timeout = "2m"
 max_handshakes = 10
 max_handshakes_per_source = 2
 max_relayed = 20
+max_signatures = 30
 log_level = "debug"
 [certificate."a.example"]
 chain = "cred:chain"
@@ -97,13 +98,14 @@ read_write = ["/var/x"]
 network = true
 )");
   EXPECT_EQ(config.broker.log_level, log::Level::kDebug);
+  EXPECT_EQ(config.broker.max_signatures, 30u);
   EXPECT_EQ(config.broker.drain_timeout, std::chrono::minutes(2));
   EXPECT_EQ(config.certificates[0].chain.value, (Source{Source::Kind::kCredential, "chain"}));
   EXPECT_EQ(config.certificates[0].key.value.kind, Source::Kind::kUri);
   const ServiceConfig& web = config.services[0];
   EXPECT_THAT(web.certificates, ElementsAre(1, 0));
   EXPECT_EQ(ToString(web.listen[1].value), "[::1]:8443");
-  EXPECT_EQ(web.listen[1].position, (Position{19, 26}));
+  EXPECT_EQ(web.listen[1].position, (Position{20, 26}));
   EXPECT_EQ(ToString(web.listen[2].value), "systemd:web");
   EXPECT_THAT(web.alpn, ElementsAre("h2", "http/1.1"));
   EXPECT_EQ(web.worker->kind, WorkerConfig::Kind::kExec);
