@@ -56,12 +56,14 @@ struct WorkerConfig {
   Position position;
   uint32_t count = 1;
   StartWhen start = StartWhen::kAlways;
+  std::chrono::milliseconds idle_timeout{0};  // kOnDemand; 0: none
   std::vector<At<std::string>> read_only;
   std::vector<At<std::string>> read_write;
   bool network = false;
   sandbox::WorkerProfile profile = sandbox::WorkerProfile::kDefault;
   sandbox::WorkerLimits limits;
   ConnectionLimits connections;  // kExec
+  bool systemd_style = false;    // kExec: the connection is descriptor 3
 };
 
 struct ServiceConfig {

@@ -29,6 +29,7 @@ import json
 import os
 import random
 import select
+import signal
 import socket
 import struct
 import sys
@@ -318,9 +319,19 @@ def main():
     with contextlib.suppress(FileNotFoundError), open(__file__ + ".exit", encoding="ascii") as status:
         sys.exit(int(status.read()))
     queue = socket.socket(fileno=queue_number())
+    end, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake)
+    # No more connections, but the threads finish; a second one does not wait for them.
+    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
     held = []
     while True:
-        packet, fds, _, _ = socket.recv_fds(queue, 16384, 1, socket.MSG_CMSG_CLOEXEC)
+        if end in select.select([queue, end], [], [])[0]:
+            return
+        try:
+            packet, fds, _, _ = socket.recv_fds(queue, 16384, 1, socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            continue
         if not packet:
             return
         if HOLDS:

@@ -93,6 +93,8 @@ exec = ["/usr/bin/bc", "-lq"]
 user = "www-data"
 count = 2
 start = "on-demand"
+idle_timeout = "5m"
+style = "systemd"
 read_only = ["/srv"]
 read_write = ["/var/x"]
 network = true
@@ -111,6 +113,8 @@ network = true
   EXPECT_EQ(web.worker->kind, WorkerConfig::Kind::kExec);
   EXPECT_THAT(web.worker->command.value, ElementsAre("/usr/bin/bc", "-lq"));
   EXPECT_TRUE(web.worker->network);
+  EXPECT_EQ(web.worker->idle_timeout, std::chrono::minutes(5));
+  EXPECT_TRUE(web.worker->systemd_style);
 }
 
 struct BadCase {
@@ -144,7 +148,8 @@ const BadCase kBadCases[] = {
     {"UnknownWorkerKey",
      "[service.web.worker.colours]\nx = 1\n",
      {"f:8:21: unknown key 'colours' in [service.web.worker]; known are: command, exec, daemon, "
-      "user, count, start, read_only, read_write, network, profile, limits, connections"}},
+      "style, user, count, start, idle_timeout, read_only, read_write, network, profile, limits, "
+      "connections"}},
     {"ConnectionsOfACommand",
      "[service.web.worker.connections]\nmax = 1\n",
      {"f:8:1: 'connections' is for 'exec'; 'limits' is for all workers"}},
@@ -263,6 +268,20 @@ const BadCase kBadCases[] = {
      Service("[service.b.worker]\ncommand = [\"/a\"]\nexec = [\"/b\"]\n"),
      {"f:11:1: [service.b.worker] has several programs; exactly one of 'command', 'exec' and "
       "'daemon' is needed"}},
+    {"IdleTimeoutOfAWorkerThatAlwaysRuns",
+     Service("[service.b.worker]\ncommand = [\"/a\"]\nidle_timeout = \"5m\"\n"),
+     {"f:13:16: 'idle_timeout' is for workers that are started on demand; add start = "
+      "\"on-demand\", or leave it out"}},
+    {"ShortIdleTimeout",
+     Service("[service.b.worker]\ncommand = [\"/a\"]\nstart = \"on-demand\"\n"
+             "idle_timeout = \"100ms\"\n"),
+     {"f:14:16: \"100ms\" is too short; at least \"1s\" is needed"}},
+    {"StyleOfACommand",
+     Service("[service.b.worker]\ncommand = [\"/a\"]\nstyle = \"systemd\"\n"),
+     {"f:13:9: 'style' is for 'exec'; leave it out"}},
+    {"UnknownStyle",
+     Service("[service.b.worker]\nexec = [\"/a\"]\nstyle = \"inetd\"\n"),
+     {"f:13:9: 'style' is \"inetd\"; one of \"stdio\", \"systemd\" is needed"}},
     {"RelativePaths",
      "[certificate.b]\nchain = \"c.pem\"\nkey = \"./k.pem\"\n[broker]\nruntime_dir = \"run\"\n",
      {"f:9:9: \"c.pem\" is a relative path; write it from the root, beginning with /",
