@@ -183,6 +183,13 @@ def told_to_end():
     return readable
 
 
+def receive(queue):
+    """One hand-off, without waiting. (Python 3.11's socket.recv_fds() ignores its flags.)"""
+    flags = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+    message, control, flags, _ = queue.recvmsg(MAX_HANDOFF, socket.CMSG_LEN(4), flags)
+    return message, [fd for _, _, data in control for (fd,) in struct.iter_unpack("i", data)], flags
+
+
 def connections(queue):
     """The hand-offs, until there are no more or this worker is to end. What it has not taken waits for another one."""
     end = told_to_end()
@@ -191,7 +198,7 @@ def connections(queue):
         if end in readable:
             return
         try:
-            message, fds, flags, _ = socket.recv_fds(queue, MAX_HANDOFF, 1, socket.MSG_DONTWAIT)
+            message, fds, flags = receive(queue)
         except BlockingIOError:
             continue  # another worker was faster
         if not message:

@@ -329,16 +329,19 @@ def main():
         if end in select.select([queue, end], [], [])[0]:
             return
         try:
-            packet, fds, _, _ = socket.recv_fds(queue, 16384, 1, socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT)
+            # Not socket.recv_fds(), which ignores its flags.
+            packet, control, _, _ = queue.recvmsg(16384, socket.CMSG_LEN(4),
+                                                  socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT)
         except BlockingIOError:
             continue
         if not packet:
             return
+        fd, = struct.unpack("i", control[0][2])
         if HOLDS:
-            held.append(fds[0])
-            os.write(fds[0], b"!")
+            held.append(fd)
+            os.write(fd, b"!")
             continue
-        threading.Thread(target=handle, args=(fds[0], describe(packet))).start()
+        threading.Thread(target=handle, args=(fd, describe(packet))).start()
 
 
 if __name__ == "__main__":
