@@ -116,9 +116,10 @@ struct Listener {
 };
 
 // To the keyholder; fd 0 of the message: its end of one handshaker's signing channel. Only the
-// certificates listed may be used over it.
+// certificates listed may be used over it, and only so often.
 struct HandshakerChannel {
   uint16_t index = 0;
+  uint32_t max_signatures = 0;  // a second, and not 0
   std::vector<uint16_t> certificate_ids;
   UniqueFd channel;
 };

@@ -28,11 +28,11 @@ bool SignService::AddKey(uint16_t certificate_id, PrivateKey key) {
 }
 
 bool SignService::AddChannel(uint16_t index, std::vector<uint16_t> certificate_ids,
-                             UniqueFd channel) {
+                             UniqueFd channel, RateLimit rate) {
   const auto known = [this](uint16_t id) { return keys_.contains(id); };
   if (!std::ranges::all_of(certificate_ids, known)) return false;
   channels_.push_back({index, std::move(certificate_ids), std::move(channel),
-                       RateLimit(per_second_, burst_), Counters()});
+                       rate, Counters()});
   return true;
 }
 

@@ -1,5 +1,6 @@
 #include "broker/keyholder/snapshot.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 #include <variant>
@@ -95,8 +96,9 @@ std::optional<Failed> Load(KeyholderSnapshot snapshot, SignService& service) {
     if (auto failed = LoadKey(certificate, service)) return failed;
   }
   for (HandshakerChannel& channel : snapshot.channels) {
+    const RateLimit rate(channel.max_signatures, std::max(channel.max_signatures / 4, 1U));
     if (service.AddChannel(channel.index, std::move(channel.certificate_ids),
-                           std::move(channel.channel))) {
+                           std::move(channel.channel), rate)) {
       continue;
     }
     return Failed{Failed::Subject::kOther, channel.index,

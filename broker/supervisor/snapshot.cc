@@ -110,6 +110,7 @@ absl::StatusOr<Snapshot> KeyholderSnapshot(const Setup& setup, std::vector<Uniqu
   for (size_t i = 0; i < channels.size(); ++i) {
     supervision::HandshakerChannel channel;
     channel.index = static_cast<uint16_t>(i);
+    channel.max_signatures = setup.config.broker.max_signatures;
     channel.certificate_ids = UsedCertificates(setup);
     channel.channel = std::move(channels[i]);
     snapshot.push_back(std::move(channel));

@@ -4,6 +4,7 @@ forbidden is in role_attempts_test.cc; here it is the real processes with what t
 import os
 import platform
 import struct
+import time
 import unittest
 
 import broker as testlib
@@ -112,6 +113,31 @@ class Takeover(unittest.TestCase):
                 self.assertEqual(self.refused(self.ask(process, channel, certificate, ECDSA_P256, TLS13_SERVER)),
                                  CERTIFICATE)
             self.assertEqual(self.refused(self.ask(process, channel, 0, RSA_PKCS1, TLS13_SERVER)), SCHEME)
+        self.assertTrue(self.service.ask(), "given back, it serves")
+
+    def test_handshaker_asks_too_often(self):
+        """As fast as it can, through a copy of its channel: the clock of the keyholder decides, whatever it asks for."""
+        self.service.broker_lines += "\nmax_signatures = 100"
+        self.service.reload()
+        pid = self.victim("handshaker")
+        with Taken(pid) as process:
+            channel = self.signing_channel(process)
+            with takeover.copy_of_socket(pid, channel) as copy:
+                signed, refused = 0, 0
+                start = time.monotonic()
+                while refused < 2000:
+                    copy.send(sign_request(0, ECDSA_P256, TLS13_SERVER))
+                    answer = copy.recv(4096)
+                    if answer[:1] == b"\2":
+                        signed += 1
+                    else:
+                        self.assertEqual(self.refused(answer), RATE)
+                        refused += 1
+                took = time.monotonic() - start
+        print(f"{signed} signatures and {refused} refusals in {took:.2f} s")
+        self.assertGreater(signed, 0)
+        self.assertLessEqual(signed, 25 + 100 * took + 1)
+        time.sleep(0.25)  # until it may ask again
         self.assertTrue(self.service.ask(), "given back, it serves")
 
     def test_handshaker_sends_nonsense_to_the_keyholder(self):
