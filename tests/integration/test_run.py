@@ -43,7 +43,7 @@ serve(listener, b"tls")
 """
 
 
-class Run(run_cases.Run, unittest.TestCase):
+class Run(run_cases.Bridged, unittest.TestCase):
     pass
 
 

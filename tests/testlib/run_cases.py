@@ -214,15 +214,34 @@ class Run:
         refused = " ".join(f"{number}:1" for number in (438, 310, 311, 101, 425))
         self.assertEqual(answer.strip(), f"{refused} keys:1" + ("" if self.direct else " network:111"))
 
-    def daemons(self, service):
-        """Pids of the daemon that the runner of a service has started."""
-        return [child for pid in self.service.processes()["worker"] for child in testlib.children(pid)
-                if service in read(f"/proc/{child}/cmdline").decode()]
+    def daemons(self, word):
+        """{pid of a daemon that has the word in its command: pid of its runner}"""
+        return {child: pid for pid in self.service.processes()["worker"] for child in testlib.children(pid)
+                if word in read(f"/proc/{child}/cmdline").decode()}
 
     def test_the_daemon_is_started_again(self):
-        first = testlib.wait_until(lambda: self.daemons("redis-server"), "redis")
-        os.kill(first[0], signal.SIGKILL)
+        first, = testlib.wait_until(lambda: self.daemons("redis-server"), "redis")
+        os.kill(first, signal.SIGKILL)
         self.service.wait_for_log(r"ended role=worker service=redis .*137")
         self.assertEqual(self.redis("PING"), b"PONG\n", "it has waited for the next one")
-        self.assertNotEqual(self.daemons("redis-server"), first)
+        self.assertNotIn(first, self.daemons("redis-server"))
 
+
+class Bridged(Run):
+    """What the runner cannot do for direct connections, of which the daemon alone knows."""
+
+    def test_connections_are_finished_first(self):
+        """SIGTERM asks a worker to finish what it has."""
+        self.ask("prefork", b"who\n")
+        runner, = self.daemons("create_server").values()
+        before = self.service.log_text().count("svc=prefork")
+        with self.service.connect("prefork") as tls:
+            tls.sendall(b"w")
+            testlib.wait_until(lambda: self.service.log_text().count("svc=prefork") > before, "connection")
+            os.kill(runner, signal.SIGTERM)
+            self.service.wait_for_log("run: told to end")
+            tls.sendall(b"ho\n")
+            self.assertIn("127.0.0.1 ", tls.makefile("rb").readline().decode())
+        self.service.wait_for_log("run: finished; ending the daemon")
+        self.ask("prefork", b"who\n")
+        self.assertNotIn(runner, self.daemons("create_server").values())

@@ -193,8 +193,8 @@ void Runner::KeepTime() {
   if (queue_ || exit_status_) return;
   if (FromEnvironment()) {
     // A direct connection that the daemon may have is nothing that is known here.
-    if (!bridges_.empty() || options_.direct || std::exchange(told_to_end_, true)) return;
-    log::Notice("the broker is gone; ending the daemon");
+    if (serving() || options_.direct || std::exchange(told_to_end_, true)) return;
+    log::Notice(finishing_ ? "finished; ending the daemon" : "the broker is gone; ending the daemon");
     daemon_.Signal(SIGTERM);
   } else if (now >= reattach_at_) {
     reattach_at_ = now + kReattachPause;
@@ -236,6 +236,17 @@ void Runner::LoseQueue() {
   if (!FromEnvironment()) log::Notice("the broker is gone; waiting for it");
 }
 
+// The supervisor's first SIGTERM asks a worker to finish what it has (PROTOCOL.md section 1.2); most
+// daemons would cut their connections, so they get it when these have ended. Direct ones are not
+// seen here.
+bool Runner::FinishFirst() {
+  if (!FromEnvironment() || options_.direct || !queue_) return false;
+  finishing_ = true;
+  log::Notice("told to end; the daemon's connections are finished first");
+  LoseQueue();
+  return true;
+}
+
 // Connections are bridged from here on.
 void Runner::Serve(Connection connection, UniqueFd end, uint64_t cookie) {
   const uint64_t id = next_id_++;
@@ -272,6 +283,8 @@ void Runner::TakeSignals() {
   while (read(signals_.get(), &info, sizeof(info)) == sizeof(info)) {
     if (info.ssi_signo == SIGCHLD) {
       Reap();
+    } else if (info.ssi_signo == SIGTERM && FinishFirst()) {
+      continue;
     } else if (info.ssi_code != SI_KERNEL) {
       told_to_end_ = told_to_end_ || info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT ||
                      info.ssi_signo == SIGQUIT;

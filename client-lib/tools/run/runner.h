@@ -75,6 +75,8 @@ class Runner {
   void TakeConnections();
   void LoseQueue();
   bool HasRoom() const;
+  bool FinishFirst();
+  bool serving() const { return !bridges_.empty() || !knocks_.empty() || !waiting_.empty(); }
   bool FromEnvironment() const { return options_.socket.empty(); }
 
   // Knocking.
@@ -128,6 +130,7 @@ class Runner {
   size_t max_bridges_ = 0;
   size_t max_knocks_ = 1;
   bool queue_watched_ = false;
+  bool finishing_ = false;  // no more connections; then the daemon is told to end
   bool told_to_end_ = false;
   uint64_t strangers_ = 0;
   bool refusal_logged_ = false;
