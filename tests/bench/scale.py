@@ -2,8 +2,6 @@
 
 import contextlib
 
-DESCRIPTORS = 65536  # proxies have two for each connection
-
 
 class Scale:
     def __init__(self, quick, rounds):

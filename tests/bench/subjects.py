@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -15,7 +16,9 @@ sys.path.insert(0, os.path.join(os.path.dirname(HERE), "testlib"))
 import broker as testlib  # noqa: E402
 import processes  # noqa: E402
 
-CONNECTIONS = 24000
+# Proxies have two descriptors for each connection; haproxy does not start if it may not have so many.
+resource.setrlimit(resource.RLIMIT_NOFILE, 2 * resource.getrlimit(resource.RLIMIT_NOFILE)[1:])
+CONNECTIONS = min(24000, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 500) // 2)
 CPUS = 2  # processes or threads of each competitor
 
 STUNNEL = """foreground = yes
@@ -54,7 +57,6 @@ daemon off;
 pid {directory}/nginx.pid;
 error_log stderr emerg;
 worker_processes {cpus};
-worker_rlimit_nofile 65536;
 events {{ worker_connections {connections}; }}
 stream {{
   server {{
@@ -221,7 +223,7 @@ class Broker(Subject):
             chain=self.certificate.chain, key=self.certificate.key, port=self.port, ktls=self.ktls, kind=self.kind,
             command=", ".join(f"'''{word}'''" for word in self.command), lines=self.lines,
             cpus=self.handshakers or CPUS,
-            connections=CONNECTIONS, handshakes=CONNECTIONS)
+            connections=24000, handshakes=24000)
         self.broker = self._stack.enter_context(testlib.Broker(config))
         self.roots = [self.broker.process.pid]
 
