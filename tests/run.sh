@@ -118,11 +118,14 @@ guest_suite() { # KERNEL
     "$build"/tests/isolation/isolation-worker
   # shellcheck disable=SC2086
   {
-    for part in clients probe one_segment wire secret_search; do
+    for part in clients probe one_segment wire secret_search rekey; do
       run_guest "$1 $part" "$1" -- $suite tests/interop $part
     done
     run_guest "$1 injected faults" "$1" -- $suite tests/interop/faults injected
     run_guest "$1 integration" "$1" -- $suite tests/integration/direct
+    for part in exec examples; do
+      run_guest "$1 $part" "$1" -- $suite tests/integration $part
+    done
     run_guest "$1 quickstart" "$1" -- tests/testlib/quickstart_check
     for module in tls chacha20poly1305; do
       run_guest "$1 probe without $module" "$1" --without-module $module \

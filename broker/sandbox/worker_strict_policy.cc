@@ -122,7 +122,9 @@ void AllowWithConditions(SeccompFilter& filter) {
       .Allow(SCMP_SYS(prlimit64), {Is(0, 0)})
       .Allow(SCMP_SYS(prctl), {Is(0, PR_SET_NAME)})
       .Allow(SCMP_SYS(prctl), {Is(0, PR_GET_NAME)})
-      .Allow(SCMP_SYS(prctl), {Is(0, PR_SET_VMA)});
+      .Allow(SCMP_SYS(prctl), {Is(0, PR_SET_VMA)})
+      // For the answers to requests (PROTOCOL.md section 6).
+      .Allow(SCMP_SYS(socketpair), {Is(0, AF_UNIX), Is(1, SOCK_SEQPACKET | SOCK_CLOEXEC)});
   for (const int request : {FIONREAD, FIONBIO, FIOCLEX, TCGETS}) {
     filter.Allow(SCMP_SYS(ioctl), {Is(1, request)});
   }

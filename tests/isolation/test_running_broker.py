@@ -90,19 +90,19 @@ class RunningBroker(unittest.TestCase):
                 self.assertEqual(state["Threads"], "1", "filters apply thread by thread")
 
     def assert_few_descriptors(self):
-        """The worker has its queue; keyholder and handshakers have their channels, listeners and their event loop,
+        """The worker has its queue and its way to ask; keyholder and handshakers have their channels, listeners and their event loop,
         and nothing of the file system."""
         for role, pid in self.each("worker"):
             with self.subTest(role=role, pid=pid):
                 # Until then it may have the connection of setUp.
-                testlib.wait_until(lambda pid=pid: set(descriptors(pid)) == {0, 1, 2, 3},
+                testlib.wait_until(lambda pid=pid: set(descriptors(pid)) == {0, 1, 2, 3, 4},
                                    "worker with its queue only")
                 self.assertEqual(descriptors(pid)[3], "socket")
         for role, pid in self.each("keyholder", "handshaker"):
             with self.subTest(role=role, pid=pid):
                 # Keyholder: control, a channel for each handshaker. Handshaker: control, signing, one service's
-                # queue, one listener, and a copy of the signing channel for the event loop.
-                expected = 1 + len(self.processes["handshaker"]) if role == "keyholder" else 5
+                # queue and its workers' requests, one listener, and a copy of the signing channel for the event loop.
+                expected = 1 + len(self.processes["handshaker"]) if role == "keyholder" else 6
                 # A handshaker may still relay the connection of setUp.
                 testlib.wait_until(lambda pid=pid, expected=expected: sockets_of(pid) <= expected,
                                    f"{role} with no connection")
