@@ -33,6 +33,7 @@ def turns(results, name, competitors, rounds, once):
         for subject in competitors:
             once(subject)
         results.say(f"  {name}: round {number + 1} of {rounds}")
+        results.write()
 
 
 def measured(subject, kind, **options):
@@ -106,6 +107,7 @@ def idle(results, scale, certificate):
                                 (tls_memory(subject) - before) / count / 1024)
                     results.add("idle connection: kernel memory, with the client's and the plain server's sockets", "KiB",
                                 subject.name, (processes.kernel_memory() - kernel) / count / 1024)
+        results.write()
         results.say(f"  idle connections: round {number + 1} of {scale.rounds}")
 
 
@@ -153,6 +155,7 @@ def silent(results, scale, certificate):
                 title = f"full handshake to first byte with {count:,} silent clients, {name}"
                 results.add(title, "µs", "before", quantile(before, share), baseline="before")
                 results.add(title, "µs", "with them", quantile(during, share), baseline="before")
+            results.write()
             results.say(f"  {count} silent clients: round {number + 1} of {scale.rounds}")
 
 

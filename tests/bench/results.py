@@ -33,8 +33,8 @@ class Measure:
 
 
 class Results:
-    def __init__(self, say=print):
-        self.measures, self.notes, self.say = {}, [], say
+    def __init__(self, directory, say=print):
+        self.directory, self.measures, self.notes, self.say = directory, {}, [], say
 
     def add(self, title, unit, subject, value, baseline="in-process OpenSSL", digits=1):
         measure = self.measures.setdefault(title, Measure(title, unit, baseline, digits))
@@ -69,7 +69,9 @@ class Results:
             text += "\n### Also\n\n" + "\n".join(f"- {note}" for note in self.notes) + "\n"
         return text
 
-    def write(self, directory):
+    def write(self):
+        """What there is so far."""
+        directory = self.directory
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "results.md").write_text(self.markdown(), encoding="utf-8")
         (directory / "results.json").write_text(json.dumps(self.json(), indent=1), encoding="utf-8")
