@@ -11,6 +11,7 @@
 #include <mutex>
 #include <string>
 
+#include "client-lib/attachment.h"
 #include "client-lib/record_io.h"
 #include "client-lib/rekey.h"
 #include "protocol/handoff.h"
@@ -19,7 +20,7 @@
 struct tlsbroker_queue {
   tlsbroker::UniqueFd fd;
   std::shared_ptr<tlsbroker::UniqueFd> requests;  // to the broker; null if there is none
-  tlsbroker::UniqueFd attachment;  // tells the broker that we are there; invalid if it started us
+  std::unique_ptr<tlsbroker::client::Attachment> attachment;  // null if the broker started us
 };
 
 struct tlsbroker_conn {

@@ -118,7 +118,9 @@ absl::StatusOr<std::unique_ptr<TlsContext>> TlsContext::Create(
   RETURN_IF_ERROR(made->SetCertificates());
   RETURN_IF_ERROR(made->SetResumption(service, keyring));
   made->SetAlpn();
-  SSL_CTX_set_keylog_callback(made->context_.get(), &TlsContext::OnKeyLog);
+  if (service.ktls != supervision::KtlsMode::kNever && capabilities.ulp()) {
+    SSL_CTX_set_keylog_callback(made->context_.get(), &TlsContext::OnKeyLog);
+  }
   return made;
 }
 
