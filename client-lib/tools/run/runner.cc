@@ -21,7 +21,6 @@
 namespace tlsbroker::tools {
 namespace {
 
-constexpr std::chrono::seconds kReattachPause{1};
 // For what a daemon that has ended wrote last.
 constexpr std::chrono::seconds kEndTime{5};
 constexpr std::chrono::milliseconds kMemoryPause{100};
@@ -173,7 +172,6 @@ Runner::Clock::time_point Runner::NextTime() const {
   if (!busy_.empty()) return Clock::now();
   Clock::time_point next = exit_status_ ? end_at_ : Clock::time_point::max();
   if (!waiting_.empty() && listener_) next = std::min(next, retry_at_);
-  if (!queue_ && !FromEnvironment()) next = std::min(next, reattach_at_);
   if (!held_.empty()) next = std::min(next, sweep_at_);
   for (const auto& [id, served] : bridges_) {
     if (const auto deadline = served.bridge.deadline()) next = std::min(next, *deadline);
@@ -190,16 +188,11 @@ void Runner::KeepTime() {
   }
   for (const uint64_t id : due) MoveBridge(id);
   if (!held_.empty() && now >= sweep_at_) SweepHeld();
-  if (queue_ || exit_status_) return;
-  if (FromEnvironment()) {
-    // A direct connection that the daemon may have is nothing that is known here.
-    if (serving() || options_.direct || std::exchange(told_to_end_, true)) return;
-    log::Notice(finishing_ ? "finished; ending the daemon" : "the broker is gone; ending the daemon");
-    daemon_.Signal(SIGTERM);
-  } else if (now >= reattach_at_) {
-    reattach_at_ = now + kReattachPause;
-    if (Attach() == 0) log::Notice("attached again");
-  }
+  // A direct connection that the daemon may have is nothing that is known here.
+  if (queue_ || exit_status_ || serving() || options_.direct) return;
+  if (std::exchange(told_to_end_, true)) return;
+  log::Notice(finishing_ ? "finished; ending the daemon" : "the broker is gone; ending the daemon");
+  daemon_.Signal(SIGTERM);
 }
 
 bool Runner::HasRoom() const {
@@ -233,7 +226,6 @@ void Runner::LoseQueue() {
   if (queue_watched_) epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, queue_.fd(), nullptr);
   queue_watched_ = false;
   queue_ = Queue();
-  if (!FromEnvironment()) log::Notice("the broker is gone; waiting for it");
 }
 
 // The supervisor's first SIGTERM asks a worker to finish what it has (PROTOCOL.md section 1.2); most

@@ -135,7 +135,6 @@ class Runner {
   uint64_t strangers_ = 0;
   bool refusal_logged_ = false;
   Clock::time_point retry_at_{};     // to knock
-  Clock::time_point reattach_at_{};
   Clock::time_point sweep_at_{};
   std::optional<int> exit_status_;  // of the daemon, once it has ended
   Clock::time_point end_at_ = Clock::time_point::max();
