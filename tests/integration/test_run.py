@@ -99,11 +99,11 @@ class ByHand(unittest.TestCase):
             return b"".join(iter(lambda: tls.recv(100), b""))
 
     def plain(self, port):
-        with socket.create_connection(("127.0.0.1", port), 10 * testlib.PATIENCE) as connection:
-            try:
+        try:
+            with socket.create_connection(("127.0.0.1", port), 10 * testlib.PATIENCE) as connection:
                 return connection.recv(100)
-            except ConnectionResetError:
-                return "reset"
+        except ConnectionResetError:  # maybe before connect(2) has returned
+            return "reset"
 
     def test_usage(self):
         def run_tool(*arguments):
