@@ -123,7 +123,7 @@ guest_suite() { # KERNEL
     done
     run_guest "$1 injected faults" "$1" -- $suite tests/interop/faults injected
     run_guest "$1 integration" "$1" -- $suite tests/integration/direct
-    for part in exec examples; do
+    for part in exec connect examples; do
       run_guest "$1 $part" "$1" -- $suite tests/integration $part
     done
     run_guest "$1 quickstart" "$1" -- tests/testlib/quickstart_check
