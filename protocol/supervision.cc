@@ -36,6 +36,14 @@ enum Tag : uint8_t {
   kKernelSuite,
   kSealing,
   kRekeyTag,
+  kServerName,
+  kPin,
+  kTrustId,
+  kWrapServer,
+  kWrapTrustId,
+  kUpstreamId,
+  kRequest,
+  kErrorNumber,
 };
 
 constexpr size_t kMaxName = 255;
@@ -71,6 +79,11 @@ class Fields {
   uint8_t U8(Tag tag) { return wire::ValueU8(in_, Required(tag)); }
   uint16_t U16(Tag tag) { return wire::ValueU16(in_, Required(tag)); }
   uint32_t U32(Tag tag) { return wire::ValueU32(in_, Required(tag)); }
+
+  std::optional<uint16_t> OptionalU16(Tag tag) {
+    const auto value = Optional(tag);
+    return value ? std::optional(wire::ValueU16(in_, *value)) : std::nullopt;
+  }
 
   std::vector<uint16_t> Ids(Tag tag) {
     std::vector<uint16_t> ids;
@@ -155,6 +168,9 @@ struct Encoder {
         .TlvU8(kRekeyTag, static_cast<uint8_t>(m.rekey));
     for (const std::string& protocol : m.alpn) out.Tlv(kAlpn, protocol);
     for (const uint16_t id : m.certificate_ids) out.TlvU16(kCertificateId, id);
+    out.TlvU8(kWrapServer, m.wrap_server ? 1 : 0);
+    if (m.wrap_trust_id) out.TlvU16(kWrapTrustId, *m.wrap_trust_id);
+    for (const uint16_t id : m.upstream_ids) out.TlvU16(kUpstreamId, id);
     fds.push_back(m.queue.get());
     fds.push_back(m.requests.get());
   }
@@ -185,7 +201,7 @@ struct Encoder {
           m.handshakes_timed_out, m.refused_total_limit, m.refused_source_limit,
           m.refused_relay_limit, m.refused_ktls_required, m.handed_off_direct, m.handed_off_relay,
           m.ktls_install_failed, m.queue_waits, m.relay_active, m.handshakes_active, m.sign_failed,
-          m.rekeyed, m.rekey_refused}) {
+          m.rekeyed, m.rekey_refused, m.opened, m.open_failed}) {
       out.U64(value);
     }
   }
@@ -204,6 +220,27 @@ struct Encoder {
     out.U8(static_cast<uint8_t>(MessageType::kServiceCounters)).TlvU16(kServiceId, m.service_id);
     out.U8(kCounterValues).U16(2 * sizeof(uint64_t)).U64(m.direct).U64(m.relay);
     out.Tlv(kText, m.last_reason);
+  }
+  void operator()(const TrustAnchors& m) const {
+    out.U8(static_cast<uint8_t>(MessageType::kTrustAnchors));
+    out.TlvU16(kId, m.id).Tlv(kText, std::string_view(m.name).substr(0, kMaxText));
+    fds.push_back(m.file.get());
+  }
+  void operator()(const Upstream& m) const {
+    out.U8(static_cast<uint8_t>(MessageType::kUpstream)).TlvU16(kId, m.id).Tlv(kName, m.name);
+    out.Tlv(kServerName, m.server_name);
+    for (const std::string& protocol : m.alpn) out.Tlv(kAlpn, protocol);
+    if (!m.pin.empty()) out.Tlv(kPin, m.pin);
+    out.TlvU16(kTrustId, m.trust_id);
+  }
+  void operator()(const Connect& m) const {
+    out.U8(static_cast<uint8_t>(MessageType::kConnect));
+    out.TlvU32(kRequest, m.request).TlvU16(kUpstreamId, m.upstream_id);
+  }
+  void operator()(const Connected& m) const {
+    out.U8(static_cast<uint8_t>(MessageType::kConnected));
+    out.TlvU32(kRequest, m.request).TlvU32(kErrorNumber, m.error);
+    if (m.socket) fds.push_back(m.socket.get());
   }
 };
 
@@ -265,6 +302,15 @@ Certificate DecodeCertificate(Fields& in, Fds& fds) {
   return m;
 }
 
+std::vector<std::string> DecodeAlpn(Fields& in) {
+  std::vector<std::string> alpn;
+  while (auto value = in.Optional(kAlpn)) {
+    if (value->empty() || value->size() > kMaxName) in.Fail();
+    alpn.push_back(wire::AsString(*value));
+  }
+  return alpn;
+}
+
 Service DecodeService(Fields& in, Fds& fds) {
   Service m;
   m.id = in.U16(kId);
@@ -278,11 +324,13 @@ Service DecodeService(Fields& in, Fds& fds) {
   m.policy = static_cast<Policy>(policy);
   m.ktls = static_cast<KtlsMode>(ktls);
   m.rekey = static_cast<RekeyMode>(rekey);
-  while (auto value = in.Optional(kAlpn)) {
-    if (value->empty() || value->size() > kMaxName) in.Fail();
-    m.alpn.push_back(wire::AsString(*value));
-  }
+  m.alpn = DecodeAlpn(in);
   m.certificate_ids = in.Ids(kCertificateId);
+  const uint8_t wrap_server = in.U8(kWrapServer);
+  if (wrap_server > 1) in.Fail();
+  m.wrap_server = wrap_server == 1;
+  m.wrap_trust_id = in.OptionalU16(kWrapTrustId);
+  m.upstream_ids = in.Ids(kUpstreamId);
   std::tie(m.queue, m.requests) = fds.Both();
   if (!m.queue || m.certificate_ids.empty() || m.name.empty()) in.Fail();
   return m;
@@ -323,7 +371,7 @@ Counters DecodeCounters(Fields& in) {
         &m.handshakes_timed_out, &m.refused_total_limit, &m.refused_source_limit,
         &m.refused_relay_limit, &m.refused_ktls_required, &m.handed_off_direct, &m.handed_off_relay,
         &m.ktls_install_failed, &m.queue_waits, &m.relay_active, &m.handshakes_active,
-        &m.sign_failed, &m.rekeyed, &m.rekey_refused}) {
+        &m.sign_failed, &m.rekeyed, &m.rekey_refused, &m.opened, &m.open_failed}) {
     *value = reader.U64();
   }
   if (!reader.Done()) in.Fail();
@@ -359,6 +407,46 @@ ServiceCounters DecodeServiceCounters(Fields& in) {
   return m;
 }
 
+TrustAnchors DecodeTrustAnchors(Fields& in, Fds& fds) {
+  TrustAnchors m;
+  m.id = in.U16(kId);
+  m.name = in.Text(kText, kMaxText);
+  m.file = fds.Only();
+  if (!m.file) in.Fail();
+  return m;
+}
+
+Upstream DecodeUpstream(Fields& in) {
+  Upstream m;
+  m.id = in.U16(kId);
+  m.name = in.Text(kName, kMaxName);
+  m.server_name = in.Text(kServerName, kMaxName);
+  m.alpn = DecodeAlpn(in);
+  if (const auto pin = in.Optional(kPin)) {
+    m.pin.assign(pin->begin(), pin->end());
+    if (m.pin.size() != Upstream::kPinSize) in.Fail();
+  }
+  m.trust_id = in.U16(kTrustId);
+  if (m.name.empty() || m.server_name.empty()) in.Fail();
+  return m;
+}
+
+Connect DecodeConnect(Fields& in) {
+  Connect m;
+  m.request = in.U32(kRequest);
+  m.upstream_id = in.U16(kUpstreamId);
+  return m;
+}
+
+Connected DecodeConnected(Fields& in, Fds& fds) {
+  Connected m;
+  m.request = in.U32(kRequest);
+  m.error = in.U32(kErrorNumber);
+  m.socket = fds.Only();
+  if (m.socket.valid() != (m.error == 0)) in.Fail();
+  return m;
+}
+
 std::optional<Message> DecodeBody(MessageType type, Fields& in, Fds& fds) {
   switch (type) {
     case MessageType::kConfinement:
@@ -391,6 +479,14 @@ std::optional<Message> DecodeBody(MessageType type, Fields& in, Fds& fds) {
       return DecodeFacts(in);
     case MessageType::kServiceCounters:
       return DecodeServiceCounters(in);
+    case MessageType::kTrustAnchors:
+      return DecodeTrustAnchors(in, fds);
+    case MessageType::kUpstream:
+      return DecodeUpstream(in);
+    case MessageType::kConnect:
+      return DecodeConnect(in);
+    case MessageType::kConnected:
+      return DecodeConnected(in, fds);
   }
   return std::nullopt;
 }

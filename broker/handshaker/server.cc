@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 
+#include <algorithm>
 #include <asio/co_spawn.hpp>
 #include <asio/detached.hpp>
 #include <asio/use_awaitable.hpp>
@@ -73,6 +74,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Create(Snapshot snapshot) {
                  std::move(sealing),
                  std::move(snapshot.settings.rekey_lock),
                  {}});
+  RETURN_IF_ERROR(server->LoadUpstreams(snapshot));
   RETURN_IF_ERROR(server->LoadServices(snapshot));
   RETURN_IF_ERROR(server->LoadListeners(snapshot));
   RETURN_IF_ERROR(sandbox::ConfineHandshaker(snapshot.confinement));
@@ -103,7 +105,49 @@ absl::Status Server::LoadServices(Snapshot& snapshot) {
                     Queue(io_->get_executor(), std::move(service.queue), shared_->counters),
                     AsyncFd(io_->get_executor(), std::move(service.requests)),
                     {.service_id = service.id}});
+    RETURN_IF_ERROR(AllowRequests(service, *services_[service.id]));
   }
+  return absl::OkStatus();
+}
+
+absl::Status Server::LoadUpstreams(const Snapshot& snapshot) {
+  for (const supervision::TrustAnchors& anchors : snapshot.trust) {
+    ASSIGN_OR_RETURN(trust_[anchors.id],
+                     LoadTrust(library_.get(), anchors.file.get(), anchors.name));
+  }
+  for (const supervision::Upstream& upstream : snapshot.upstreams) {
+    if (!trust_.contains(upstream.trust_id) || !IsServerName(upstream.server_name)) {
+      return absl::InvalidArgumentError("malformed upstream");
+    }
+    ExpectedServer server{upstream.server_name, upstream.alpn, std::nullopt,
+                          trust_[upstream.trust_id].get()};
+    if (!upstream.pin.empty()) {
+      server.pin.emplace();
+      std::ranges::copy(upstream.pin, server.pin->begin());
+    }
+    upstreams_[upstream.id] = {upstream.name, Upstream{upstream.id, std::move(server)}};
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Server::AllowRequests(const supervision::Service& source, Service& service) {
+  service.wrap_server = source.wrap_server;
+  if (source.wrap_trust_id) {
+    if (!trust_.contains(*source.wrap_trust_id)) {
+      return absl::InvalidArgumentError("service with unknown trust anchors");
+    }
+    service.wrap_trust = trust_[*source.wrap_trust_id].get();
+  }
+  for (const uint16_t id : source.upstream_ids) {
+    if (!upstreams_.contains(id)) {
+      return absl::InvalidArgumentError("service with unknown upstream");
+    }
+    service.upstreams.insert(upstreams_[id]);
+  }
+  if (service.wrap_trust == nullptr && service.upstreams.empty()) return absl::OkStatus();
+  ASSIGN_OR_RETURN(service.client,
+                   ClientContext::Create(library_.get(), service.name, service.ktls,
+                                         shared_->ktls.capabilities()));
   return absl::OkStatus();
 }
 
@@ -119,6 +163,8 @@ absl::Status Server::LoadListeners(Snapshot& snapshot) {
 
 void Server::Run(UniqueFd control) {
   control_ = std::make_unique<AsyncFd>(io_->get_executor(), std::move(control));
+  shared_->connector.Use(
+      [this](const supervision::Message& message) { return Report(control_->get(), message); });
   for (const auto& acceptor : acceptors_) {
     asio::co_spawn(*io_, AcceptConnections(*shared_, *acceptor->service, acceptor->socket),
                    asio::detached);
@@ -164,6 +210,8 @@ asio::awaitable<void> Server::FollowSupervisor() {
     if (auto* keys = std::get_if<supervision::TicketKeys>(&*message)) {
       Wipe(keys->sealing.data(), keys->sealing.size());  // it never changes
       ticket_keys_.Set(std::move(*keys));
+    } else if (auto* connected = std::get_if<supervision::Connected>(&*message)) {
+      shared_->connector.OnConnected(std::move(*connected));
     } else if (const auto* drain = std::get_if<supervision::Drain>(&*message)) {
       asio::co_spawn(*io_, Drain(std::chrono::milliseconds(drain->deadline_ms)), asio::detached);
     } else {
@@ -203,6 +251,8 @@ asio::awaitable<void> Server::ReportCounters() {
 
 asio::awaitable<void> Server::Drain(std::chrono::milliseconds limit) {
   StopAccepting();
+  // The next generation answers them, by the configuration that is in force.
+  for (const auto& [id, service] : services_) service->requests.Cancel();
   const auto end = std::chrono::steady_clock::now() + limit;
   while (shared_->connections_active > 0 && std::chrono::steady_clock::now() < end) {
     co_await Sleep(kDrainPoll);

@@ -41,6 +41,8 @@ class Server {
  private:
   Server() = default;
   absl::Status LoadServices(Snapshot& snapshot);
+  absl::Status LoadUpstreams(const Snapshot& snapshot);
+  absl::Status AllowRequests(const supervision::Service& source, Service& service);
   absl::Status LoadListeners(Snapshot& snapshot);
   void ReportFacts() const;
 
@@ -62,6 +64,8 @@ class Server {
   TicketKeyring ticket_keys_;
   std::unique_ptr<EventLoop> io_;
   std::unique_ptr<Shared> shared_;
+  std::map<uint16_t, X509StorePtr> trust_;
+  std::map<uint16_t, std::pair<std::string, Upstream>> upstreams_;  // with their names
   std::map<uint16_t, std::unique_ptr<Service>> services_;
   std::vector<supervision::Facts::Expiry> expiries_;
   std::vector<std::unique_ptr<Acceptor>> acceptors_;

@@ -29,12 +29,23 @@ struct BrokerConfig {
   uint32_t max_handshakes_per_source = 256;
   uint32_t max_relayed = 8192;
   log::Level log_level = log::Level::kInfo;
+  std::optional<At<Source>> ca_file;  // never a URI; else the system's
 };
 
 struct CertificateConfig {
   At<std::string> name;
   At<Source> chain;  // never a URI
   At<Source> key;
+};
+
+// A server that workers may have dialled.
+struct UpstreamConfig {
+  At<std::string> name;
+  At<handoff::Endpoint> address;
+  std::string server_name;
+  std::vector<std::string> alpn;
+  std::vector<uint8_t> pin;  // SHA-256 of the SubjectPublicKeyInfo; empty: none
+  std::optional<At<Source>> ca_file;  // else the broker's
 };
 
 // Of a worker that runs a program for each connection.
@@ -74,12 +85,17 @@ struct ServiceConfig {
   At<uint32_t> backlog{256, {}};
   std::vector<At<std::string>> allow_users;
   std::vector<At<std::string>> allow_groups;
+  bool wrap_server = false;
+  bool wrap_client = false;
+  Position wrap_client_position;
+  std::vector<size_t> dial;  // indices into Config::upstreams
   std::optional<WorkerConfig> worker;
 };
 
 struct Config {
   BrokerConfig broker;
   std::vector<CertificateConfig> certificates;
+  std::vector<UpstreamConfig> upstreams;
   std::vector<ServiceConfig> services;
 };
 

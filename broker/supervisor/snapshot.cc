@@ -66,9 +66,31 @@ absl::StatusOr<supervision::Service> ServiceMessage(const Setup& setup, size_t i
   message.rekey = service.rekey;
   message.alpn = service.alpn;
   message.certificate_ids = Ids(service.certificates);
+  message.wrap_server = service.wrap_server;
+  if (service.wrap_client) message.wrap_trust_id = setup.trust.general;
+  message.upstream_ids = Ids(service.dial);
   ASSIGN_OR_RETURN(message.queue, Duplicate(setup.queues[index]->sending()));
   ASSIGN_OR_RETURN(message.requests, Duplicate(setup.queues[index]->answering()));
   return message;
+}
+
+absl::StatusOr<supervision::TrustAnchors> TrustMessage(const Setup& setup, size_t index) {
+  const Trust::File& file = setup.trust.files[index];
+  supervision::TrustAnchors message;
+  message.id = static_cast<uint16_t>(index);
+  message.name = file.source.text;
+  ASSIGN_OR_RETURN(message.file, Duplicate(file.fd.get()));
+  return message;
+}
+
+supervision::Upstream UpstreamMessage(const Setup& setup, size_t index) {
+  const UpstreamConfig& upstream = setup.config.upstreams[index];
+  return {.id = static_cast<uint16_t>(index),
+          .name = upstream.name.value,
+          .server_name = upstream.server_name,
+          .alpn = upstream.alpn,
+          .pin = upstream.pin,
+          .trust_id = setup.trust.of_upstreams[index]};
 }
 
 absl::StatusOr<supervision::Listener> ListenerMessage(const Listener& listener) {
@@ -126,6 +148,12 @@ absl::StatusOr<Snapshot> HandshakerSnapshot(const Setup& setup, uint32_t generat
       SettingsMessage(setup, generation, index, std::move(signing_channel), std::move(rekey_lock)));
   for (const uint16_t id : UsedCertificates(setup))
     snapshot.push_back(CertificateMessage(setup, id));
+  for (size_t i = 0; i < setup.trust.files.size(); ++i) {
+    ASSIGN_OR_RETURN(supervision::TrustAnchors trust, TrustMessage(setup, i));
+    snapshot.push_back(std::move(trust));
+  }
+  for (size_t i = 0; i < setup.config.upstreams.size(); ++i)
+    snapshot.push_back(UpstreamMessage(setup, i));
   for (size_t i = 0; i < setup.config.services.size(); ++i) {
     ASSIGN_OR_RETURN(supervision::Service service, ServiceMessage(setup, i));
     snapshot.push_back(std::move(service));
