@@ -1,5 +1,6 @@
 #include "client-lib/ask.h"
 
+#include <fcntl.h>
 #include <poll.h>
 
 #include <cerrno>
@@ -25,6 +26,11 @@ bool WaitFor(int socket, short events, Clock::time_point until) {
 }
 
 }  // namespace
+
+int CheckFreeDescriptor(int any_fd) {
+  const UniqueFd spare(fcntl(any_fd, F_DUPFD_CLOEXEC, 0));
+  return spare.valid() ? 0 : -errno;
+}
 
 std::optional<channel::Message> Ask(int requests, std::span<const uint8_t> message,
                                     std::span<const int> fds, const Answered& answered) {

@@ -19,6 +19,11 @@ struct Answered {
   std::chrono::milliseconds timeout;
 };
 
+// A message whose descriptor finds no free number is delivered without it, and the connection is
+// lost; accept(2) takes the number first. So look for one before there is something to lose. 0, or
+// -errno; `any_fd` is copied to find out.
+int CheckFreeDescriptor(int any_fd);
+
 // nullopt if there is no answer in time, or none that fits; errno is then ETIMEDOUT, or something else
 // if nobody will ever answer. `fds` stay the caller's.
 std::optional<channel::Message> Ask(int requests, std::span<const uint8_t> message,

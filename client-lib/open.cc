@@ -3,7 +3,6 @@
 
 #include <netinet/in.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include <array>
 #include <cerrno>
@@ -47,6 +46,8 @@ int ErrorOf(request::Result result) {
       return TLSBROKER_E_WRONG_NAME;
     case Result::kExpired:
       return TLSBROKER_E_EXPIRED;
+    case Result::kSelfSigned:
+      return TLSBROKER_E_SELF_SIGNED;
     case Result::kUnknownCa:
       return TLSBROKER_E_UNKNOWN_CA;
     case Result::kPin:
@@ -65,7 +66,7 @@ int Open(const tlsbroker_queue& queue, const std::vector<uint8_t>& message,
          std::span<const int> fds, tlsbroker_conn** conn) {
   if (!queue.requests) return TLSBROKER_E_NOT_ALLOWED;
   // Without a free number the connection would be lost on its way.
-  if (const UniqueFd spare(dup(queue.requests->get())); !spare) return -errno;
+  if (const int error = client::CheckFreeDescriptor(queue.requests->get()); error < 0) return error;
   auto answer = client::Ask(queue.requests->get(), message, fds,
                             {.max_size = request::kMaxOpened,
                              .max_fds = 1,
@@ -117,6 +118,10 @@ int MakeWrap(tlsbroker_role role, const tlsbroker_wrap_options* options, request
   for (size_t i = 0; i < options->alpn_count; ++i) {
     wrap.alpn.emplace_back(options->alpn[i]);
     if (wrap.alpn.back().empty() || wrap.alpn.back().size() > request::kMaxName) return -EINVAL;
+  }
+  if (options->certificate != nullptr) {
+    wrap.certificate = options->certificate;
+    if (wrap.certificate.empty() || wrap.certificate.size() > request::kMaxName) return -EINVAL;
   }
   return 0;
 }

@@ -13,6 +13,7 @@
 #include <string>
 #include <string_view>
 
+#include "client-lib/ask.h"
 #include "client-lib/connection.h"
 #include "protocol/channel.h"
 #include "tlsbroker/tlsbroker.h"
@@ -21,6 +22,7 @@ namespace {
 
 using tlsbroker::UniqueFd;
 namespace channel = tlsbroker::channel;
+namespace client = tlsbroker::client;
 namespace handoff = tlsbroker::handoff;
 
 constexpr int kFirstFd = 3;  // SD_LISTEN_FDS_START
@@ -101,13 +103,6 @@ int CheckIsQueue(int fd) {
   return domain == AF_UNIX && type == SOCK_SEQPACKET ? 0 : -EPROTOTYPE;
 }
 
-// A message whose descriptor finds no free number is delivered without it, and the connection is
-// lost; accept(2) takes the number first. So look for one before there is something to lose.
-int CheckFreeDescriptor(int any_fd) {
-  const UniqueFd spare(fcntl(any_fd, F_DUPFD_CLOEXEC, 0));
-  return spare.valid() ? 0 : -errno;
-}
-
 int ReceiveError(channel::Result result) {
   switch (result) {
     case channel::Result::kOk:
@@ -125,7 +120,7 @@ int ReceiveError(channel::Result result) {
 }
 
 int Accept(const tlsbroker_queue& queue, unsigned flags, tlsbroker_conn** conn) {
-  if (const int error = CheckFreeDescriptor(queue.fd.get()); error < 0) return error;
+  if (const int error = client::CheckFreeDescriptor(queue.fd.get()); error < 0) return error;
   channel::Message message;
   const channel::Result result = channel::Receive(queue.fd.get(), handoff::kMaxMessage, 1, message,
                                                   (flags & TLSBROKER_DONTWAIT) != 0);

@@ -32,10 +32,12 @@ const char* tlsbroker_strerror(int result) {
       return "The server's certificate is for another name";
     case TLSBROKER_E_EXPIRED:
       return "The server's certificate has expired or is not valid yet";
+    case TLSBROKER_E_SELF_SIGNED:
+      return "The server's certificate is self-signed";
     case TLSBROKER_E_UNKNOWN_CA:
       return "The server's certificate is of nobody who is trusted";
     case TLSBROKER_E_PIN:
-      return "The server has another key than the pinned one";
+      return "The server has none of the pinned keys";
     case TLSBROKER_E_CERTIFICATE:
       return "The server's certificate is not acceptable";
     case TLSBROKER_E_KTLS:

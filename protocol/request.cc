@@ -20,6 +20,7 @@ enum Tag : uint8_t {
   kAlpn = 6,
   kText = 7,
   kDescription = 8,
+  kCertificateTag = 9,
 };
 
 // Version, type, then one number and a token: both messages have this shape.
@@ -62,6 +63,10 @@ wire::Bytes Next(wire::Reader& in, Tag tag) {
   return {};
 }
 
+bool NextIs(wire::Reader in, Tag tag) {
+  return in.ok() && !in.at_end() && in.U8() == tag;
+}
+
 // Texts become C strings.
 std::string NextText(wire::Reader& in, Tag tag, size_t max) {
   std::string text = wire::AsString(Next(in, tag));
@@ -99,6 +104,7 @@ std::vector<uint8_t> Encode(const Wrap& wrap) {
   if (wrap.role == Role::kClient) {
     out.Tlv(kName, wrap.name);
     for (const std::string& protocol : wrap.alpn) out.Tlv(kAlpn, protocol);
+    if (!wrap.certificate.empty()) out.Tlv(kCertificateTag, wrap.certificate);
   }
   return out.Take();
 }
@@ -127,12 +133,16 @@ std::optional<Wrap> DecodeWrap(wire::Bytes bytes) {
   if (role != static_cast<uint8_t>(Role::kServer) && role != static_cast<uint8_t>(Role::kClient)) {
     return std::nullopt;
   }
-  Wrap wrap{static_cast<Role>(role), {}, {}};
+  Wrap wrap{static_cast<Role>(role), {}, {}, {}};
   if (wrap.role == Role::kClient) {
     wrap.name = NextText(in, kName, kMaxName);
-    while (in.ok() && !in.at_end() && wrap.alpn.size() < kMaxAlpn) {
+    while (NextIs(in, kAlpn) && wrap.alpn.size() < kMaxAlpn) {
       wrap.alpn.push_back(NextText(in, kAlpn, kMaxName));
       if (wrap.alpn.back().empty()) in.Fail();
+    }
+    if (NextIs(in, kCertificateTag)) {
+      wrap.certificate = NextText(in, kCertificateTag, kMaxName);
+      if (wrap.certificate.empty()) in.Fail();
     }
     if (wrap.name.empty()) in.Fail();
   }

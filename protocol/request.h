@@ -58,6 +58,7 @@ struct Wrap {
   Role role = Role::kServer;
   std::string name;               // kClient: who the other side has to be, a host name or an address
   std::vector<std::string> alpn;  // kClient: in order of preference
+  std::string certificate;        // kClient: by its name in the configuration; empty: none
 };
 
 // fd 0 of the message: as for Rekey; no other.
@@ -76,11 +77,12 @@ enum class Result : uint8_t {
   kHandshake = 7,     // TLS: no common ground, or an alert
   kWrongName = 8,     // from here on: the server's certificate
   kExpired = 9,       // or not valid yet
-  kUnknownCa = 10,    // self-signed, or of nobody who is trusted
-  kPin = 11,          // not the key that the configuration wants
-  kCertificate = 12,  // wrong in another way
-  kNoKtls = 13,       // kernel TLS is required and not possible, or too many are relayed
-  kFailed = 14,       // the broker's own trouble
+  kSelfSigned = 10,   // and not itself among the trusted ones
+  kUnknownCa = 11,    // of nobody who is trusted
+  kPin = 12,          // none of the keys that the configuration pins
+  kCertificate = 13,  // wrong in another way
+  kNoKtls = 14,       // kernel TLS is required and not possible, or too many are relayed
+  kFailed = 15,       // the broker's own trouble
 };
 
 struct Opened {

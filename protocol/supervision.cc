@@ -44,6 +44,7 @@ enum Tag : uint8_t {
   kUpstreamId,
   kRequest,
   kErrorNumber,
+  kClientCertificateId,
 };
 
 constexpr size_t kMaxName = 255;
@@ -170,6 +171,7 @@ struct Encoder {
     for (const uint16_t id : m.certificate_ids) out.TlvU16(kCertificateId, id);
     out.TlvU8(kWrapServer, m.wrap_server ? 1 : 0);
     if (m.wrap_trust_id) out.TlvU16(kWrapTrustId, *m.wrap_trust_id);
+    for (const uint16_t id : m.wrap_certificate_ids) out.TlvU16(kClientCertificateId, id);
     for (const uint16_t id : m.upstream_ids) out.TlvU16(kUpstreamId, id);
     fds.push_back(m.queue.get());
     fds.push_back(m.requests.get());
@@ -181,6 +183,7 @@ struct Encoder {
   void operator()(const HandshakerChannel& m) const {
     out.U8(static_cast<uint8_t>(MessageType::kHandshakerChannel)).TlvU16(kIndex, m.index);
     for (const uint16_t id : m.certificate_ids) out.TlvU16(kCertificateId, id);
+    for (const uint16_t id : m.client_certificate_ids) out.TlvU16(kClientCertificateId, id);
     fds.push_back(m.channel.get());
   }
   void operator()(const Start&) const { out.U8(static_cast<uint8_t>(MessageType::kStart)); }
@@ -230,8 +233,9 @@ struct Encoder {
     out.U8(static_cast<uint8_t>(MessageType::kUpstream)).TlvU16(kId, m.id).Tlv(kName, m.name);
     out.Tlv(kServerName, m.server_name);
     for (const std::string& protocol : m.alpn) out.Tlv(kAlpn, protocol);
-    if (!m.pin.empty()) out.Tlv(kPin, m.pin);
+    for (const auto& pin : m.pins) out.Tlv(kPin, pin);
     out.TlvU16(kTrustId, m.trust_id);
+    if (m.certificate_id) out.TlvU16(kClientCertificateId, *m.certificate_id);
   }
   void operator()(const Connect& m) const {
     out.U8(static_cast<uint8_t>(MessageType::kConnect));
@@ -330,6 +334,7 @@ Service DecodeService(Fields& in, Fds& fds) {
   if (wrap_server > 1) in.Fail();
   m.wrap_server = wrap_server == 1;
   m.wrap_trust_id = in.OptionalU16(kWrapTrustId);
+  m.wrap_certificate_ids = in.Ids(kClientCertificateId);
   m.upstream_ids = in.Ids(kUpstreamId);
   std::tie(m.queue, m.requests) = fds.Both();
   if (!m.queue || m.certificate_ids.empty() || m.name.empty()) in.Fail();
@@ -348,6 +353,7 @@ HandshakerChannel DecodeHandshakerChannel(Fields& in, Fds& fds) {
   HandshakerChannel m;
   m.index = in.U16(kIndex);
   m.certificate_ids = in.Ids(kCertificateId);
+  m.client_certificate_ids = in.Ids(kClientCertificateId);
   m.channel = fds.Only();
   if (!m.channel) in.Fail();
   return m;
@@ -422,11 +428,12 @@ Upstream DecodeUpstream(Fields& in) {
   m.name = in.Text(kName, kMaxName);
   m.server_name = in.Text(kServerName, kMaxName);
   m.alpn = DecodeAlpn(in);
-  if (const auto pin = in.Optional(kPin)) {
-    m.pin.assign(pin->begin(), pin->end());
-    if (m.pin.size() != Upstream::kPinSize) in.Fail();
+  while (const auto pin = in.Optional(kPin)) {
+    m.pins.emplace_back(pin->begin(), pin->end());
+    if (pin->size() != Upstream::kPinSize) in.Fail();
   }
   m.trust_id = in.U16(kTrustId);
+  m.certificate_id = in.OptionalU16(kClientCertificateId);
   if (m.name.empty() || m.server_name.empty()) in.Fail();
   return m;
 }

@@ -115,8 +115,9 @@ struct Upstream {
   std::string name;         // in the configuration
   std::string server_name;  // that its certificate has to have
   std::vector<std::string> alpn;
-  std::vector<uint8_t> pin;  // SHA-256 of its SubjectPublicKeyInfo; empty: none
+  std::vector<std::vector<uint8_t>> pins;  // SHA-256 of its SubjectPublicKeyInfo; none: any key
   uint16_t trust_id = 0;
+  std::optional<uint16_t> certificate_id;  // that it is shown if it asks for one
 };
 
 // fd 0 of the message: the sending end of the service's queue; fd 1: the receiving end of its
@@ -131,6 +132,7 @@ struct Service {
   std::vector<uint16_t> certificate_ids;  // the first is the default
   bool wrap_server = false;               // what its workers may ask for
   std::optional<uint16_t> wrap_trust_id;  // as a client, of whom these vouch for
+  std::vector<uint16_t> wrap_certificate_ids;  // and with any of these
   std::vector<uint16_t> upstream_ids;
   UniqueFd queue;
   UniqueFd requests;
@@ -143,10 +145,11 @@ struct Listener {
 };
 
 // To the keyholder; fd 0 of the message: its end of one handshaker's signing channel. Only the
-// certificates listed may be used over it.
+// certificates listed may be used over it, each in the roles that are listed.
 struct HandshakerChannel {
   uint16_t index = 0;
-  std::vector<uint16_t> certificate_ids;
+  std::vector<uint16_t> certificate_ids;         // as a server
+  std::vector<uint16_t> client_certificate_ids;  // as a client
   UniqueFd channel;
 };
 

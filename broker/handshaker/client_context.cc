@@ -59,14 +59,15 @@ bool IsLabel(absl::string_view label) {
   });
 }
 
-bool HasPin(X509* certificate, const std::array<uint8_t, 32>& pin) {
-  std::array<uint8_t, SHA256_DIGEST_LENGTH> digest;
+bool HasOneOf(const std::vector<Pin>& pins, X509* certificate) {
+  Pin digest;
+  static_assert(sizeof(digest) == SHA256_DIGEST_LENGTH);
   uint8_t* der = nullptr;
   const int size = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(certificate), &der);
   if (size <= 0) return false;
   SHA256(der, static_cast<size_t>(size), digest.data());
   OPENSSL_free(der);
-  return digest == pin;
+  return std::ranges::find(pins, digest) != pins.end();
 }
 
 // Called for each certificate of the chain, the server's own last. The pin comes on top of what
@@ -76,9 +77,20 @@ int OnVerify(int good, X509_STORE_CTX* store) {
   const auto* ssl = static_cast<const SSL*>(
       X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx()));
   const auto* expected = static_cast<const ExpectedServer*>(SSL_get_ex_data(ssl, ExpectedIndex()));
-  if (!expected->pin || HasPin(X509_STORE_CTX_get_current_cert(store), *expected->pin)) return 1;
+  if (expected->pins.empty() || HasOneOf(expected->pins, X509_STORE_CTX_get_current_cert(store)))
+    return 1;
   X509_STORE_CTX_set_error(store, X509_V_ERR_APPLICATION_VERIFICATION);
   return 0;
+}
+
+// The key is the keyholder's: it signs once the server has asked for the certificate.
+absl::Status Show(SSL* ssl, const LoadedCertificate& certificate) {
+  constexpr int kOverride = 1;
+  if (SSL_use_cert_and_key(ssl, certificate.leaf.get(), certificate.key.get(),
+                           certificate.chain.get(), kOverride) == 1) {
+    return absl::OkStatus();
+  }
+  return OpensslStatus("client certificate");
 }
 
 absl::Status Expect(SSL* ssl, const ExpectedServer& expected) {
@@ -107,7 +119,7 @@ absl::Status Expect(SSL* ssl, const ExpectedServer& expected) {
       SSL_set_ex_data(ssl, ExpectedIndex(), const_cast<ExpectedServer*>(&expected)) != 1) {
     return OpensslStatus("trust");
   }
-  return absl::OkStatus();
+  return expected.certificate ? Show(ssl, *expected.certificate) : absl::OkStatus();
 }
 
 }  // namespace
@@ -179,6 +191,7 @@ request::Result ClientContext::WhyRefused(SSL* ssl, std::string& detail) {
     case X509_V_ERR_CERT_NOT_YET_VALID:
       return Result::kExpired;
     case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
+      return Result::kSelfSigned;
     case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
     case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
     case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
@@ -186,7 +199,7 @@ request::Result ClientContext::WhyRefused(SSL* ssl, std::string& detail) {
     case X509_V_ERR_CERT_UNTRUSTED:
       return Result::kUnknownCa;
     case X509_V_ERR_APPLICATION_VERIFICATION:
-      detail = "another key than the pinned one";
+      detail = "none of the pinned keys";
       return Result::kPin;
     default:
       return Result::kCertificate;

@@ -7,11 +7,11 @@
 #include <array>
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "broker/handshaker/certificates.h"
 #include "broker/handshaker/ktls_capabilities.h"
 #include "broker/handshaker/traffic_secrets.h"
 #include "broker/support/openssl_ptr.h"
@@ -26,12 +26,17 @@ using X509StorePtr = OpensslPtr<X509_STORE, X509_STORE_free>;
 // the confinement, which nothing may need a file after. `name` is for the error.
 absl::StatusOr<X509StorePtr> LoadTrust(OSSL_LIB_CTX* library, int file, const std::string& name);
 
+// SHA-256 of a SubjectPublicKeyInfo.
+using Pin = std::array<uint8_t, 32>;
+
 // Who the server has to be. Verifying always is all of it: there is no way to leave a part out.
 struct ExpectedServer {
   std::string name;               // a host name, sent as SNI too, or an address
   std::vector<std::string> alpn;  // in order of preference
-  std::optional<std::array<uint8_t, 32>> pin;  // SHA-256 of the SubjectPublicKeyInfo
+  std::vector<Pin> pins;          // one of these; none: any key
   X509_STORE* trust = nullptr;
+  // What we show if it asks for a certificate.
+  std::shared_ptr<const LoadedCertificate> certificate = nullptr;
 };
 
 // "example.org", "192.0.2.1", "2001:db8::1". OpenSSL would take ".example.org" for all names below.

@@ -46,6 +46,8 @@ const char* ResultName(Result result) {
       return "wrong-name";
     case Result::kExpired:
       return "expired";
+    case Result::kSelfSigned:
+      return "self-signed";
     case Result::kUnknownCa:
       return "unknown-ca";
     case Result::kPin:
@@ -249,8 +251,15 @@ void StartWrap(Shared& shared, Service& service, request::Wrap wrap, UniqueFd an
   if (service.opening >= kMaxOpening) return refuse(Result::kBusy);
   std::optional<ExpectedServer> expected;
   if (client) {
-    expected = ExpectedServer{std::move(wrap.name), std::move(wrap.alpn), std::nullopt,
-                              service.wrap_trust};
+    expected = ExpectedServer{.name = std::move(wrap.name),
+                              .alpn = std::move(wrap.alpn),
+                              .pins = {},
+                              .trust = service.wrap_trust};
+    if (!wrap.certificate.empty()) {
+      const auto certificate = service.wrap_certificates.find(wrap.certificate);
+      if (certificate == service.wrap_certificates.end()) return refuse(Result::kNotAllowed);
+      expected->certificate = certificate->second;
+    }
   }
   asio::co_spawn(shared.io,
                  Open(shared, service,

@@ -74,6 +74,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Create(Snapshot snapshot) {
                  std::move(sealing),
                  std::move(snapshot.settings.rekey_lock),
                  {}});
+  RETURN_IF_ERROR(server->LoadCertificates(snapshot));
   RETURN_IF_ERROR(server->LoadUpstreams(snapshot));
   RETURN_IF_ERROR(server->LoadServices(snapshot));
   RETURN_IF_ERROR(server->LoadListeners(snapshot));
@@ -81,19 +82,22 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Create(Snapshot snapshot) {
   return server;
 }
 
-absl::Status Server::LoadServices(Snapshot& snapshot) {
-  std::map<uint16_t, std::shared_ptr<const LoadedCertificate>> loaded;
+absl::Status Server::LoadCertificates(const Snapshot& snapshot) {
   for (const supervision::Certificate& certificate : snapshot.certificates) {
-    ASSIGN_OR_RETURN(loaded[certificate.id],
+    ASSIGN_OR_RETURN(certificates_[certificate.id],
                      LoadedCertificate::Load(library_.get(), *provider_, certificate));
-    expiries_.push_back({certificate.id, loaded[certificate.id]->not_after});
+    expiries_.push_back({certificate.id, certificates_[certificate.id]->not_after});
   }
+  return absl::OkStatus();
+}
+
+absl::Status Server::LoadServices(Snapshot& snapshot) {
   for (supervision::Service& service : snapshot.services) {
     std::vector<std::shared_ptr<const LoadedCertificate>> certificates;
     for (const uint16_t id : service.certificate_ids) {
-      if (!loaded.contains(id))
+      if (!certificates_.contains(id))
         return absl::InvalidArgumentError("service with unknown certificate");
-      certificates.push_back(loaded[id]);
+      certificates.push_back(certificates_[id]);
     }
     ASSIGN_OR_RETURN(auto tls, TlsContext::Create(library_.get(), service, std::move(certificates),
                                                   shared_->ktls.capabilities(), ticket_keys_));
@@ -119,11 +123,15 @@ absl::Status Server::LoadUpstreams(const Snapshot& snapshot) {
     if (!trust_.contains(upstream.trust_id) || !IsServerName(upstream.server_name)) {
       return absl::InvalidArgumentError("malformed upstream");
     }
-    ExpectedServer server{upstream.server_name, upstream.alpn, std::nullopt,
-                          trust_[upstream.trust_id].get()};
-    if (!upstream.pin.empty()) {
-      server.pin.emplace();
-      std::ranges::copy(upstream.pin, server.pin->begin());
+    ExpectedServer server{.name = upstream.server_name,
+                          .alpn = upstream.alpn,
+                          .pins = {},
+                          .trust = trust_[upstream.trust_id].get()};
+    for (const auto& pin : upstream.pins) std::ranges::copy(pin, server.pins.emplace_back().begin());
+    if (upstream.certificate_id) {
+      if (!certificates_.contains(*upstream.certificate_id))
+        return absl::InvalidArgumentError("upstream with unknown certificate");
+      server.certificate = certificates_[*upstream.certificate_id];
     }
     upstreams_[upstream.id] = {upstream.name, Upstream{upstream.id, std::move(server)}};
   }
@@ -137,6 +145,11 @@ absl::Status Server::AllowRequests(const supervision::Service& source, Service& 
       return absl::InvalidArgumentError("service with unknown trust anchors");
     }
     service.wrap_trust = trust_[*source.wrap_trust_id].get();
+  }
+  for (const uint16_t id : source.wrap_certificate_ids) {
+    if (!certificates_.contains(id))
+      return absl::InvalidArgumentError("service with unknown client certificate");
+    service.wrap_certificates[certificates_[id]->config_name] = certificates_[id];
   }
   for (const uint16_t id : source.upstream_ids) {
     if (!upstreams_.contains(id)) {

@@ -95,8 +95,10 @@ std::optional<Failed> Load(KeyholderSnapshot snapshot, SignService& service) {
     if (auto failed = LoadKey(certificate, service)) return failed;
   }
   for (HandshakerChannel& channel : snapshot.channels) {
-    if (service.AddChannel(channel.index, std::move(channel.certificate_ids),
-                           std::move(channel.channel))) {
+    if (service.AddChannel(
+            channel.index,
+            {std::move(channel.certificate_ids), std::move(channel.client_certificate_ids)},
+            std::move(channel.channel))) {
       continue;
     }
     return Failed{Failed::Subject::kOther, channel.index,

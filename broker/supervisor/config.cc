@@ -18,6 +18,7 @@ constexpr uint32_t kMaxWorkers = 1024;
 constexpr uint32_t kMaxLimit = 1'000'000;
 constexpr size_t kMaxAlpnName = 255;   // RFC 7301 section 3.1
 constexpr size_t kMaxEntries = 65535;  // ids are 16 bits wide
+constexpr size_t kMaxPins = 16;
 
 constexpr std::string_view kAbsolute = "write it from the root, beginning with /";
 
@@ -122,12 +123,24 @@ class Reader {
         upstream.server_name = *server;
     }
     ReadAlpn(section, upstream.alpn);
-    if (const auto text = section.String("pin")) {
-      if (auto pin = Accept(ParsePin(text->value), text->position)) upstream.pin = *pin;
-    }
+    ReadPins(section, upstream);
+    if (const auto text = section.String("certificate"))
+      upstream.certificate = Find(config_.certificates, "certificate", text->value, text->position);
     upstream.ca_file = TakeTrust(section);
     section.Finish();
     config_.upstreams.push_back(std::move(upstream));
+  }
+
+  void ReadPins(Section& section, UpstreamConfig& upstream) {
+    const auto list = section.Strings("pin");
+    if (!list) return;
+    if (list->value.size() > kMaxPins) {
+      diagnostics_.Error(list->position, std::to_string(list->value.size()) + " pins",
+                         "1 to " + std::to_string(kMaxPins) + " are possible");
+    }
+    for (const auto& [text, position] : list->value) {
+      if (auto pin = Accept(ParsePin(text), position)) upstream.pins.push_back(*std::move(pin));
+    }
   }
 
   void TakeSource(Section& section, std::string_view key, At<Source>& target) {
@@ -187,12 +200,9 @@ class Reader {
     TakeList(section, "allow_users", service.allow_users);
     TakeList(section, "allow_groups", service.allow_groups);
     ReadWrap(section, service);
-    if (const auto list = section.Strings("dial")) {
-      for (const auto& [upstream, position] : list->value) {
-        if (auto index = Find(config_.upstreams, "upstream", upstream, position))
-          service.dial.push_back(*index);
-      }
-    }
+    ReadNames(section, "client_certificates", config_.certificates, "certificate",
+              service.client_certificates);
+    ReadNames(section, "dial", config_.upstreams, "upstream", service.dial);
     if (auto worker = section.Table("worker")) service.worker = ReadWorker(*worker);
     section.Finish();
     config_.services.push_back(std::move(service));
@@ -233,11 +243,17 @@ class Reader {
     if (!section.Has("certificates")) {
       section.Missing("certificates", "add certificates = [\"NAME\"] of a [certificate.NAME]");
     }
-    const auto list = section.Strings("certificates");
+    ReadNames(section, "certificates", config_.certificates, "certificate", service.certificates);
+  }
+
+  // A list of sections of that kind.
+  template <typename T>
+  void ReadNames(Section& section, std::string_view key, const std::vector<T>& all,
+                 const std::string& kind, std::vector<size_t>& indices) {
+    const auto list = section.Strings(key);
     if (!list) return;
     for (const auto& [name, position] : list->value) {
-      if (auto index = Find(config_.certificates, "certificate", name, position))
-        service.certificates.push_back(*index);
+      if (auto index = Find(all, kind, name, position)) indices.push_back(*index);
     }
   }
 

@@ -44,7 +44,8 @@ struct UpstreamConfig {
   At<handoff::Endpoint> address;
   std::string server_name;
   std::vector<std::string> alpn;
-  std::vector<uint8_t> pin;  // SHA-256 of the SubjectPublicKeyInfo; empty: none
+  std::vector<std::vector<uint8_t>> pins;  // SHA-256 of the SubjectPublicKeyInfo; none: any key
+  std::optional<size_t> certificate;       // index into Config::certificates
   std::optional<At<Source>> ca_file;  // else the broker's
 };
 
@@ -88,6 +89,7 @@ struct ServiceConfig {
   bool wrap_server = false;
   bool wrap_client = false;
   Position wrap_client_position;
+  std::vector<size_t> client_certificates;  // indices into Config::certificates
   std::vector<size_t> dial;  // indices into Config::upstreams
   std::optional<WorkerConfig> worker;
 };

@@ -29,11 +29,20 @@ std::vector<uint16_t> Ids(const std::vector<size_t>& indices) {
 }
 
 // Every handshaker serves every service.
-std::vector<uint16_t> UsedCertificates(const Setup& setup) {
+std::set<uint16_t> ServerCertificates(const Setup& setup) {
   std::set<uint16_t> used;
   for (const ServiceConfig& service : setup.config.services)
     used.insert(service.certificates.begin(), service.certificates.end());
-  return {used.begin(), used.end()};
+  return used;
+}
+
+std::set<uint16_t> ClientCertificates(const Setup& setup) {
+  std::set<uint16_t> used;
+  for (const ServiceConfig& service : setup.config.services)
+    used.insert(service.client_certificates.begin(), service.client_certificates.end());
+  for (const UpstreamConfig& upstream : setup.config.upstreams)
+    if (upstream.certificate) used.insert(static_cast<uint16_t>(*upstream.certificate));
+  return used;
 }
 
 supervision::Certificate CertificateMessage(const Setup& setup, size_t index) {
@@ -68,6 +77,7 @@ absl::StatusOr<supervision::Service> ServiceMessage(const Setup& setup, size_t i
   message.certificate_ids = Ids(service.certificates);
   message.wrap_server = service.wrap_server;
   if (service.wrap_client) message.wrap_trust_id = setup.trust.general;
+  message.wrap_certificate_ids = Ids(service.client_certificates);
   message.upstream_ids = Ids(service.dial);
   ASSIGN_OR_RETURN(message.queue, Duplicate(setup.queues[index]->sending()));
   ASSIGN_OR_RETURN(message.requests, Duplicate(setup.queues[index]->answering()));
@@ -89,8 +99,9 @@ supervision::Upstream UpstreamMessage(const Setup& setup, size_t index) {
           .name = upstream.name.value,
           .server_name = upstream.server_name,
           .alpn = upstream.alpn,
-          .pin = upstream.pin,
-          .trust_id = setup.trust.of_upstreams[index]};
+          .pins = upstream.pins,
+          .trust_id = setup.trust.of_upstreams[index],
+          .certificate_id = upstream.certificate};
 }
 
 absl::StatusOr<supervision::Listener> ListenerMessage(const Listener& listener) {
@@ -132,7 +143,10 @@ absl::StatusOr<Snapshot> KeyholderSnapshot(const Setup& setup, std::vector<Uniqu
   for (size_t i = 0; i < channels.size(); ++i) {
     supervision::HandshakerChannel channel;
     channel.index = static_cast<uint16_t>(i);
-    channel.certificate_ids = UsedCertificates(setup);
+    const std::set<uint16_t> server = ServerCertificates(setup);
+    const std::set<uint16_t> client = ClientCertificates(setup);
+    channel.certificate_ids.assign(server.begin(), server.end());
+    channel.client_certificate_ids.assign(client.begin(), client.end());
     channel.channel = std::move(channels[i]);
     snapshot.push_back(std::move(channel));
   }
@@ -146,8 +160,9 @@ absl::StatusOr<Snapshot> HandshakerSnapshot(const Setup& setup, uint32_t generat
   snapshot.push_back(ConfinementOf(setup));
   snapshot.push_back(
       SettingsMessage(setup, generation, index, std::move(signing_channel), std::move(rekey_lock)));
-  for (const uint16_t id : UsedCertificates(setup))
-    snapshot.push_back(CertificateMessage(setup, id));
+  std::set<uint16_t> used = ServerCertificates(setup);
+  used.merge(ClientCertificates(setup));
+  for (const uint16_t id : used) snapshot.push_back(CertificateMessage(setup, id));
   for (size_t i = 0; i < setup.trust.files.size(); ++i) {
     ASSIGN_OR_RETURN(supervision::TrustAnchors trust, TrustMessage(setup, i));
     snapshot.push_back(std::move(trust));

@@ -36,6 +36,8 @@ constexpr char kUsage[] =
     "                  wrap = [\"client\"] for HOST:PORT, dial = [\"UPSTREAM\"] for UPSTREAM\n"
     "  --name NAME     the name that the server's certificate has to have; HOST\n"
     "  --alpn NAME     a protocol to offer (ALPN); may be repeated\n"
+    "  --certificate NAME\n"
+    "                  of the broker's configuration, for a HOST that asks for one\n"
     "  --help          this text\n"
     "\n"
     "Exit status: 0 when both directions have ended cleanly; 100 usage, or an error that\n"
@@ -51,6 +53,7 @@ std::variant<ConnectOptions, int> Parse(std::span<char* const> arguments) {
   constexpr option kOptions[] = {{"socket", required_argument, nullptr, 'k'},
                                  {"name", required_argument, nullptr, 'n'},
                                  {"alpn", required_argument, nullptr, 'a'},
+                                 {"certificate", required_argument, nullptr, 'c'},
                                  {"help", no_argument, nullptr, 'h'},
                                  {}};
   std::string name = "tlsbroker connect";  // getopt_long(3) wants it first
@@ -70,6 +73,9 @@ std::variant<ConnectOptions, int> Parse(std::span<char* const> arguments) {
         break;
       case 'a':
         options.client.alpn.emplace_back(optarg);
+        break;
+      case 'c':
+        options.client.certificate = optarg;
         break;
       case 'h':
         fputs(kUsage, stdout);

@@ -19,8 +19,9 @@ int WrapSocket(const char* command, const std::string& service_socket, UniqueFd 
     return SayWhy(command, service_socket.c_str(), error);
   std::vector<const char*> alpn;
   for (const std::string& protocol : options.alpn) alpn.push_back(protocol.c_str());
+  const char* certificate = options.certificate.empty() ? nullptr : options.certificate.c_str();
   const tlsbroker_wrap_options client = {sizeof(client), options.name.c_str(), alpn.data(),
-                                         alpn.size()};
+                                         alpn.size(), certificate};
   const int result =
       queue.Wrap(socket.get(), role, role == TLSBROKER_CLIENT ? &client : nullptr, connection);
   if (result < 0) return SayWhy(command, "no TLS", result);
@@ -38,6 +39,7 @@ int ExitStatusOf(int result) {
     case TLSBROKER_E_HANDSHAKE:
     case TLSBROKER_E_WRONG_NAME:
     case TLSBROKER_E_EXPIRED:
+    case TLSBROKER_E_SELF_SIGNED:
     case TLSBROKER_E_UNKNOWN_CA:
     case TLSBROKER_E_PIN:
     case TLSBROKER_E_CERTIFICATE:

@@ -15,6 +15,7 @@ namespace tlsbroker::tools {
 struct ClientOptions {
   std::string name;
   std::vector<std::string> alpn;
+  std::string certificate;  // empty: none
 };
 
 // Attaches to the service and has `socket` wrapped. 0, or a negative result that was said on stderr.

@@ -34,6 +34,8 @@ constexpr char kUsage[] =
     "                  wrap = [\"server\"], or [\"client\"]\n"
     "  --client NAME   be the client, and verify that the server is NAME; else the server\n"
     "  --alpn NAME     with --client, a protocol to offer (ALPN); may be repeated\n"
+    "  --certificate NAME\n"
+    "                  with --client, of the broker's configuration, if the server asks\n"
     "  --fd N          the connection is descriptor N, as 6 under tcpclient; 0\n"
     "  --help          this text\n"
     "\n"
@@ -55,6 +57,7 @@ std::variant<WrapOptions, int> Parse(std::span<char* const> arguments) {
   constexpr option kOptions[] = {{"socket", required_argument, nullptr, 'k'},
                                  {"client", required_argument, nullptr, 'c'},
                                  {"alpn", required_argument, nullptr, 'a'},
+                                 {"certificate", required_argument, nullptr, 'e'},
                                  {"fd", required_argument, nullptr, 'f'},
                                  {"help", no_argument, nullptr, 'h'},
                                  {}};
@@ -78,6 +81,9 @@ std::variant<WrapOptions, int> Parse(std::span<char* const> arguments) {
       case 'a':
         options.client.alpn.emplace_back(optarg);
         break;
+      case 'e':
+        options.client.certificate = optarg;
+        break;
       case 'f':
         good = ParseFd(optarg, options.fd);
         break;
@@ -92,8 +98,9 @@ std::variant<WrapOptions, int> Parse(std::span<char* const> arguments) {
   for (int i = optind; i < count; ++i) {
     options.exec.program.emplace_back(words[static_cast<size_t>(i)]);
   }
-  const bool alpn_of_a_server = options.client.name.empty() && !options.client.alpn.empty();
-  if (!options.socket.empty() && !options.exec.program.empty() && !alpn_of_a_server) return options;
+  const bool only_of_a_client = !options.client.alpn.empty() || !options.client.certificate.empty();
+  const bool contradicts = options.client.name.empty() && only_of_a_client;
+  if (!options.socket.empty() && !options.exec.program.empty() && !contradicts) return options;
   fputs(kUsage, stderr);
   return kExitPermanent;
 }

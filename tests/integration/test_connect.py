@@ -1,8 +1,12 @@
 """`tlsbroker connect` and `tlsbroker wrap`, by hand beside a running broker."""
 
+import contextlib
 import os
+import select
 import shutil
+import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import threading
@@ -34,6 +38,62 @@ ca_file = "{0.chain}"
 TOOL = testlib.program("client-lib/tools/tlsbroker")
 
 
+def can_follow():
+    """In relay mode the broker follows; in direct mode it depends on the kernel."""
+    return testlib.expects("rekey") or not testlib.expects("ktls")
+
+
+def both_ways(tls, size):
+    """Writes so much and reads to the end, in turns: an SSL object is for one thread. What it read."""
+    tls.setblocking(False)
+    not_now = ssl.SSLWantReadError, ssl.SSLWantWriteError
+    received, sent, ended = 0, 0, False
+    while sent < size or not ended:
+        ready = select.select([] if ended else [tls], [tls] if sent < size else [], [], 30 * testlib.PATIENCE)
+        if not any(ready):
+            raise TimeoutError(f"sent {sent}, received {received}")
+        with contextlib.suppress(*not_now):
+            while not ended:
+                data = tls.recv(1 << 16)
+                received, ended = received + len(data), not data
+        with contextlib.suppress(*not_now):
+            while sent < size:
+                sent += tls.send(bytes(min(1 << 16, size - sent)))
+    return received
+
+
+class Talk:
+    """A program that is spoken with by hand."""
+
+    def __init__(self, command):
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=subprocess.DEVNULL)
+        self.lines = []
+        self.thread = threading.Thread(target=lambda: self.lines.extend(iter(self.process.stdout.readline, b"")))
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *unused):
+        self.process.kill()
+        self.process.wait()
+        self.thread.join()
+        self.process.stdout.close()
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()
+
+    def say(self, line):
+        self.process.stdin.write(line.encode() + b"\n")
+        self.process.stdin.flush()
+
+    def text(self):
+        return b"".join(self.lines).decode("utf-8", "replace")
+
+    def wait(self, words, times=1):
+        testlib.wait_until(lambda: self.text().count(words) >= times, f"{words!r}", 20)
+
+
 class ByHand(unittest.TestCase):
     def setUp(self):
         self.home = tempfile.mkdtemp(prefix="tlsbroker-connect-")
@@ -42,8 +102,57 @@ class ByHand(unittest.TestCase):
         self.certificate = testlib.Certificate(self.home)
         self.server = self.enterContext(opening_cases.TlsServer(self.certificate))
         config = CONFIG.format(self.certificate, testlib.free_port(), testlib.free_port())
-        config += opening_cases.UPSTREAM.format(name="up", port=self.server.port, server_name="localhost", lines="")
+        config += self.upstream("up", self.server)
+        self.config = config
         self.broker = self.enterContext(testlib.Broker(config))
+
+    @staticmethod
+    def upstream(name, server, server_name="localhost", lines=""):
+        return opening_cases.UPSTREAM.format(name=name, port=server.port, server_name=server_name, lines=lines)
+
+    def test_what_is_wrong_with_a_server(self):
+        """A message for each, and no second try for what would be the same."""
+        other, expired = testlib.Certificate(self.home, name="other.example"), opening_cases.Expired(self.home)
+        servers = [self.enterContext(opening_cases.TlsServer(one)) for one in (other, expired)]
+        pin = f'pin = ["{opening_cases.pin_of(other)}"]'
+        config = self.config.replace('dial = ["up"]', 'dial = ["up", "name", "strange", "old", "revoked"]')
+        config += self.upstream("name", self.server, "wrong.example") + self.upstream("strange", servers[0])
+        config += self.upstream("old", servers[1], "expired.example", f'ca_file = "{expired.chain}"')
+        self.broker.write_config(config + self.upstream("revoked", self.server, lines=pin))
+        start = len(self.broker.log)
+        self.broker.signal(signal.SIGHUP)
+        self.broker.wait_for_log("ready generation", start=start)
+        for name, words in (("name", "is for another name"), ("strange", "is self-signed"), ("old", "has expired"),
+                            ("revoked", "has none of the pinned keys")):
+            with self.subTest(name):
+                done = self.run_tool("connect", name)
+                self.assertEqual((done.returncode, done.stdout), (100, b""), done.stderr)
+                self.assertIn(words, done.stderr.decode())
+
+    def test_key_updates(self):
+        """Of a server, both ways, from the first record after the handshake on."""
+        port = testlib.free_port()
+        server = self.enterContext(Talk(["stdbuf", "-oL", "openssl", "s_server", "-accept", str(port), "-cert",
+                                         self.certificate.chain, "-key", self.certificate.key]))
+        server.wait("ACCEPT")
+        tool = self.enterContext(Talk([TOOL, "connect", "--socket", self.socket_of(), f"localhost:{port}"]))
+        tool.say("hello")
+        server.wait("hello")
+        if not can_follow():
+            server.say("K")
+            self.assertEqual(tool.process.wait(20 * testlib.PATIENCE), 111)
+            return
+        for number, command in enumerate("KkK", 1):
+            server.say(command)
+            server.wait("SSL_do_handshake -> 1", number)
+            server.say(f"after {number}")
+            tool.wait(f"after {number}")
+            tool.say(f"back {number}")
+            server.wait(f"back {number}")
+        tool.process.stdin.close()
+        server.wait("CONNECTION CLOSED")
+        self.assertEqual(tool.process.wait(20 * testlib.PATIENCE), 0)
+        self.assertNotIn("ERROR", server.text())
 
     def socket_of(self, service="hand"):
         return os.path.join(self.broker.directory, "run", f"{service}.sock")
@@ -83,14 +192,8 @@ class ByHand(unittest.TestCase):
 
         def serve():
             with listener.accept()[0] as raw, self.server.context.wrap_socket(raw, server_side=True) as tls:
+                received.append(both_ways(tls, size))
                 tls.settimeout(30 * testlib.PATIENCE)
-                writer = threading.Thread(target=tls.sendall, args=(bytes(size),))
-                writer.start()
-                total = 0
-                while data := tls.recv(1 << 16):
-                    total += len(data)
-                received.append(total)
-                writer.join()
                 tls.unwrap()
 
         thread = threading.Thread(target=serve)

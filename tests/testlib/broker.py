@@ -208,8 +208,11 @@ class Broker:
         """{role: [pid, ...]} of the broker; workers are all other children of the supervisor."""
         found = {"supervisor": [self.process.pid]}
         for pid in children(self.process.pid):
-            with open(f"/proc/{pid}/comm") as file:
-                comm = file.read().strip()
+            try:
+                with open(f"/proc/{pid}/comm", encoding="utf-8") as file:
+                    comm = file.read().strip()
+            except FileNotFoundError:
+                continue  # it has just ended
             role = next((r for n, r in ROLES.items() if n[:15] == comm), "worker")
             found.setdefault(role, []).append(pid)
         return found

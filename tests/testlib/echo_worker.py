@@ -19,7 +19,8 @@
     FLOOD n           as many requests that are none
     LINGER, FILE      a request with a descriptor whose close would take long, or that is no socket
     DIAL name text    has the broker connect to an upstream, sends it the text (| for CRLF), tells all: see opened()
-    WRAP host port name text   connects by itself and has that wrapped, as a client of that name
+    DIALS n name      asks for an upstream so often, and waits for no answer
+    WRAP host port name text [alpn]... [cert:NAME]   connects by itself and has that wrapped, as a client; see there
     PUT /n/seed HTTP  for curl: SINK, SOURCE and WHO in one, the hashes in the header
 """
 
@@ -135,23 +136,28 @@ def opened(answer, text):
     with socket.socket(fileno=fd) as connection:
         stream = Stream(connection, told["mode"] == "direct", bytes.fromhex(told.get("token", "")),
                         told.get("role") == "client")
-        if stream.token:
-            stream.change_keys(2)
-        stream.send(text.encode() + b"\n")
         said, how = b"", "end"
         try:
+            if stream.token:
+                stream.change_keys(2)
+            stream.send(text.encode() + b"\n")
             while data := stream.receive():
                 said += data
-        except Truncated as why:
+        except (OSError, Truncated) as why:
             how = str(why)
         if how == "end":
-            stream.end()
+            with contextlib.suppress(OSError):  # a server that has said its end may be gone
+                stream.end()
         return {"result": 0, "said": said.decode(), "how": how, "blocking": connection.getblocking(), **told}
 
 
-def wrap_as_client(host, port, name, text, *alpn):
+def wrap_as_client(host, port, name, text, *options):
+    text = text.replace("_", " ").replace("|", "\r\n")
     with socket.create_connection((host, int(port))) as plain:
-        message = b"\1\3" + tlv(4, b"\2") + tlv(5, name.encode()) + b"".join(tlv(6, a.encode()) for a in alpn)
+        message = b"\1\3" + tlv(4, b"\2") + tlv(5, name.encode())
+        for option in options:
+            kind, value = (9, option[5:]) if option.startswith("cert:") else (6, option)
+            message += tlv(kind, value.encode())
         return opened(open_connection(message, [plain.fileno()]), text)
 
 
@@ -324,6 +330,9 @@ def serve(stream, told):
             text = " ".join(arguments[1:]).replace("|", "\r\n")
             answer = opened(open_connection(b"\1\4" + tlv(5, arguments[0].encode())), text)
             stream.send(json.dumps(answer).encode() + b"\n")
+        elif command == "DIALS":
+            dial_often(int(arguments[0]), arguments[1])
+            stream.send(b"done\n")
         elif command == "WRAP":
             stream.send(json.dumps(wrap_as_client(*arguments)).encode() + b"\n")
         elif command == "SPIN":
@@ -343,6 +352,15 @@ def flood(count):
         rights = array.array("i", [theirs.fileno(), theirs.fileno()])
         for i in range(count):
             requests.sendmsg([random.Random(i).randbytes(1 + i % 1024)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+
+
+def dial_often(count, name):
+    requests = socket.socket(fileno=os.dup(descriptor_of("tlsbroker-requests.")))
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with requests, ours, theirs:
+        for _ in range(count):
+            requests.sendmsg([b"\1\4" + tlv(5, name.encode())],
+                             [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [theirs.fileno()]))])
 
 
 def trap(kind):

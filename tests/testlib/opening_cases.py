@@ -16,14 +16,34 @@ import broker as testlib
 import echo_service
 
 # Of protocol/request.h.
-(DONE, BUSY, NOT_ALLOWED, BAD_SOCKET, NOT_CONNECTED, TIMEOUT, PEER_GONE, HANDSHAKE, WRONG_NAME, EXPIRED, UNKNOWN_CA,
- PIN, CERTIFICATE, NO_KTLS, FAILED) = range(15)
+(DONE, BUSY, NOT_ALLOWED, BAD_SOCKET, NOT_CONNECTED, TIMEOUT, PEER_GONE, HANDSHAKE, WRONG_NAME, EXPIRED, SELF_SIGNED,
+ UNKNOWN_CA, PIN, CERTIFICATE, NO_KTLS, FAILED) = range(16)
 
 UPSTREAM = """
 [upstream.{name}]
 address = "127.0.0.1:{port}"
 name = "{server_name}"
 {lines}
+"""
+
+
+NGINX = """
+daemon off;
+master_process off;
+pid {home}/pid;
+error_log stderr;
+events {{}}
+http {{
+  access_log off;
+  client_body_temp_path {home}; proxy_temp_path {home}; fastcgi_temp_path {home}; uwsgi_temp_path {home};
+  scgi_temp_path {home};
+  server {{
+    listen 127.0.0.1:{port} ssl;
+    ssl_certificate {certificate.chain};
+    ssl_certificate_key {certificate.key};
+    root {home};
+  }}
+}}
 """
 
 
@@ -133,9 +153,9 @@ class Opening:
         os.chmod(directory, 0o755)
         return directory
 
-    def start(self, wrap=(), worker_lines="network = false", ca=None, dial=None, broker_lines=""):
+    def start(self, wrap=(), worker_lines="network = false", ca=None, dial=None, broker_lines="", service_lines=""):
         listed = ", ".join(f'"{name}"' for name in (self.dial if dial is None else dial))
-        lines = (f"dial = [{listed}]\n" if listed else "")
+        lines = service_lines + "\n" + (f"dial = [{listed}]\n" if listed else "")
         lines += "wrap = [" + ", ".join(f'"{role}"' for role in wrap) + "]\n" if wrap else ""
         if ca:
             broker_lines += f'\nca_file = "{ca.chain}"'
@@ -182,9 +202,9 @@ class Opening:
         testlib.wait_until(lambda: self.service.status()["counters"]["opened"] == len(servers), "count of the opened")
         self.assertEqual(self.command("DIAL tls13 cut")["how"] == "end", False, "a cut is no end")
 
-    def daemon(self, command):
-        """Runs until the test is over; answers on a port that it returns."""
-        port = testlib.free_port()
+    def daemon(self, command, port=None):
+        """Runs until the test is over; answers on a port that it returns, PORT in the command."""
+        port = port or testlib.free_port()
         process = subprocess.Popen([word.replace("PORT", str(port)) for word in command], stdin=subprocess.PIPE,
                                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.addCleanup(process.wait)
@@ -198,23 +218,114 @@ class Opening:
         testlib.wait_until(answers, f"answer of {command[0]}", 20)
         return port
 
+    def redis(self, home, certificate):
+        return self.daemon(["redis-server", "--port", "0", "--tls-port", "PORT", "--tls-cert-file", certificate.chain,
+                            "--tls-key-file", certificate.key, "--tls-ca-cert-file", certificate.chain,
+                            "--tls-auth-clients", "no", "--save", "", "--dir", home])
+
+    def nginx(self, home, certificate):
+        home = tempfile.mkdtemp(dir=home)
+        with open(os.path.join(home, "index.html"), "w", encoding="ascii") as page:
+            page.write("nginx was here")
+        port = testlib.free_port()
+        with open(os.path.join(home, "conf"), "w", encoding="ascii") as config:
+            config.write(NGINX.format(home=home, port=port, certificate=certificate))
+        return self.daemon(["nginx", "-e", "stderr", "-p", home, "-c", os.path.join(home, "conf")], port)
+
+    def s_server(self, certificate, *options):
+        return self.daemon(["openssl", "s_server", "-accept", "PORT", "-cert", certificate.chain, "-key", certificate.key,
+                            "-www", *options])
+
     def test_dial_other_peoples_servers(self):
+        """Their session tickets are nothing of the worker's."""
         home = self.prepare()
         good = testlib.Certificate(home)
-        redis = self.daemon(["redis-server", "--port", "0", "--tls-port", "PORT", "--tls-cert-file", good.chain,
-                             "--tls-key-file", good.key, "--tls-ca-cert-file", good.chain, "--tls-auth-clients", "no",
-                             "--save", "", "--dir", home])
-        https = self.daemon(["openssl", "s_server", "-accept", "PORT", "-cert", good.chain, "-key", good.key, "-www"])
-        self.upstream("redis", redis, ca=good)
-        self.upstream("https", https, ca=good)
+        self.upstream("redis", self.redis(home, good), ca=good)
+        self.upstream("nginx", self.nginx(home, good), ca=good)
+        self.upstream("openssl", self.s_server(good, "-num_tickets", "9"), ca=good)
         self.start()
         answer = self.command("DIAL redis SET key value|GET key|QUIT")
-        self.assertEqual(answer.get("said"), "+OK\r\n$5\r\nvalue\r\n+OK\r\n", answer)
+        self.assertEqual((answer.get("said"), answer.get("how")), ("+OK\r\n$5\r\nvalue\r\n+OK\r\n", "end"), answer)
         self.assertEqual(answer["mode"], self.mode)
-        answer = self.command("DIAL https GET / HTTP/1.0|")
+        answer = self.command("DIAL nginx GET / HTTP/1.0|")
+        self.assertEqual((answer["said"].split("\r\n")[0], answer["how"]), ("HTTP/1.1 200 OK", "end"), answer)
+        self.assertIn("nginx was here", answer["said"])
+        self.assertEqual(answer["mode"], self.mode)
+        answer = self.command("DIAL openssl GET / HTTP/1.0|")
         self.assertIn("HTTP/1.0 200 ok", answer["said"])
         self.assertIn("</pre></body></html>", answer["said"].lower())
         self.assertEqual(answer["mode"], self.mode)
+
+    def test_what_is_wrong_with_other_peoples_servers(self):
+        home = self.prepare()
+        good, other, expired = testlib.Certificate(home), testlib.Certificate(home, name="other.example"), Expired(home)
+        makers = {"redis": lambda certificate: self.redis(home, certificate),
+                  "nginx": lambda certificate: self.nginx(home, certificate), "openssl": self.s_server}
+        for name, make in makers.items():
+            port = make(good)
+            self.upstream(f"{name}-wrong-name", port, "other.example", good)
+            self.upstream(f"{name}-self-signed", port, ca=other)
+            self.upstream(f"{name}-revoked", port, ca=good, lines=f'pin = ["{pin_of(other)}"]')
+            self.upstream(f"{name}-expired", make(expired), "expired.example", expired)
+        self.start()
+        results = {"wrong-name": WRONG_NAME, "self-signed": SELF_SIGNED, "revoked": PIN, "expired": EXPIRED}
+        for name in makers:
+            for why, result in results.items():
+                with self.subTest(f"{name} {why}"):
+                    self.assertEqual(self.command(f"DIAL {name}-{why} GET / HTTP/1.0|")["result"], result)
+
+    # ---- client certificates
+
+    def client_certificates(self, home):
+        """In the configuration by their kinds; who trusts both."""
+        certificates = {kind: testlib.Certificate(home, kind, name="client.example") for kind in ("ec256", "rsa")}
+        trusted = os.path.join(home, "clients.pem")
+        with open(trusted, "w", encoding="ascii") as together:
+            for certificate in certificates.values():
+                self.upstreams += echo_service.CERTIFICATE.format(certificate)
+                with open(certificate.chain, encoding="ascii") as one:
+                    together.write(one.read())
+        return certificates, ["-Verify", "1", "-verify_return_error", "-CAfile", trusted]
+
+    def test_client_certificates(self):
+        """The keyholder signs for the client, too; only servers that ask for a certificate get one."""
+        home = self.prepare()
+        good = testlib.Certificate(home)
+        certificates, verify = self.client_certificates(home)
+        asking = {version: self.s_server(good, f"-{version}", *verify) for version in ("tls1_2", "tls1_3")}
+        not_asking = self.s_server(good)
+        for version, port in asking.items():
+            self.upstream(f"{version}-none", port, ca=good)
+            for kind, certificate in certificates.items():
+                self.upstream(f"{version}-{kind}", port, ca=good, lines=f'certificate = "{certificate.id}"')
+        self.upstream("not-asking", not_asking, ca=good, lines=f'certificate = "{certificates["rsa"].id}"')
+        self.start()
+        for version in asking:
+            for kind in certificates:
+                with self.subTest(f"{version} {kind}"):
+                    answer = self.command(f"DIAL {version}-{kind} GET / HTTP/1.0|")
+                    self.assertIn("Client certificate", answer.get("said", ""), answer)
+                    self.assertRegex(answer["said"], "Subject: CN ?= ?client.example")
+                    self.assertEqual((answer["how"], answer["mode"]), ("end", self.mode))
+        self.assertEqual(self.command("DIAL tls1_2-none hello")["result"], HANDSHAKE)
+        answer = self.command("DIAL tls1_3-none hello")  # it says so after the handshake
+        self.assertEqual((answer["result"], answer.get("said")), (DONE, ""), answer)
+        self.assertNotEqual(answer["how"], "end")
+        self.assertIn("no client certificate available", self.command("DIAL not-asking GET / HTTP/1.0|")["said"])
+
+    def test_client_certificates_of_wrap(self):
+        home = self.prepare()
+        good = testlib.Certificate(home)
+        certificates, verify = self.client_certificates(home)
+        port = self.s_server(good, *verify)
+        mine, others = certificates["ec256"].id, certificates["rsa"].id
+        self.start(wrap=["client"], worker_lines="network = true", ca=good,
+                   service_lines=f'client_certificates = ["{mine}"]')
+        answer = self.command(f"WRAP 127.0.0.1 {port} localhost GET_/_HTTP/1.0| cert:{mine}")
+        self.assertRegex(answer.get("said", ""), "Subject: CN ?= ?client.example")
+        for name in (others, good.id, "none"):
+            answer = self.command(f"WRAP 127.0.0.1 {port} localhost hello cert:{name}")
+            self.assertEqual(answer["result"], NOT_ALLOWED, name)
 
     def test_what_is_wrong_with_a_server(self):
         """Each its own result, and nothing of the worker's reaches the server."""
@@ -225,11 +336,11 @@ class Opening:
             "wrong-name": (WRONG_NAME, self.serve(other), "localhost", other, ""),
             "wrong-address": (WRONG_NAME, self.serve(other), "127.0.0.1", other, ""),
             "expired": (EXPIRED, self.serve(expired), "expired.example", expired, ""),
-            "self-signed": (UNKNOWN_CA, self.serve(stranger), "stranger.example", good, ""),
-            "another-key": (PIN, self.serve(good), "localhost", good, f'pin = "{pin_of(other)}"'),
+            "self-signed": (SELF_SIGNED, self.serve(stranger), "stranger.example", good, ""),
+            "another-key": (PIN, self.serve(good), "localhost", good, f'pin = ["{pin_of(other)}"]'),
             "no-tls": (PEER_GONE, self.serve(good, plain=True), "localhost", good, ""),
             "no-alpn": (DONE, self.serve(good), "localhost", good, 'alpn = ["x"]'),
-            "pinned": (DONE, self.serve(good), "localhost", good, f'pin = "{pin_of(good)}"'),
+            "pinned": (DONE, self.serve(good), "localhost", good, f'pin = ["{pin_of(other)}", "{pin_of(good)}"]'),
             "by-address": (DONE, self.serve(good), "127.0.0.1", good, ""),
         }
         for name, (_, server, server_name, ca, lines) in cases.items():
@@ -251,8 +362,10 @@ class Opening:
         self.upstream("others", server.port, ca=good)
         self.start(dial=["mine"], worker_lines="network = true")
         self.assertEqual(self.command("DIAL mine hello")["result"], DONE)
-        for name in ("others", "none", "mine."):
+        for name in ("others", "none", "mine.", f"127.0.0.1:{server.port}"):
             self.assertEqual(self.command(f"DIAL {name} hello")["result"], NOT_ALLOWED, name)
+        self.assertEqual(server.names, ["localhost"], "nobody else has connected")
+        testlib.wait_until(lambda: self.service.status()["counters"]["open_failed"] == 4, "count of the refused")
         self.assertEqual(self.command(f"WRAP 127.0.0.1 {server.port} localhost hello")["result"], NOT_ALLOWED)
 
     def test_a_server_that_says_nothing(self):
@@ -278,6 +391,29 @@ class Opening:
         testlib.wait_until(lambda: len(mute.held) == 64, "as many as can be under way", 60)
         self.assertEqual(self.command("DIAL mute hello")["result"], BUSY)
         self.assertTrue(self.service.ask(b"PID\n"))
+
+    def test_flood(self):
+        """Neither one that is refused nor one that goes through holds up the service's clients or other requests."""
+        good = testlib.Certificate(self.prepare())
+        server = self.serve(good)
+        self.upstream("good", server.port, ca=good)
+        self.start()
+        for name, count in (("none", 2500), ("good", 500)):
+            with self.subTest(name), self.service.connect() as flooding:
+                flooding.sendall(f"DIALS {count} {name}\n".encode())
+                self.assertTrue(self.service.ask(b"PID\n"))
+                self.assertEqual(flooding.makefile("rb").readline(), b"done\n")
+
+                def served(name=name):
+                    return self.command("DIAL good hello").get("said") == "HELLO HELLO\n"
+
+                testlib.wait_until(served, "connection after the flood", 60)
+
+        def counted():
+            counters = self.service.status()["counters"]
+            return counters["opened"] + counters["open_failed"] >= 3000
+
+        testlib.wait_until(counted, "count of all", 60)
 
     def test_reload(self):
         """The next dial is by the new configuration."""
@@ -306,7 +442,7 @@ class Opening:
         self.assertEqual((answer["alpn"], answer["mode"]), ("h2", self.mode))
         for port, name, expected in ((server.port, "wrong.example", WRONG_NAME),
                                      (server.port, ".localhost", WRONG_NAME),
-                                     (stranger.port, "other.example", UNKNOWN_CA)):
+                                     (stranger.port, "other.example", SELF_SIGNED)):
             answer = self.command(f"WRAP 127.0.0.1 {port} {name} hello")
             self.assertEqual(answer["result"], expected, answer)
 

@@ -84,7 +84,8 @@ address = "[2001:db8::1]:6380"
 name = "redis.example.org"
 alpn = ["redis"]
 ca_file = "/ca.pem"
-pin = "sha256//AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+pin = ["sha256//AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="]
+certificate = "b"
 [service.web]
 listen = ["0.0.0.0:443", "[::1]:8443", "systemd:web"]
 certificates = ["b", "a.example"]
@@ -95,6 +96,7 @@ backlog = 16
 allow_users = ["root"]
 allow_groups = ["daemon"]
 wrap = ["server", "client"]
+client_certificates = ["a.example"]
 dial = ["redis"]
 [service.web.worker]
 exec = ["/usr/bin/bc", "-lq"]
@@ -112,7 +114,7 @@ network = true
   const ServiceConfig& web = config.services[0];
   EXPECT_THAT(web.certificates, ElementsAre(1, 0));
   EXPECT_EQ(ToString(web.listen[1].value), "[::1]:8443");
-  EXPECT_EQ(web.listen[1].position, (Position{26, 26}));
+  EXPECT_EQ(web.listen[1].position, (Position{27, 26}));
   EXPECT_EQ(ToString(web.listen[2].value), "systemd:web");
   EXPECT_THAT(web.alpn, ElementsAre("h2", "http/1.1"));
   EXPECT_EQ(web.worker->kind, WorkerConfig::Kind::kExec);
@@ -126,8 +128,18 @@ network = true
   EXPECT_EQ(redis.server_name, "redis.example.org");
   EXPECT_THAT(redis.alpn, ElementsAre("redis"));
   EXPECT_EQ(redis.ca_file->value.text, "/ca.pem");
-  ASSERT_EQ(redis.pin.size(), 32u);
-  EXPECT_EQ(redis.pin[31], 31);
+  ASSERT_EQ(redis.pins.size(), 1u);
+  ASSERT_EQ(redis.pins[0].size(), 32u);
+  EXPECT_EQ(redis.pins[0][31], 31);
+  EXPECT_EQ(redis.certificate, 1u);
+  EXPECT_THAT(web.client_certificates, ElementsAre(0));
+}
+
+std::string ManyPins() {
+  std::string list;
+  for (int i = 0; i < 17; ++i)
+    list += "\"sha256//AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\",";
+  return list;
 }
 
 struct BadCase {
@@ -154,7 +166,7 @@ const BadCase kBadCases[] = {
     {"UnknownKeyWithoutGuess",
      Service("colour = 1\n"),
      {"f:11:1: unknown key 'colour' in [service.b]; known are: listen, certificates, policy, ktls, "
-      "rekey, alpn, backlog, allow_users, allow_groups, wrap, dial, worker"}},
+      "rekey, alpn, backlog, allow_users, allow_groups, wrap, client_certificates, dial, worker"}},
     {"UpstreamWithNothing",
      "[upstream.u]\n",
      {"f:8:1: 'address' is missing in [upstream.u]; add address = \"192.0.2.1:443\"",
@@ -174,9 +186,15 @@ const BadCase kBadCases[] = {
       "f:10:8: \".example.org\" is no host name; write the name or the address that the certificate "
       "has"}},
     {"UpstreamWithBadPin",
-     "[upstream.u]\naddress = \"192.0.2.1:1\"\nname = \"a\"\npin = \"sha256//AAAA\"\n",
-     {"f:11:7: \"sha256//AAAA\" is no pin; write \"sha256//\" and the base64 of the SHA-256 of the "
+     "[upstream.u]\naddress = \"192.0.2.1:1\"\nname = \"a\"\npin = [\"sha256//AAAA\"]\n",
+     {"f:11:8: \"sha256//AAAA\" is no pin; write \"sha256//\" and the base64 of the SHA-256 of the "
       "server's public key"}},
+    {"UpstreamWithManyPins",
+     "[upstream.u]\naddress = \"192.0.2.1:1\"\nname = \"a\"\npin = [" + ManyPins() + "]\n",
+     {"f:11:7: 17 pins; 1 to 16 are possible"}},
+    {"UpstreamWithUnknownCertificate",
+     "[upstream.u]\naddress = \"192.0.2.1:1\"\nname = \"a\"\ncertificate = \"x\"\n",
+     {"f:11:15: there is no certificate \"x\"; add a section [certificate.x]"}},
     {"UpstreamWithTrustByUri",
      "[upstream.u]\naddress = \"192.0.2.1:1\"\nname = \"a\"\nca_file = \"pkcs11:x\"\n",
      {"f:11:11: 'ca_file' is a URI; a path or \"cred:NAME\" is needed; only keys have URIs"}},

@@ -13,8 +13,8 @@ namespace {
 
 using Bytes = std::vector<uint8_t>;
 
-Bytes Client(std::vector<std::string> alpn = {"h2", "http/1.1"}) {
-  return Encode(Wrap{Role::kClient, "example.org", std::move(alpn)});
+Bytes Client(std::vector<std::string> alpn = {"h2", "http/1.1"}, std::string certificate = "") {
+  return Encode(Wrap{Role::kClient, "example.org", std::move(alpn), std::move(certificate)});
 }
 
 // Cut short anywhere, or with something behind it.
@@ -39,7 +39,9 @@ TEST(ProtocolPage, ConnectionsByRequestAreWrittenAsItSays) {
   ASSERT_EQ(blocks.size(), 4u);
   EXPECT_EQ(Encode(Wrap{}), blocks[0].bytes);
   const auto& client = blocks[1].fields;
-  EXPECT_EQ(Encode(Wrap{Role::kClient, client.at("name"), {client.at("alpn")}}), blocks[1].bytes);
+  EXPECT_EQ(Encode(Wrap{Role::kClient, client.at("name"), {client.at("alpn")},
+                        client.at("certificate")}),
+            blocks[1].bytes);
   EXPECT_EQ(Encode(Dial{blocks[2].fields.at("name")}), blocks[2].bytes);
   const auto status = static_cast<Result>(std::stoi(blocks[3].fields.at("status")));
   EXPECT_EQ(Encode(Opened{status, "", {}}), blocks[3].bytes);
@@ -52,10 +54,30 @@ TEST(WrapRequest, OfAClient) {
   EXPECT_EQ(wrap->name, "example.org");
   EXPECT_EQ(wrap->alpn, (std::vector<std::string>{"h2", "http/1.1"}));
   RefusesAllButTheWhole(Client({}), DecodeWrap);
+  EXPECT_EQ(wrap->certificate, "");
+}
+
+TEST(WrapRequest, OfAClientWithACertificate) {
+  const auto wrap = DecodeWrap(Client({"h2"}, "mine"));
+  ASSERT_TRUE(wrap);
+  EXPECT_EQ(wrap->alpn, (std::vector<std::string>{"h2"}));
+  EXPECT_EQ(wrap->certificate, "mine");
+  EXPECT_TRUE(DecodeWrap(Client(std::vector<std::string>(kMaxAlpn, "x"), "mine")));
+  EXPECT_FALSE(DecodeWrap(Client({}, std::string(256, 'a'))));
+  EXPECT_FALSE(DecodeWrap(Client({}, std::string("a\0b", 3))));
+  Bytes empty = Client({});
+  for (const uint8_t byte : Bytes{9, 0, 0}) empty.push_back(byte);
+  EXPECT_FALSE(DecodeWrap(empty));
+  Bytes twice = Client({}, "a");
+  for (const uint8_t byte : Bytes{9, 0, 1, 'b'}) twice.push_back(byte);
+  EXPECT_FALSE(DecodeWrap(twice));
+  Bytes behind = Client({}, "a");
+  for (const uint8_t byte : Bytes{6, 0, 1, 'x'}) behind.push_back(byte);
+  EXPECT_FALSE(DecodeWrap(behind)) << "the order is fixed";
 }
 
 TEST(WrapRequest, OfAServer) {
-  const Bytes bytes = Encode(Wrap{Role::kServer, "ignored", {"ignored"}});
+  const Bytes bytes = Encode(Wrap{Role::kServer, "ignored", {"ignored"}, "ignored"});
   EXPECT_EQ(bytes, (Bytes{1, 3, 4, 0, 1, 1}));
   RefusesAllButTheWhole(bytes, DecodeWrap);
   Bytes named = bytes;
@@ -64,9 +86,9 @@ TEST(WrapRequest, OfAServer) {
 }
 
 TEST(WrapRequest, WhatAClientCannotAskFor) {
-  EXPECT_FALSE(DecodeWrap(Encode(Wrap{Role::kClient, "", {}})));
-  EXPECT_FALSE(DecodeWrap(Encode(Wrap{Role::kClient, std::string(256, 'a'), {}})));
-  EXPECT_FALSE(DecodeWrap(Encode(Wrap{Role::kClient, std::string("a\0b", 3), {}})));
+  EXPECT_FALSE(DecodeWrap(Encode(Wrap{Role::kClient, "", {}, {}})));
+  EXPECT_FALSE(DecodeWrap(Encode(Wrap{Role::kClient, std::string(256, 'a'), {}, {}})));
+  EXPECT_FALSE(DecodeWrap(Encode(Wrap{Role::kClient, std::string("a\0b", 3), {}, {}})));
   EXPECT_FALSE(DecodeWrap(Client({""})));
   EXPECT_FALSE(DecodeWrap(Client({std::string(256, 'a')})));
   EXPECT_TRUE(DecodeWrap(Client(std::vector<std::string>(kMaxAlpn, "x"))));

@@ -82,17 +82,18 @@ enum tlsbroker_result {
   TLSBROKER_E_TIMEOUT = -5010,
   /* No common version or suite, or an alert of the other side. */
   TLSBROKER_E_HANDSHAKE = -5011,
-  /* The server's certificate: for another name; not valid now; self-signed, or of an authority that
-   * is not trusted; not with the key that the configuration pins; wrong in another way. */
+  /* The server's certificate: for another name; not valid now; self-signed; of an authority that is
+   * not trusted; with none of the keys that the configuration pins; wrong in another way. */
   TLSBROKER_E_WRONG_NAME = -5012,
   TLSBROKER_E_EXPIRED = -5013,
-  TLSBROKER_E_UNKNOWN_CA = -5014,
-  TLSBROKER_E_PIN = -5015,
-  TLSBROKER_E_CERTIFICATE = -5016,
+  TLSBROKER_E_SELF_SIGNED = -5014,
+  TLSBROKER_E_UNKNOWN_CA = -5015,
+  TLSBROKER_E_PIN = -5016,
+  TLSBROKER_E_CERTIFICATE = -5017,
   /* The service requires kernel TLS and there is none, or too many connections are relayed. */
-  TLSBROKER_E_KTLS = -5017,
+  TLSBROKER_E_KTLS = -5018,
   /* The broker's log says what. */
-  TLSBROKER_E_BROKER = -5018,
+  TLSBROKER_E_BROKER = -5019,
 };
 
 /* A static English sentence without a full stop, for a negative result of any function here. Safe
@@ -173,6 +174,8 @@ struct tlsbroker_wrap_options {
   const char* name;        /* the server's name, or address: verified, and sent as SNI */
   const char* const* alpn; /* in order of preference; may be NULL if alpn_count is 0 */
   size_t alpn_count;       /* at most 16 */
+  const char* certificate; /* for servers that ask for one, by its name in the broker's configuration;
+                            * NULL: none */
 };
 
 /* How long these functions wait for the broker, in milliseconds, before TLSBROKER_E_TIMEOUT. The
@@ -187,7 +190,8 @@ struct tlsbroker_wrap_options {
  * TLSBROKER_SERVER: with the service's certificates, policy and protocols; `options` is NULL. Needs
  * wrap = ["server"] in the service's configuration.
  * TLSBROKER_CLIENT: verifies the server's certificate by `options->name` and the certificates that the
- * broker trusts; `options` is not NULL. Needs wrap = ["client"].
+ * broker trusts; `options` is not NULL. Needs wrap = ["client"], and a certificate that is in the
+ * service's client_certificates.
  *
  * Takes `fd` if it returns 0, and *conn is owned by the caller as one of tlsbroker_accept(). In direct
  * mode it is the same socket. If it fails `fd` stays the caller's; after anything but -EINVAL,
