@@ -36,6 +36,7 @@ enum Tag : uint8_t {
   kKernelSuite,
   kSealing,
   kRekeyTag,
+  kMaxSignatures,
   kServerName,
   kPin,
   kTrustId,
@@ -182,6 +183,7 @@ struct Encoder {
   }
   void operator()(const HandshakerChannel& m) const {
     out.U8(static_cast<uint8_t>(MessageType::kHandshakerChannel)).TlvU16(kIndex, m.index);
+    out.TlvU32(kMaxSignatures, m.max_signatures);
     for (const uint16_t id : m.certificate_ids) out.TlvU16(kCertificateId, id);
     for (const uint16_t id : m.client_certificate_ids) out.TlvU16(kClientCertificateId, id);
     fds.push_back(m.channel.get());
@@ -352,6 +354,8 @@ Listener DecodeListener(Fields& in, Fds& fds) {
 HandshakerChannel DecodeHandshakerChannel(Fields& in, Fds& fds) {
   HandshakerChannel m;
   m.index = in.U16(kIndex);
+  m.max_signatures = in.U32(kMaxSignatures);
+  if (m.max_signatures == 0) in.Fail();
   m.certificate_ids = in.Ids(kCertificateId);
   m.client_certificate_ids = in.Ids(kClientCertificateId);
   m.channel = fds.Only();

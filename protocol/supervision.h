@@ -145,9 +145,10 @@ struct Listener {
 };
 
 // To the keyholder; fd 0 of the message: its end of one handshaker's signing channel. Only the
-// certificates listed may be used over it, each in the roles that are listed.
+// certificates listed may be used over it, each in the roles that are listed, and only so often.
 struct HandshakerChannel {
   uint16_t index = 0;
+  uint32_t max_signatures = 0;                   // a second, and not 0
   std::vector<uint16_t> certificate_ids;         // as a server
   std::vector<uint16_t> client_certificate_ids;  // as a client
   UniqueFd channel;

@@ -65,8 +65,10 @@ std::vector<uint8_t> TokenFor(const Shared& shared, const Handshaken& handshake,
   return {};
 }
 
-// Both keys into the kernel.
-KtlsSocket::Outcome InstallKeys(Shared& shared, const Handshaken& handshake, UniqueFd socket) {
+// Both keys into the kernel. What goes wrong with a worker's own socket may be the worker's doing, and is
+// no reason to do without kernel TLS elsewhere.
+KtlsSocket::Outcome InstallKeys(Shared& shared, const Handshaken& handshake, UniqueFd socket,
+                                bool of_worker) {
   auto keys = handshake.DeriveKeys(shared.library);
   KtlsSocket::Outcome outcome{InstallResult::kNothingInstalled, keys.status(), {}, {}};
   if (!keys.ok()) {
@@ -76,6 +78,7 @@ KtlsSocket::Outcome InstallKeys(Shared& shared, const Handshaken& handshake, Uni
   }
   if (outcome.result == InstallResult::kOk) return outcome;
   ++shared.counters.ktls_install_failed;
+  if (of_worker) return outcome;
   shared.ktls.MarkFailed(handshake.version(), *handshake.suite());
   log::Error(
       absl::StrCat(VersionName(handshake.version()), " ", SuiteName(*handshake.suite()),
@@ -166,7 +169,8 @@ asio::awaitable<Delivery> Deliver(Shared& shared, Service& service, Accepted con
   description.reason = WhyNotKtls(shared, service, connection, handshake);
   Sealer sealer = Sealer::kOpenssl;
   if (description.reason.empty()) {
-    auto outcome = InstallKeys(shared, handshake, connection.socket.Release());
+    auto outcome =
+        InstallKeys(shared, handshake, connection.socket.Release(), connection.of_worker);
     if (outcome.result == InstallResult::kInDoubt) co_return Delivery::kInDoubt;
     if (outcome.result == InstallResult::kOk) {
       description.rekey_token = TokenFor(shared, handshake, outcome.socket->get());

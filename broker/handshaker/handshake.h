@@ -27,6 +27,7 @@ struct Accepted {
   Admission::Ticket ticket;
   bool has_ulp = false;  // TCP_ULP "tls" is set; plain TCP until keys are installed
   std::string ulp_reason;
+  bool of_worker = false;  // it was a worker's, which still has it
 };
 
 // A connection whose handshake is done; all that OpenSSL wrote was sent, all that it was given it

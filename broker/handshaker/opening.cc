@@ -129,7 +129,10 @@ struct Task {
   Clock::time_point until;
 };
 
-std::optional<Accepted> Take(const Shared& shared, UniqueFd socket) {
+// Whose socket it was.
+enum class Origin { kWorker, kUpstream };
+
+std::optional<Accepted> Take(const Shared& shared, UniqueFd socket, Origin origin) {
   sockaddr_storage peer{};
   sockaddr_storage local{};
   socklen_t size = sizeof(peer);
@@ -141,7 +144,8 @@ std::optional<Accepted> Take(const Shared& shared, UniqueFd socket) {
                   ToEndpoint(local),
                   {},
                   false,
-                  ""};
+                  "",
+                  origin == Origin::kWorker};
 }
 
 Result ResultOf(const HandshakeResult& failed) {
@@ -173,11 +177,12 @@ asio::awaitable<HandshakeResult> HandshakeFor(const Service& service, Accepted& 
   co_return result;
 }
 
-asio::awaitable<void> Open(Shared& shared, Service& service, Task task, UniqueFd socket) {
+asio::awaitable<void> Open(Shared& shared, Service& service, Task task, UniqueFd socket,
+                           Origin origin) {
   const ActiveConnection active(shared);
   // A worker has its socket still, and with it these flags.
   const int flags = fcntl(socket.get(), F_GETFL);
-  auto connection = Take(shared, std::move(socket));
+  auto connection = Take(shared, std::move(socket), origin);
   if (!connection) {
     task.answer.Refuse(Result::kBadSocket, std::strerror(errno));
     co_return;
@@ -208,7 +213,7 @@ asio::awaitable<void> Dial(Shared& shared, Service& service, Task task, uint16_t
                        std::strerror(outcome.error));
     co_return;
   }
-  co_await Open(shared, service, std::move(task), std::move(outcome.socket));
+  co_await Open(shared, service, std::move(task), std::move(outcome.socket), Origin::kUpstream);
 }
 
 Task MakeTask(Shared& shared, Service& service, std::string what, UniqueFd answer,
@@ -265,7 +270,7 @@ void StartWrap(Shared& shared, Service& service, request::Wrap wrap, UniqueFd an
                  Open(shared, service,
                       MakeTask(shared, service, client ? "wrap-client" : "wrap-server",
                                std::move(answer), std::move(expected)),
-                      std::move(socket)),
+                      std::move(socket), Origin::kWorker),
                  asio::detached);
 }
 

@@ -27,12 +27,12 @@ bool SignService::AddKey(uint16_t certificate_id, PrivateKey key) {
   return keys_.try_emplace(certificate_id, std::move(key)).second;
 }
 
-bool SignService::AddChannel(uint16_t index, Permission permission, UniqueFd channel) {
+bool SignService::AddChannel(uint16_t index, Permission permission, UniqueFd channel,
+                             RateLimit rate) {
   const auto known = [this](uint16_t id) { return keys_.contains(id); };
   if (!std::ranges::all_of(permission.server, known)) return false;
   if (!std::ranges::all_of(permission.client, known)) return false;
-  channels_.push_back({index, std::move(permission), std::move(channel),
-                       RateLimit(per_second_, burst_), Counters()});
+  channels_.push_back({index, std::move(permission), std::move(channel), rate, Counters()});
   return true;
 }
 

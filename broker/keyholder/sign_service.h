@@ -40,14 +40,6 @@ class RateLimit {
 
 class SignService {
  public:
-  // More than any handshaker, one thread on one CPU, gets through full handshakes in a second; a
-  // limit against a handshaker that hoards signatures, not a dose for honest ones.
-  static constexpr uint32_t kRequestsPerSecond = 20000;
-  static constexpr uint32_t kBurst = 5000;
-
-  explicit SignService(uint32_t per_second = kRequestsPerSecond, uint32_t burst = kBurst)
-      : per_second_(per_second), burst_(burst) {}
-
   // False if the id is taken.
   [[nodiscard]] bool AddKey(uint16_t certificate_id, PrivateKey key);
   // What may be signed over a channel: as a server with these certificates, as a client with those.
@@ -56,7 +48,8 @@ class SignService {
     std::vector<uint16_t> client;
   };
   // False if a certificate has no key here. `index` names the handshaker in log lines.
-  [[nodiscard]] bool AddChannel(uint16_t index, Permission permission, UniqueFd channel);
+  [[nodiscard]] bool AddChannel(uint16_t index, Permission permission, UniqueFd channel,
+                                RateLimit rate);
 
   // Serves all channels until the end of file on `control`, which is the only regular end.
   absl::Status Run(int control);
@@ -89,8 +82,6 @@ class SignService {
   void CloseBroken(Channel& channel, const char* why);
   void LogCounters() const;
 
-  const uint32_t per_second_;
-  const uint32_t burst_;
   std::map<uint16_t, PrivateKey> keys_;
   std::vector<Channel> channels_;
   // Reused: what a peer sends never makes this process larger.

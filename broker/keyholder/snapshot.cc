@@ -1,5 +1,6 @@
 #include "broker/keyholder/snapshot.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 #include <variant>
@@ -95,10 +96,10 @@ std::optional<Failed> Load(KeyholderSnapshot snapshot, SignService& service) {
     if (auto failed = LoadKey(certificate, service)) return failed;
   }
   for (HandshakerChannel& channel : snapshot.channels) {
-    if (service.AddChannel(
-            channel.index,
-            {std::move(channel.certificate_ids), std::move(channel.client_certificate_ids)},
-            std::move(channel.channel))) {
+    const RateLimit rate(channel.max_signatures, std::max(channel.max_signatures / 4, 1U));
+    SignService::Permission permission{std::move(channel.certificate_ids),
+                                       std::move(channel.client_certificate_ids)};
+    if (service.AddChannel(channel.index, std::move(permission), std::move(channel.channel), rate)) {
       continue;
     }
     return Failed{Failed::Subject::kOther, channel.index,

@@ -16,6 +16,8 @@ constexpr uint32_t kMaxConnections = 1'000'000;
 constexpr uint32_t kMaxBacklog = 65536;
 constexpr uint32_t kMaxWorkers = 1024;
 constexpr uint32_t kMaxLimit = 1'000'000;
+// Handshakers report what they handed off every half second.
+constexpr std::chrono::seconds kMinIdleTimeout{1};
 constexpr size_t kMaxAlpnName = 255;   // RFC 7301 section 3.1
 constexpr size_t kMaxEntries = 65535;  // ids are 16 bits wide
 constexpr size_t kMaxPins = 16;
@@ -82,6 +84,7 @@ class Reader {
     Take(section.Number("max_handshakes_per_source", 1, kMaxConnections),
          broker.max_handshakes_per_source);
     Take(section.Number("max_relayed", 1, kMaxConnections), broker.max_relayed);
+    Take(section.Number("max_signatures", 1, kMaxConnections), broker.max_signatures);
     Take(section.OneOf<log::Level>("log_level", {{"error", log::Level::kError},
                                                  {"warning", log::Level::kWarning},
                                                  {"notice", log::Level::kNotice},
@@ -304,12 +307,14 @@ class Reader {
     WorkerConfig worker;
     worker.position = section.position();
     ReadWorkerCommand(section, worker);
+    ReadStyle(section, worker);
     worker.user = section.String("user");
     Take(section.Number("count", 1, kMaxWorkers), worker.count);
     using StartWhen = WorkerConfig::StartWhen;
     Take(section.OneOf<StartWhen>(
              "start", {{"always", StartWhen::kAlways}, {"on-demand", StartWhen::kOnDemand}}),
          worker.start);
+    ReadWorkerIdleTimeout(section, worker);
     TakeList(section, "read_only", worker.read_only);
     TakeList(section, "read_write", worker.read_write);
     for (const auto& path : worker.read_only) CheckAbsolute(path);
@@ -327,6 +332,29 @@ class Reader {
     }
     section.Finish();
     return worker;
+  }
+
+  void ReadStyle(Section& section, WorkerConfig& worker) {
+    const auto systemd = section.OneOf<bool>("style", {{"stdio", false}, {"systemd", true}});
+    if (!systemd) return;
+    worker.systemd_style = systemd->value;
+    if (worker.kind == WorkerConfig::Kind::kExec) return;
+    diagnostics_.Error(systemd->position, "'style' is for 'exec'", "leave it out");
+  }
+
+  void ReadWorkerIdleTimeout(Section& section, WorkerConfig& worker) {
+    const auto text = section.String("idle_timeout");
+    if (!text) return;
+    const auto time = Accept(ParseDuration(text->value), text->position);
+    if (!time) return;
+    worker.idle_timeout = *time;
+    if (worker.start != WorkerConfig::StartWhen::kOnDemand) {
+      diagnostics_.Error(text->position, "'idle_timeout' is for workers that are started on demand",
+                         "add start = \"on-demand\", or leave it out");
+    } else if (*time < kMinIdleTimeout) {
+      diagnostics_.Error(text->position, "\"" + text->value + "\" is too short",
+                         "at least \"1s\" is needed");
+    }
   }
 
   void ReadConnections(Section& section, WorkerConfig& worker) {

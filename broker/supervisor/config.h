@@ -28,6 +28,7 @@ struct BrokerConfig {
   uint32_t max_handshakes = 4096;  // these three: in the whole broker
   uint32_t max_handshakes_per_source = 256;
   uint32_t max_relayed = 8192;
+  uint32_t max_signatures = 10'000;  // a second, for each handshaker
   log::Level log_level = log::Level::kInfo;
   std::optional<At<Source>> ca_file;  // never a URI; else the system's
 };
@@ -67,12 +68,14 @@ struct WorkerConfig {
   Position position;
   uint32_t count = 1;
   StartWhen start = StartWhen::kAlways;
+  std::chrono::milliseconds idle_timeout{0};  // kOnDemand; 0: none
   std::vector<At<std::string>> read_only;
   std::vector<At<std::string>> read_write;
   bool network = false;
   sandbox::WorkerProfile profile = sandbox::WorkerProfile::kDefault;
   sandbox::WorkerLimits limits;
   ConnectionLimits connections;  // kExec
+  bool systemd_style = false;    // kExec: the connection is descriptor 3
 };
 
 struct ServiceConfig {

@@ -143,6 +143,7 @@ absl::StatusOr<Snapshot> KeyholderSnapshot(const Setup& setup, std::vector<Uniqu
   for (size_t i = 0; i < channels.size(); ++i) {
     supervision::HandshakerChannel channel;
     channel.index = static_cast<uint16_t>(i);
+    channel.max_signatures = setup.config.broker.max_signatures;
     const std::set<uint16_t> server = ServerCertificates(setup);
     const std::set<uint16_t> client = ClientCertificates(setup);
     channel.certificate_ids.assign(server.begin(), server.end());

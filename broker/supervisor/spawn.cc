@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "broker/supervisor/pidfd.h"
+#include "broker/support/activation.h"
 #include "broker/support/status.h"
 
 namespace tlsbroker::supervisor {
@@ -79,9 +80,7 @@ absl::Status BuildDescriptorTable(const SpawnRequest& request, int error_pipe) {
   return absl::OkStatus();
 }
 
-absl::Status Execute(const SpawnRequest& request) {
-  std::vector<std::string> environment = request.environment;
-  if (request.listen_pid) environment.push_back("LISTEN_PID=" + std::to_string(getpid()));
+absl::Status Execute(const SpawnRequest& request, const std::vector<std::string>& environment) {
   std::vector<char*> argv;
   std::vector<char*> envp;
   for (const std::string& word : request.arguments) argv.push_back(const_cast<char*>(word.c_str()));
@@ -102,8 +101,12 @@ absl::Status BecomeProgram(const SpawnRequest& request, int error_pipe) {
   if (OriginalDescriptorLimit() && setrlimit(RLIMIT_NOFILE, &*OriginalDescriptorLimit()) != 0)
     return ErrnoStatus("setting the limit of open descriptors");
   RETURN_IF_ERROR(BuildDescriptorTable(request, error_pipe));
+  std::vector<std::string> environment = request.environment;
+  if (request.listen_pid) {
+    for (std::string& variable : ReceiverVariables()) environment.push_back(std::move(variable));
+  }
   if (request.confine) RETURN_IF_ERROR(request.confine());
-  return Execute(request);
+  return Execute(request, environment);
 }
 
 [[noreturn]] void RunChild(const SpawnRequest& request, int error_pipe) {

@@ -84,7 +84,9 @@ const char* KtlsModeName(supervision::KtlsMode mode) {
 ordered_json Worker(const WorkerPool& pool) {
   ordered_json running = ordered_json::array();
   for (const auto& worker : pool.running()) {
-    running.push_back({{"pid", worker.pid}, {"seconds", SecondsSince(worker.started)}});
+    running.push_back({{"pid", worker.pid},
+                       {"seconds", SecondsSince(worker.started)},
+                       {"draining", worker.draining}});
   }
   const WorkerSpec& spec = pool.spec();
   return {{"command", spec.command},

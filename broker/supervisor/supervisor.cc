@@ -38,6 +38,8 @@ void RunByExec(const WorkerConfig& worker, const Programs& programs, log::Level 
   spec.executes = {spec.command.front()};
   std::vector<std::string> command = {programs.tool,
                                       "exec",
+                                      std::string("--style=") +
+                                          (worker.systemd_style ? "systemd" : "stdio"),
                                       "--max-connections=" + std::to_string(limits.max),
                                       "--max-per-source=" + std::to_string(limits.max_per_source),
                                       "--idle-timeout=" + text(limits.idle_timeout),
@@ -64,6 +66,7 @@ WorkerSpec SpecOf(const Setup& setup, size_t index, const Programs& programs) {
       .limits = worker.limits,
       .count = worker.count,
       .on_demand = worker.start == WorkerConfig::StartWhen::kOnDemand,
+      .idle_timeout = worker.idle_timeout,
   };
   if (worker.kind == WorkerConfig::Kind::kExec) {
     RunByExec(worker, programs, setup.config.broker.log_level, spec);
@@ -296,7 +299,7 @@ void Supervisor::UpdateWorkers(const Setup& setup) {
     }
     if (pool && pool->spec() == spec && pool->queue() == setup.queues[i]) continue;
     if (pool) {
-      pool->Stop(milliseconds(0));
+      pool->Stop(milliseconds(0), setup.config.broker.drain_timeout);
       old_pools_.push_back(std::move(pool));
     }
     const Position position = setup.config.services[i].worker->command.position;
@@ -364,11 +367,22 @@ void Supervisor::RotateTicketKeys() {
 // What is over goes. At the end of the broker the keyholders stay until the workers are gone.
 void Supervisor::Sweep() {
   if (stopping()) return;
+  NoteHandOffs();
   for (const auto& generation : retired_) {
     if (generation->handshakers_gone()) generation->EndKeyholder();
   }
   std::erase_if(retired_, [](const auto& generation) { return generation->gone(); });
   std::erase_if(old_pools_, [](const auto& pool) { return pool->gone(); });
+}
+
+void Supervisor::NoteHandOffs() {
+  if (!current_) return;
+  for (size_t i = 0; i < setup_->config.services.size(); ++i) {
+    const auto pool = pools_.find(setup_->config.services[i].name.value);
+    if (pool == pools_.end()) continue;
+    const auto counters = current_->service_counters(static_cast<uint16_t>(i));
+    pool->second->NoteHandOffs(counters.direct + counters.relay);
+  }
 }
 
 bool Supervisor::AllGenerations(bool (Generation::*state)() const) const {

@@ -62,6 +62,8 @@ class Supervisor {
   void RemovePool(std::shared_ptr<WorkerPool> pool);
   void RotateTicketKeys();
   void Sweep();
+  // Workers learn from the handshakers' counters that connections go to them.
+  void NoteHandOffs();
   void KillAll();
   void CloseListeners();
 

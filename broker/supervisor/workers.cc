@@ -14,6 +14,8 @@ namespace {
 
 using std::chrono::milliseconds;
 
+// How long connections wait in the queue before another worker is started for them.
+constexpr milliseconds kScalePause{100};
 // Between the end of a worker that was started on demand and the next look at the queue: bounds
 // what a worker costs that ends without taking the connection that it was started for.
 constexpr milliseconds kDemandPause{10};
@@ -45,55 +47,114 @@ WorkerPool::WorkerPool(const asio::any_io_executor& executor, WorkerSpec spec, s
       where_(std::move(where)),
       queue_(std::move(queue)),
       changed_(std::move(changed)),
-      idle_(executor),
+      demand_pause_(executor),
+      use_(executor),
       end_wait_(executor) {
-  for (uint32_t i = 0; i < spec_.count; ++i) slots_.push_back(std::make_unique<Slot>(executor));
+  for (uint32_t i = 0; i < spec_.count; ++i) slots_.push_back(std::make_shared<Slot>(executor));
 }
 
 void WorkerPool::Start() {
-  if (!spec_.on_demand) return StartSlots();
-  waiting_for_demand_ = true;
-  asio::co_spawn(executor_, RunOnDemand(), asio::detached);
+  if (spec_.on_demand) {
+    waiting_for_demand_ = true;
+    asio::co_spawn(executor_, RunOnDemand(), asio::detached);
+    return;
+  }
+  while (StartFreeSlot()) {
+  }
 }
 
 asio::awaitable<void> WorkerPool::RunOnDemand() {
   const auto self = shared_from_this();
   auto descriptor = queue_->OpenWaitDescriptor();
-  if (!descriptor.ok()) {
+  if (descriptor.ok()) {
+    demand_descriptor_ = *std::move(descriptor);
+    demand_ = std::make_unique<Watch>(executor_, demand_descriptor_.get());
+    if (spec_.idle_timeout.count() > 0) asio::co_spawn(executor_, EndIdle(), asio::detached);
+    co_await FollowDemand();
+  } else {
     log::Error(where_ + ": no worker can be started on demand: " +
                std::string(descriptor.status().message()));
-    waiting_for_demand_ = false;
-    co_return Changed();
-  }
-  demand_descriptor_ = *std::move(descriptor);
-  demand_ = std::make_unique<Watch>(executor_, demand_descriptor_.get());
-  while (!stopping_ && QueueIsGood()) {
-    const bool demanded = co_await demand_->Readable();
-    if (!demanded) break;
-    StartSlots();
-    while (running_slots_ > 0) co_await idle_.Wait();
-    if (!stopping_) co_await idle_.Wait(Clock::now() + kDemandPause);
   }
   waiting_for_demand_ = false;
   Changed();
 }
 
-void WorkerPool::StartSlots() {
-  running_slots_ = slots_.size();
-  for (const auto& slot : slots_) asio::co_spawn(executor_, RunSlot(*slot), asio::detached);
+// One worker for the first connection, and one more whenever connections still wait a little later.
+asio::awaitable<void> WorkerPool::FollowDemand() {
+  while (!stopping_ && QueueIsGood()) {
+    const bool demanded = co_await demand_->Readable();
+    if (!demanded) co_return;
+    last_use_ = Clock::now();
+    if (busy() > 0) {
+      co_await demand_pause_.Wait(Clock::now() + kScalePause);
+      if (busy() == 0) co_await demand_pause_.Wait(Clock::now() + kDemandPause);
+      if (queue_->waiting() == 0) continue;
+    }
+    if (!stopping_ && QueueIsGood() && StartFreeSlot()) use_.Notify();
+  }
 }
 
-asio::awaitable<void> WorkerPool::RunSlot(Slot& slot) {
+asio::awaitable<void> WorkerPool::EndIdle() {
   const auto self = shared_from_this();
   while (!stopping_) {
+    const Clock::time_point due = last_use_ + spec_.idle_timeout;
+    if (busy() == 0) {
+      co_await use_.Wait();
+    } else if (Clock::now() < due) {
+      co_await use_.Wait(due);
+    } else {
+      if (queue_->waiting() == 0) Drain();
+      last_use_ = Clock::now();
+    }
+  }
+}
+
+// All that were started on demand. No more of them at a time than there are places: what hangs, or
+// serves for ever, is not joined by others without end.
+void WorkerPool::Drain() {
+  for (auto& slot : slots_) {
+    if (!slot->busy || draining_.size() >= slots_.size()) continue;
+    slot->draining = true;
+    if (slot->process) {
+      log::Info("idle, told to end role=worker" + log::Field("service", spec_.service) +
+                log::Field("pid", std::to_string(slot->process->pid())));
+      slot->process->Signal(SIGTERM);
+    }
+    slot->wake.Notify();
+    draining_.push_back(std::exchange(slot, std::make_shared<Slot>(executor_)));
+  }
+}
+
+void WorkerPool::NoteHandOffs(uint64_t count) {
+  if (std::exchange(handed_off_, count) != count) last_use_ = Clock::now();
+}
+
+size_t WorkerPool::busy() const {
+  return static_cast<size_t>(
+      std::ranges::count_if(slots_, [](const auto& slot) { return slot->busy; }));
+}
+
+bool WorkerPool::StartFreeSlot() {
+  const auto slot = std::ranges::find_if(slots_, [](const auto& each) { return !each->busy; });
+  if (slot == slots_.end()) return false;
+  (*slot)->busy = true;
+  asio::co_spawn(executor_, RunSlot(*slot), asio::detached);
+  return true;
+}
+
+asio::awaitable<void> WorkerPool::RunSlot(std::shared_ptr<Slot> slot) {
+  const auto self = shared_from_this();
+  while (!stopping_ && !slot->draining) {
     const Clock::time_point started = Clock::now();
-    const bool by_itself = co_await RunWorker(slot);
-    if (stopping_ || !QueueIsGood() || (by_itself && spec_.on_demand)) break;
+    const bool by_itself = co_await RunWorker(*slot);
+    if (stopping_ || slot->draining || !QueueIsGood() || (by_itself && spec_.on_demand)) break;
     const Clock::time_point now = Clock::now();
     ++restarts_;
-    co_await slot.wake.Wait(now + slot.backoff.Next(now - started));
+    co_await slot->wake.Wait(now + slot->backoff.Next(now - started));
   }
-  if (--running_slots_ == 0) idle_.Notify();
+  slot->busy = false;
+  std::erase(draining_, slot);
+  if (busy() == 0) demand_pause_.Notify();
   Changed();
 }
 
@@ -112,7 +173,7 @@ asio::awaitable<bool> WorkerPool::RunWorker(Slot& slot) {
   const ExitStatus status = co_await slot.process->Exited();
   slot.process.reset();
   const std::string line = "ended role=worker" + service + pid + " " + status.ToString();
-  status.success() || stopping_ ? log::Info(line) : log::Warning(line);
+  status.success() || stopping_ || slot.draining ? log::Info(line) : log::Warning(line);
   co_return status.success();
 }
 
@@ -133,8 +194,10 @@ absl::StatusOr<Process> WorkerPool::SpawnWorker() const {
 
 std::vector<WorkerPool::WorkerState> WorkerPool::running() const {
   std::vector<WorkerState> states;
-  for (const auto& slot : slots_) {
-    if (slot->process) states.push_back({slot->process->pid(), slot->started});
+  for (const auto* slots : {&slots_, &draining_}) {
+    for (const auto& slot : *slots) {
+      if (slot->process) states.push_back({slot->process->pid(), slot->started, slot->draining});
+    }
   }
   return states;
 }
@@ -155,29 +218,45 @@ void WorkerPool::Changed() {
   changed_();
 }
 
-void WorkerPool::Stop(milliseconds delay) {
+void WorkerPool::Stop(milliseconds delay, milliseconds finish) {
   end_at_ = std::min(end_at_, Clock::now() + delay);
+  urge_at_ = std::min(urge_at_, Clock::now() + delay + finish);
   end_wait_.Notify();
   if (std::exchange(stopping_, true)) return;
   if (demand_) demand_->Cancel();
   for (const auto& slot : slots_) slot->wake.Notify();
-  idle_.Notify();
+  demand_pause_.Notify();
+  use_.Notify();
   asio::co_spawn(executor_, EndWorkers(), asio::detached);
 }
 
+// A second SIGTERM cuts connections, so those that have had one are spared the first of these.
 asio::awaitable<void> WorkerPool::EndWorkers() {
   const auto self = shared_from_this();
-  while (!gone() && Clock::now() < end_at_) co_await end_wait_.Wait(end_at_);
-  SignalAll(SIGTERM);
-  for (const auto& slot : slots_) {
-    if (slot->process) slot->process->KillAfter(kEndTimeout);
+  co_await UntilGone(end_at_);
+  Signal(slots_, SIGTERM);
+  co_await UntilGone(urge_at_);
+  Signal(slots_, SIGTERM);
+  Signal(draining_, SIGTERM);
+  for (const auto* slots : {&slots_, &draining_}) {
+    for (const auto& slot : *slots) {
+      if (slot->process) slot->process->KillAfter(kEndTimeout);
+    }
   }
 }
 
-void WorkerPool::Kill() { SignalAll(SIGKILL); }
+// Or until a deadline that may come nearer meanwhile.
+asio::awaitable<void> WorkerPool::UntilGone(const Clock::time_point& deadline) {
+  while (!gone() && Clock::now() < deadline) co_await end_wait_.Wait(deadline);
+}
 
-void WorkerPool::SignalAll(int signal) const {
-  for (const auto& slot : slots_) {
+void WorkerPool::Kill() {
+  Signal(slots_, SIGKILL);
+  Signal(draining_, SIGKILL);
+}
+
+void WorkerPool::Signal(const std::vector<std::shared_ptr<Slot>>& slots, int signal) {
+  for (const auto& slot : slots) {
     if (slot->process) slot->process->Signal(signal);
   }
 }

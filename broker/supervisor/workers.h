@@ -2,6 +2,10 @@
 // queue, watched, and started again when they end. Connections meanwhile wait in the queue, of
 // which the supervisor keeps a copy. Runs in the supervisor, which reads nothing that a worker
 // writes.
+//
+// SIGTERM asks a worker to take no more connections, finish those it has, and end (PROTOCOL.md
+// section 1.2). Whether it has any only the worker knows, so one that was told to end because
+// nothing arrived is given all the time it wants, beside its place, which is free for another one.
 
 #ifndef TLSBROKER_BROKER_SUPERVISOR_WORKERS_H_
 #define TLSBROKER_BROKER_SUPERVISOR_WORKERS_H_
@@ -38,6 +42,7 @@ struct WorkerSpec {
   sandbox::WorkerLimits limits;
   uint32_t count = 1;
   bool on_demand = false;
+  std::chrono::milliseconds idle_timeout{0};  // on demand only; 0: none
   friend bool operator==(const WorkerSpec&, const WorkerSpec&) = default;
 };
 
@@ -45,7 +50,9 @@ sandbox::WorkerPolicy PolicyOf(const WorkerSpec& spec);
 
 class WorkerPool : public std::enable_shared_from_this<WorkerPool> {
  public:
-  // From SIGTERM to SIGKILL.
+  // From SIGTERM to another one, which says that it is urgent; at the broker's end.
+  static constexpr std::chrono::milliseconds kFinishTimeout{2'000};
+  // From that one to SIGKILL.
   static constexpr std::chrono::milliseconds kEndTimeout{5'000};
 
   // `where` is the command's place in the configuration, for the log. `changed` is called when
@@ -60,22 +67,32 @@ class WorkerPool : public std::enable_shared_from_this<WorkerPool> {
   struct WorkerState {
     pid_t pid;
     Clock::time_point started;
+    bool draining;
   };
   std::vector<WorkerState> running() const;
   uint64_t restarts() const { return restarts_; }  // of workers that ended by themselves
 
-  bool gone() const { return stopping_ && running_slots_ == 0 && !waiting_for_demand_; }
+  bool gone() const {
+    return stopping_ && busy() == 0 && draining_.empty() && !waiting_for_demand_;
+  }
 
-  // No worker is started from now on; those that run get SIGTERM after `delay`, and SIGKILL later.
-  // A second call can only make it sooner.
-  void Stop(std::chrono::milliseconds delay);
+  // The handshakers' count of connections that went through the queue. Any change of it is a sign
+  // of use; it begins anew with each generation.
+  void NoteHandOffs(uint64_t count);
+
+  // No worker is started from now on; those that run get SIGTERM after `delay`, another one after
+  // `finish` more, and SIGKILL later. A second call can only make it sooner.
+  void Stop(std::chrono::milliseconds delay,
+            std::chrono::milliseconds finish = kFinishTimeout);
   // SIGKILL to all.
   void Kill();
 
  private:
-  // One of the `count` places for a worker.
+  // One of the `count` places for a worker, or what was one until its worker was told to end.
   struct Slot {
     explicit Slot(const asio::any_io_executor& executor) : wake(executor) {}
+    bool busy = false;                      // a worker runs, or is to be started again
+    bool draining = false;
     Event wake;                             // ends the pause before a restart
     Clock::time_point started;              // of `process`
     std::shared_ptr<ChildProcess> process;  // null while none runs
@@ -83,15 +100,20 @@ class WorkerPool : public std::enable_shared_from_this<WorkerPool> {
   };
 
   asio::awaitable<void> RunOnDemand();
-  void StartSlots();
-  asio::awaitable<void> RunSlot(Slot& slot);
+  asio::awaitable<void> FollowDemand();
+  asio::awaitable<void> EndIdle();
+  void Drain();
+  size_t busy() const;
+  bool StartFreeSlot();
+  asio::awaitable<void> RunSlot(std::shared_ptr<Slot> slot);
   // True if the worker ended by its own will, with status 0.
   asio::awaitable<bool> RunWorker(Slot& slot);
   asio::awaitable<void> EndWorkers();
   absl::StatusOr<Process> SpawnWorker() const;
   bool QueueIsGood();
   void Changed();
-  void SignalAll(int signal) const;
+  asio::awaitable<void> UntilGone(const Clock::time_point& deadline);
+  static void Signal(const std::vector<std::shared_ptr<Slot>>& slots, int signal);
 
   asio::any_io_executor executor_;
   const WorkerSpec spec_;
@@ -100,12 +122,16 @@ class WorkerPool : public std::enable_shared_from_this<WorkerPool> {
   const std::function<void()> changed_;
   UniqueFd demand_descriptor_;
   std::unique_ptr<Watch> demand_;  // of it
-  Event idle_;                     // all slots have ended
-  Event end_wait_;                 // something in gone() has changed
-  std::vector<std::unique_ptr<Slot>> slots_;
-  size_t running_slots_ = 0;
+  Event demand_pause_;  // notified when no slot is busy any more
+  Event use_;           // a worker was started on demand
+  Event end_wait_;      // something in gone() has changed
+  std::vector<std::shared_ptr<Slot>> slots_;     // `count`
+  std::vector<std::shared_ptr<Slot>> draining_;  // no more than that
   bool waiting_for_demand_ = false;
+  uint64_t handed_off_ = 0;
+  Clock::time_point last_use_;
   Clock::time_point end_at_ = Clock::time_point::max();
+  Clock::time_point urge_at_ = Clock::time_point::max();
   bool stopping_ = false;
   bool queue_lost_ = false;
   uint64_t restarts_ = 0;

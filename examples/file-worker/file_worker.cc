@@ -9,11 +9,13 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <tlsbroker/tlsbroker.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
 #include <cstdio>
 #include <cstring>
@@ -303,10 +305,20 @@ bool ServeConnection(Client& client, int root) {
   }
 }
 
-void Work(tlsbroker_queue* queue, int root) {
-  tlsbroker_conn* conn = nullptr;
-  int result;
-  while ((result = tlsbroker_accept(queue, 0, &conn)) != TLSBROKER_E_GONE) {
+// Until the broker is gone or `signals` has one, which nobody reads: all threads are to see it.
+bool WaitForConnection(tlsbroker_queue* queue, int signals) {
+  pollfd entries[] = {{signals, POLLIN, 0}, {tlsbroker_queue_fd(queue), POLLIN, 0}};
+  while (poll(entries, 2, -1) < 0) {
+  }
+  return entries[0].revents == 0;
+}
+
+void Work(tlsbroker_queue* queue, int signals, int root) {
+  while (WaitForConnection(queue, signals)) {
+    tlsbroker_conn* conn = nullptr;
+    const int result = tlsbroker_accept(queue, TLSBROKER_DONTWAIT, &conn);
+    if (result == TLSBROKER_E_GONE) return;
+    if (result == -EAGAIN) continue;  // another one was faster
     if (result < 0) {
       std::fprintf(stderr, "file-worker: accept: %s\n", tlsbroker_strerror(result));
       continue;
@@ -338,8 +350,18 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "file-worker: no queue: %s\n", tlsbroker_strerror(result));
     return 1;
   }
+  // SIGTERM: no more connections, and those at hand are finished. Blocked in all threads.
+  sigset_t term;
+  sigemptyset(&term);
+  sigaddset(&term, SIGTERM);
+  sigprocmask(SIG_BLOCK, &term, nullptr);
+  const int signals = signalfd(-1, &term, SFD_CLOEXEC);
+  if (signals < 0) {
+    std::perror("signalfd");
+    return 1;
+  }
   std::vector<std::thread> threads;
-  for (int i = 0; i < kThreads; ++i) threads.emplace_back(Work, queue, root);
+  for (int i = 0; i < kThreads; ++i) threads.emplace_back(Work, queue, signals, root);
   for (std::thread& thread : threads) thread.join();
   return 0;
 }

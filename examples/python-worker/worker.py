@@ -11,6 +11,7 @@ Answers every line of text with the same line, behind a first line that says wha
 
 import os
 import select
+import signal
 import socket
 import struct
 import sys
@@ -173,14 +174,43 @@ def find(prefix):
     return socket.socket(fileno=numbers[0]) if numbers else None
 
 
+def told_to_end():
+    """A pipe that is readable once SIGTERM has come: finish what you have, and end. A second SIGTERM does not wait."""
+    readable, writable = os.pipe()
+    os.set_blocking(writable, False)
+    signal.set_wakeup_fd(writable)
+    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+    return readable
+
+
+def receive(queue):
+    """One hand-off, without waiting. (Python 3.11's socket.recv_fds() ignores its flags.)"""
+    flags = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+    message, control, flags, _ = queue.recvmsg(MAX_HANDOFF, socket.CMSG_LEN(4), flags)
+    return message, [fd for _, _, data in control for (fd,) in struct.iter_unpack("i", data)], flags
+
+
+def connections(queue):
+    """The hand-offs, until there are no more or this worker is to end. What it has not taken waits for another one."""
+    end = told_to_end()
+    while True:
+        readable, _, _ = select.select([queue, end], [], [])
+        if end in readable:
+            return
+        try:
+            message, fds, flags = receive(queue)
+        except BlockingIOError:
+            continue  # another worker was faster
+        if not message:
+            return
+        yield message, fds, flags
+
+
 def main():
     queue, requests = find("tlsbroker."), find("tlsbroker-requests.")
     if queue is None:
         sys.exit("worker.py: to be started by tlsbrokerd")
-    while True:
-        message, fds, flags, _ = socket.recv_fds(queue, MAX_HANDOFF, 1)
-        if not message:
-            return
+    for message, fds, flags in connections(queue):
         streams = [socket.socket(fileno=fd) for fd in fds]
         try:
             if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) or len(streams) != 1:

@@ -38,20 +38,42 @@ class Queue(unittest.TestCase):
             answers = {int(f.result()) for f in self.ask_many(200, pool)}
         self.assertEqual(answers, set(self.workers()))
 
+    def in_backlog(self):
+        """How many connections wait for accept(2): rx_queue of the listener in /proc/net/tcp."""
+        with open("/proc/net/tcp", encoding="ascii") as file:
+            lines = [line.split() for line in file if f":{self.service.ports['echo']:04X} 00000000:0000 0A" in line]
+        return int(lines[0][4].partition(":")[2], 16)
+
+    def held_back(self):
+        """Whether a connection waits there, and not for a moment only."""
+        if not self.in_backlog():
+            return False
+        time.sleep(1)
+        return self.in_backlog() > 0
+
+    def handed_off(self):
+        return sum(" mode=relay" in line for line in self.service.log)
+
     def test_a_full_queue_waits_and_loses_nothing(self):
-        """8 places in the queue, no worker that takes anything, 300 clients: some are handshaken, the rest wait in the
-        TCP backlog; then all are served."""
+        """8 places in the queue, no worker that takes anything: when they are full, clients wait in the TCP backlog. 300
+        more wait there too; then all are served."""
         self.start(lines="backlog = 8", broker_lines='handshake_timeout = "60s"\nmax_handshakes_per_source = 1000')
         self.service.ask()
         self.signal_workers(signal.SIGSTOP)
-        with concurrent.futures.ThreadPoolExecutor(300) as pool:
-            answers = self.ask_many(300, pool)
-            time.sleep(1)
-            done = sum(" mode=relay" in line for line in self.service.log) - 1
+        with concurrent.futures.ThreadPoolExecutor(400) as pool:
+            answers = []
+            while not self.held_back():
+                self.assertLess(len(answers), 50, "the queue pushes back")
+                before = self.handed_off()
+                answers += self.ask_many(1, pool)
+                testlib.wait_until(lambda: self.handed_off() > before or self.in_backlog(), "the client served or waiting")
+            full = self.handed_off()
+            answers += self.ask_many(300, pool)
+            testlib.wait_until(lambda: self.in_backlog() >= 300, "300 in the backlog")
+            self.assertEqual(self.handed_off(), full)
             self.assertFalse(any(f.done() for f in answers))
-            self.assertLess(done, 100, "the queue pushes back")
             self.signal_workers(signal.SIGCONT)
-            self.assertEqual(len([f.result() for f in answers]), 300)
+            self.assertTrue(all(f.result() for f in answers))
 
     def test_killed_worker_with_fifty_waiting(self):
         self.start()

@@ -1,9 +1,11 @@
 """A handshaker, and the keyholder, of a running broker are taken over: what they can still do. The full list of what is
 forbidden is in role_attempts_test.cc; here it is the real processes with what they really hold."""
 
+import errno
 import os
 import platform
 import struct
+import time
 import unittest
 
 import broker as testlib
@@ -14,7 +16,11 @@ from takeover import Killed, Taken
 # protocol/signing.h
 CERTIFICATE, CONTENT, SCHEME, RATE = 1, 2, 3, 4
 ECDSA_P256, RSA_PKCS1 = 0x0403, 0x0401
+# protocol/supervision.h and .cc
+CONNECTED, CONNECT = 12, 22
+UPSTREAM, REQUEST, ERROR = 33, 34, 35
 TLS13_SERVER = b" " * 64 + b"TLS 1.3, server CertificateVerify\0" + bytes(32)
+TLS12_CLIENT = b"".join(bytes([kind, 0, 0, 64]) + bytes(64) for kind in (1, 2, 11, 12, 13, 14, 11, 16))
 
 
 def tlv(kind, value):
@@ -105,13 +111,48 @@ class Takeover(unittest.TestCase):
             signed = self.ask(process, channel, 0, ECDSA_P256, TLS13_SERVER)
             self.assertEqual(signed[:1], b"\2", "what a handshake signs, it may have signed")
             for content in (b"pay 1000 to me", bytes(200), TLS13_SERVER[:-1], TLS13_SERVER + bytes(200),
-                            TLS13_SERVER.replace(b"server", b"client"), b"\x30\x82" + bytes(98)):
-                if len(content) <= 256:
-                    self.assertEqual(self.refused(self.ask(process, channel, 0, ECDSA_P256, content)), CONTENT)
+                            TLS13_SERVER.replace(b"server", b"client"), b"\x30\x82" + bytes(98), TLS12_CLIENT):
+                self.assertEqual(self.refused(self.ask(process, channel, 0, ECDSA_P256, content)), CONTENT)
             for certificate in (1, 2, 65535):
                 self.assertEqual(self.refused(self.ask(process, channel, certificate, ECDSA_P256, TLS13_SERVER)),
                                  CERTIFICATE)
             self.assertEqual(self.refused(self.ask(process, channel, 0, RSA_PKCS1, TLS13_SERVER)), SCHEME)
+        self.assertTrue(self.service.ask(), "given back, it serves")
+
+    def test_handshaker_asks_too_often(self):
+        """As fast as it can, through a copy of its channel: the clock of the keyholder decides, whatever it asks for."""
+        self.service.broker_lines += "\nmax_signatures = 100"
+        self.service.reload()
+        pid = self.victim("handshaker")
+        with Taken(pid) as process:
+            channel = self.signing_channel(process)
+            with takeover.copy_of_socket(pid, channel) as copy:
+                signed, refused = 0, 0
+                start = time.monotonic()
+                while refused < 2000:
+                    copy.send(sign_request(0, ECDSA_P256, TLS13_SERVER))
+                    answer = copy.recv(4096)
+                    if answer[:1] == b"\2":
+                        signed += 1
+                    else:
+                        self.assertEqual(self.refused(answer), RATE)
+                        refused += 1
+                took = time.monotonic() - start
+        print(f"{signed} signatures and {refused} refusals in {took:.2f} s")
+        self.assertGreater(signed, 0)
+        self.assertLessEqual(signed, 25 + 100 * took + 1)
+        time.sleep(0.25)  # until it may ask again
+        self.assertTrue(self.service.ask(), "given back, it serves")
+
+    def test_handshaker_asks_for_a_connection(self):
+        """What it can say has no address in it, and the configuration no upstream."""
+        with Taken(self.victim("handshaker")) as process:
+            for upstream in (0, 1, 65535):
+                ask = bytes([CONNECT]) + tlv(REQUEST, struct.pack("!I", 5)) + tlv(UPSTREAM, struct.pack("!H", upstream))
+                process.store(ask)
+                self.assertEqual(process.call(takeover.SENDTO, 3, process.scratch, len(ask), 0x4040, 0, 0), len(ask))
+                refused = tlv(REQUEST, struct.pack("!I", 5)) + tlv(ERROR, struct.pack("!I", errno.EINVAL))
+                self.assertEqual(self.answer(process, 3), bytes([CONNECTED]) + refused)
         self.assertTrue(self.service.ask(), "given back, it serves")
 
     def test_handshaker_sends_nonsense_to_the_keyholder(self):

@@ -3,13 +3,23 @@
 // the kernel looks at the socket; that the attacks work is then left to the guests.
 
 #include <signal.h>
+#include <stdlib.h>
+
+#include <string_view>
 
 #include "tests/isolation/worker_fixture.h"
 
 namespace tlsbroker {
 namespace {
 
-class WorkerKeys : public WorkerTest {};
+class WorkerKeys : public WorkerTest {
+ protected:
+  // As the guests know of their kernels.
+  static bool KernelRekeys() {
+    const char* expected = getenv("TLSBROKER_EXPECT");
+    return expected != nullptr && std::string_view(expected).find("rekey") != std::string_view::npos;
+  }
+};
 
 // 282 as it is written, and with other bits where the kernel does not look.
 constexpr const char* kLevels[] = {"282", "0x10000011a", "0xffffffff0000011a", "-4294967014",
@@ -55,6 +65,15 @@ TEST_P(WorkerKeys, IoUring) {
   EXPECT_EQ(Confined({"io-uring-enter"}), Refused(EPERM));
   EXPECT_EQ(Confined({"io-uring-register"}), Refused(EPERM));
   ExpectDenied(Refused(EPERM), {"io-uring-setup"});
+}
+
+// Where the kernel changes keys, it does so by io_uring too, past any filter of setsockopt.
+TEST_P(WorkerKeys, SetKeysByIoUring) {
+  if (KernelRekeys()) {
+    EXPECT_EQ(Unconfined({"set-keys", "282"}), kSucceeded);
+    return ExpectDenied(Refused(EPERM), {"io-uring-set-keys"});
+  }
+  EXPECT_EQ(Confined({"io-uring-set-keys"}), Refused(EPERM));
 }
 
 TEST_P(WorkerKeys, SetUlp) {

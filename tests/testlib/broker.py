@@ -8,8 +8,10 @@ Every wait has a limit, and whatever happens in the test, nothing of the broker 
 Standard library only.
 """
 
+import contextlib
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -58,11 +60,17 @@ def sanitizer_environment():
     return {"LD_PRELOAD": runtime.stdout.strip(), "ASAN_OPTIONS": "detect_leaks=0"}
 
 
+# Below those that the kernel gives to clients (ip_local_port_range), so that none is taken meanwhile; none twice.
+ports = iter(random.sample(range(10000, 32768), 20000))
+
+
 def free_port(host="127.0.0.1"):
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.bind((host, 0))
-        return probe.getsockname()[1]
+    for port in ports:
+        with socket.socket(family) as probe, contextlib.suppress(OSError):
+            probe.bind((host, port))
+            return port
+    raise OSError("no free port")
 
 
 def wait_until(condition, what, timeout=10):

@@ -32,6 +32,7 @@ import json
 import os
 import random
 import select
+import signal
 import socket
 import struct
 import sys
@@ -398,16 +399,29 @@ def main():
     with contextlib.suppress(FileNotFoundError), open(__file__ + ".exit", encoding="ascii") as status:
         sys.exit(int(status.read()))
     queue = socket.socket(fileno=queue_number())
+    end, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake)
+    # No more connections, but the threads finish; a second one does not wait for them.
+    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
     held = []
     while True:
-        packet, fds, _, _ = socket.recv_fds(queue, 16384, 1, socket.MSG_CMSG_CLOEXEC)
+        if end in select.select([queue, end], [], [])[0]:
+            return
+        try:
+            # Not socket.recv_fds(), which ignores its flags.
+            packet, control, _, _ = queue.recvmsg(16384, socket.CMSG_LEN(4),
+                                                  socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            continue
         if not packet:
             return
+        fd, = struct.unpack("i", control[0][2])
         if HOLDS:
-            held.append(fds[0])
-            os.write(fds[0], b"!")
+            held.append(fd)
+            os.write(fd, b"!")
             continue
-        threading.Thread(target=handle, args=(fds[0], describe(packet))).start()
+        threading.Thread(target=handle, args=(fd, describe(packet))).start()
 
 
 if __name__ == "__main__":

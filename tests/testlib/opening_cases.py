@@ -1,6 +1,7 @@
 """Connections that workers ask for: wrap, as the server and as a client, and dial. `ktls` says how they are made."""
 
 import base64
+import concurrent.futures
 import contextlib
 import hashlib
 import json
@@ -175,7 +176,7 @@ class Opening:
     # ---- dial
 
     def test_dial(self):
-        """From a worker without network, in both versions, with every suite."""
+        """From a strict worker without network, in both versions, with every suite."""
         good = testlib.Certificate(self.prepare())
         kinds = {"tls13": (ssl.TLSVersion.TLSv1_3, None), "tls12": (ssl.TLSVersion.TLSv1_2, "AES128-GCM-SHA256"),
                  "tls12-256": (ssl.TLSVersion.TLSv1_2, "AES256-GCM-SHA384"),
@@ -185,7 +186,7 @@ class Opening:
             ciphers = cipher and f"ECDHE-ECDSA-{cipher}"
             servers[name] = self.serve(good, version=version, ciphers=ciphers, alpn=["redis"])
             self.upstream(name, servers[name].port, ca=good, lines='alpn = ["other", "redis"]')
-        self.start()
+        self.start(worker_lines='network = false\nprofile = "strict"')
         for name, server in servers.items():
             with self.subTest(name):
                 answer = self.command(f"DIAL {name} hello")
@@ -429,6 +430,29 @@ class Opening:
         for _ in range(3):
             self.assertEqual(self.command("DIAL it two")["said"], "HELLO TWO\n")
         testlib.wait_until(lambda: (len(first.heard), len(second.heard)) == (1, 3), "what each server heard")
+
+    def test_reloads_meanwhile(self):
+        """What is asked is answered, by the old handshakers or by the new ones."""
+        good = testlib.Certificate(self.prepare())
+        self.upstream("it", self.serve(good).port, ca=good)
+        service = self.start()
+        stop = threading.Event()
+
+        def dial():
+            said = {self.command("DIAL it hello").get("said")}
+            while not stop.is_set():
+                said.add(self.command("DIAL it hello").get("said"))
+            return said
+
+        with concurrent.futures.ThreadPoolExecutor(3) as pool:
+            dialling = [pool.submit(dial) for _ in range(3)]
+            try:
+                for _ in range(3):
+                    service.reload()
+            finally:
+                stop.set()
+            for future in dialling:
+                self.assertEqual(future.result(), {"HELLO HELLO\n"})
 
     # ---- wrap
 

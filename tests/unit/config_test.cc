@@ -71,6 +71,7 @@ drain_timeout = "2m"
 max_handshakes = 10
 max_handshakes_per_source = 2
 max_relayed = 20
+max_signatures = 30
 log_level = "debug"
 ca_file = "cred:ca"
 [certificate."a.example"]
@@ -103,18 +104,21 @@ exec = ["/usr/bin/bc", "-lq"]
 user = "www-data"
 count = 2
 start = "on-demand"
+idle_timeout = "5m"
+style = "systemd"
 read_only = ["/srv"]
 read_write = ["/var/x"]
 network = true
 )");
   EXPECT_EQ(config.broker.log_level, log::Level::kDebug);
+  EXPECT_EQ(config.broker.max_signatures, 30u);
   EXPECT_EQ(config.broker.drain_timeout, std::chrono::minutes(2));
   EXPECT_EQ(config.certificates[0].chain.value, (Source{Source::Kind::kCredential, "chain"}));
   EXPECT_EQ(config.certificates[0].key.value.kind, Source::Kind::kUri);
   const ServiceConfig& web = config.services[0];
   EXPECT_THAT(web.certificates, ElementsAre(1, 0));
   EXPECT_EQ(ToString(web.listen[1].value), "[::1]:8443");
-  EXPECT_EQ(web.listen[1].position, (Position{27, 26}));
+  EXPECT_EQ(web.listen[1].position, (Position{28, 26}));
   EXPECT_EQ(ToString(web.listen[2].value), "systemd:web");
   EXPECT_THAT(web.alpn, ElementsAre("h2", "http/1.1"));
   EXPECT_EQ(web.worker->kind, WorkerConfig::Kind::kExec);
@@ -133,6 +137,8 @@ network = true
   EXPECT_EQ(redis.pins[0][31], 31);
   EXPECT_EQ(redis.certificate, 1u);
   EXPECT_THAT(web.client_certificates, ElementsAre(0));
+  EXPECT_EQ(web.worker->idle_timeout, std::chrono::minutes(5));
+  EXPECT_TRUE(web.worker->systemd_style);
 }
 
 std::string ManyPins() {
@@ -212,7 +218,8 @@ const BadCase kBadCases[] = {
     {"UnknownWorkerKey",
      "[service.web.worker.colours]\nx = 1\n",
      {"f:8:21: unknown key 'colours' in [service.web.worker]; known are: command, exec, daemon, "
-      "user, count, start, read_only, read_write, network, profile, limits, connections"}},
+      "style, user, count, start, idle_timeout, read_only, read_write, network, profile, limits, "
+      "connections"}},
     {"ConnectionsOfACommand",
      "[service.web.worker.connections]\nmax = 1\n",
      {"f:8:1: 'connections' is for 'exec'; 'limits' is for all workers"}},
@@ -331,6 +338,20 @@ const BadCase kBadCases[] = {
      Service("[service.b.worker]\ncommand = [\"/a\"]\nexec = [\"/b\"]\n"),
      {"f:11:1: [service.b.worker] has several programs; exactly one of 'command', 'exec' and "
       "'daemon' is needed"}},
+    {"IdleTimeoutOfAWorkerThatAlwaysRuns",
+     Service("[service.b.worker]\ncommand = [\"/a\"]\nidle_timeout = \"5m\"\n"),
+     {"f:13:16: 'idle_timeout' is for workers that are started on demand; add start = "
+      "\"on-demand\", or leave it out"}},
+    {"ShortIdleTimeout",
+     Service("[service.b.worker]\ncommand = [\"/a\"]\nstart = \"on-demand\"\n"
+             "idle_timeout = \"100ms\"\n"),
+     {"f:14:16: \"100ms\" is too short; at least \"1s\" is needed"}},
+    {"StyleOfACommand",
+     Service("[service.b.worker]\ncommand = [\"/a\"]\nstyle = \"systemd\"\n"),
+     {"f:13:9: 'style' is for 'exec'; leave it out"}},
+    {"UnknownStyle",
+     Service("[service.b.worker]\nexec = [\"/a\"]\nstyle = \"inetd\"\n"),
+     {"f:13:9: 'style' is \"inetd\"; one of \"stdio\", \"systemd\" is needed"}},
     {"RelativePaths",
      "[certificate.b]\nchain = \"c.pem\"\nkey = \"./k.pem\"\n[broker]\nruntime_dir = \"run\"\n",
      {"f:9:9: \"c.pem\" is a relative path; write it from the root, beginning with /",

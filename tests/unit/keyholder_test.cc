@@ -464,8 +464,7 @@ TEST(RateLimitTest, BurstThenRate) {
 // A service in this process, with one key, number 1, that two channels may use.
 class TwoChannels : public NoFdLeaks {
  protected:
-  explicit TwoChannels(uint32_t per_second = 1000, uint32_t burst = 1000)
-      : service_(per_second, burst) {
+  explicit TwoChannels(RateLimit rate = RateLimit(1000, 1000)) {
     EVP_PKEY_up_ref(ec_.key.get());
     auto key = PrivateKey::Create(EvpPkeyPtr(ec_.key.get()), ec_.certificate.get());
     EXPECT_TRUE(key.ok() && service_.AddKey(1, *std::move(key)));
@@ -473,7 +472,7 @@ class TwoChannels : public NoFdLeaks {
     for (uint16_t i = 0; i < 2; ++i) {
       auto [ours, theirs] = channel::MakePair();
       handshakers_[i] = std::move(ours);
-      EXPECT_TRUE(service_.AddChannel(i, {{1}, {}}, std::move(theirs)));
+      EXPECT_TRUE(service_.AddChannel(i, {{1}, {}}, std::move(theirs), rate));
     }
   }
   void SendRequest(int handshaker) {
@@ -517,7 +516,7 @@ TEST_F(Fairness, AChannelThatEndsIsForgotten) {
 
 class ChannelRate : public TwoChannels {
  protected:
-  ChannelRate() : TwoChannels(/*per_second=*/1, /*burst=*/2) {}
+  ChannelRate() : TwoChannels(RateLimit(/*per_second=*/1, /*burst=*/2)) {}
 };
 
 TEST_F(ChannelRate, IsEachChannelsOwn) {

@@ -3,7 +3,9 @@
 // does with descriptor 3. Test only.
 
 #include <dirent.h>
+#include <poll.h>
 #include <signal.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -134,10 +136,35 @@ int Serve(bool once) {
   return EXIT_SUCCESS;
 }
 
+// As Serve(), but at SIGTERM it finishes what it is asked for: a connection that is closed by us.
+int ServeAndDrain() {
+  sigset_t term;
+  sigemptyset(&term);
+  sigaddset(&term, SIGTERM);
+  sigprocmask(SIG_BLOCK, &term, nullptr);
+  const UniqueFd signals(signalfd(-1, &term, SFD_CLOEXEC));
+  channel::Message held;  // the last connection, served until its other end is closed
+  for (;;) {
+    pollfd entries[] = {{signals.get(), POLLIN, 0}, {kFd, POLLIN, 0}};
+    poll(entries, 2, -1);
+    if (entries[0].revents != 0) break;
+    channel::Message message;
+    if (channel::Receive(kFd, channel::kMaxMessage, 1, message) != channel::Result::kOk) break;
+    const std::string answer = std::to_string(getpid());
+    if (!message.fds.empty()) (void)!write(message.fds[0].get(), answer.data(), answer.size());
+    held = std::move(message);
+  }
+  if (held.fds.empty()) return EXIT_SUCCESS;
+  pollfd closed{held.fds[0].get(), 0, 0};  // POLLERR of a pipe without a reader
+  poll(&closed, 1, -1);
+  return EXIT_SUCCESS;
+}
+
 int Main(const std::string& what) {
   if (what == "report") return Report();
   if (what == "serve") return Serve(/*once=*/false);
   if (what == "serve-one") return Serve(/*once=*/true);
+  if (what == "serve-and-drain") return ServeAndDrain();
   if (what == "break-queue") return shutdown(kFd, SHUT_RDWR);
   if (what == "ignore-term") {
     signal(SIGTERM, SIG_IGN);

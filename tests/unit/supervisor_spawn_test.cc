@@ -5,6 +5,8 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -53,6 +55,36 @@ TEST_F(SpawnTest, DescriptorsAreExactlyTheTable) {
               ::testing::StartsWith("0=/dev/null\n1=" + std::string(log) + "\n"));
 }
 
+// Where each process has an inode number of its own (Linux 6.9).
+bool KernelHasPidfs() {
+  const UniqueFd self(static_cast<int>(syscall(SYS_pidfd_open, getpid(), 0)));
+  const UniqueFd parent(static_cast<int>(syscall(SYS_pidfd_open, getppid(), 0)));
+  struct stat one {};
+  struct stat other {};
+  return fstat(self.get(), &one) == 0 && fstat(parent.get(), &other) == 0 &&
+         one.st_ino != other.st_ino;
+}
+
+TEST_F(SpawnTest, ReceiverIsNamedByItsPidfd) {
+  if (!KernelHasPidfs()) GTEST_SKIP() << "needs Linux 6.9";
+  int ends[2];
+  ASSERT_EQ(pipe2(ends, O_CLOEXEC), 0);
+  const UniqueFd read_end(ends[0]);
+  const UniqueFd write_end(ends[1]);
+  // It goes on, so that its pidfd can be looked at.
+  auto process = Spawn({.arguments = {"/bin/sh", "-c", "echo $LISTEN_PIDFDID >&3; exec sleep 1000"},
+                        .fds = {write_end.get()},
+                        .listen_pid = true});
+  ASSERT_TRUE(process.ok()) << process.status();
+  char text[64] = {};
+  EXPECT_GT(read(read_end.get(), text, sizeof(text) - 1), 0);
+  struct stat status {};
+  EXPECT_EQ(fstat(process->pidfd.get(), &status), 0);
+  kill(process->pid, SIGKILL);
+  EXPECT_EQ(waitpid(process->pid, nullptr, 0), process->pid);
+  EXPECT_EQ(std::string(text), std::to_string(status.st_ino) + "\n");
+}
+
 TEST_F(SpawnTest, EnvironmentIsExactlyWhatWasAskedFor) {
   setenv("SUPERVISOR_SECRET", "1", 1);
   const std::string report = ReportOf({.environment = {"A=b"}, .listen_pid = true});
@@ -61,6 +93,7 @@ TEST_F(SpawnTest, EnvironmentIsExactlyWhatWasAskedFor) {
   const std::string pid = report.substr(report.find("\npid=") + 5,
                                         report.find("\nsession") - report.find("\npid=") - 5);
   EXPECT_THAT(report, HasSubstr("\nLISTEN_PID=" + pid + "\n"));
+  EXPECT_EQ(report.find("\nLISTEN_PIDFDID=") != report.npos, KernelHasPidfs());
 }
 
 TEST_F(SpawnTest, SignalsAndSessionAreAsFromTheStart) {

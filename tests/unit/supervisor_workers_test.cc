@@ -153,6 +153,101 @@ TEST_F(WorkersTest, OnDemandWorkerThatTakesNothingDoesNotEatTheCpu) {
   EXPECT_LT(changes_, 60);
 }
 
+// One that takes nothing: another one after a while, and no more than configured.
+TEST_F(WorkersTest, OnDemandStartsAnotherOneWhileConnectionsWait) {
+  Start("ignore-term", /*on_demand=*/true, /*count=*/3);
+  const UniqueFd connection = HandOff();
+  ASSERT_TRUE(RunUntil(io_, [this] { return pool_->running().size() == 3; }));
+  RunFor(milliseconds(400));
+  EXPECT_EQ(pool_->running().size(), 3u);
+}
+
+TEST_F(WorkersTest, OnDemandStartsNoOtherOneForWhatIsTaken) {
+  Start("serve", /*on_demand=*/true, /*count=*/3);
+  for (int i = 0; i < 10; ++i) EXPECT_GT(Answer(HandOff()), 0);
+  EXPECT_EQ(pool_->running().size(), 1u);
+}
+
+class IdleWorkersTest : public WorkersTest {
+ protected:
+  void StartIdle(std::string what, uint32_t count = 1) {
+    WorkerSpec spec;
+    spec.service = "test";
+    spec.command = {SUPERVISOR_CHILD, std::move(what)};
+    if (geteuid() == 0) spec.account = Account{1, 1};
+    spec.count = count;
+    spec.on_demand = true;
+    spec.idle_timeout = milliseconds(300);
+    StartSpec(std::move(spec));
+  }
+  bool WaitForNone() {
+    return RunUntil(io_, [this] { return pool_->running().empty(); });
+  }
+};
+
+TEST_F(IdleWorkersTest, EndAndAreStartedAgain) {
+  StartIdle("serve");
+  const pid_t first = Answer(HandOff());
+  EXPECT_GT(first, 0);
+  EXPECT_TRUE(WaitForNone());
+  const pid_t second = Answer(HandOff());
+  EXPECT_GT(second, 0);
+  EXPECT_NE(second, first);
+  EXPECT_TRUE(WaitForNone());
+}
+
+TEST_F(IdleWorkersTest, HandOffsKeepThem) {
+  StartIdle("serve");
+  EXPECT_GT(Answer(HandOff()), 0);
+  for (uint64_t count = 1; count < 20; ++count) {
+    pool_->NoteHandOffs(count);
+    RunFor(milliseconds(50));
+  }
+  EXPECT_EQ(pool_->running().size(), 1u);
+  EXPECT_TRUE(WaitForNone());
+}
+
+TEST_F(IdleWorkersTest, FinishWhatTheyHaveBesideAnother) {
+  StartIdle("serve-and-drain");
+  UniqueFd held = HandOff();
+  const pid_t first = Answer(held);
+  ASSERT_GT(first, 0);
+  const auto draining = [this] {
+    const auto running = pool_->running();
+    return running.size() == 1 && running[0].draining;
+  };
+  ASSERT_TRUE(RunUntil(io_, draining));
+  UniqueFd other = HandOff();
+  const pid_t second = Answer(other);
+  EXPECT_GT(second, 0);
+  EXPECT_NE(second, first);
+  // Only as many drain as may run: the second one stays for what comes.
+  RunFor(milliseconds(700));
+  EXPECT_EQ(Answer(HandOff()), second);
+  EXPECT_TRUE(Runs(first));
+  held.Reset();
+  other.Reset();
+  EXPECT_TRUE(WaitForNone());
+}
+
+TEST_F(IdleWorkersTest, StopUrgesThoseThatDrain) {
+  StartIdle("ignore-term");
+  const UniqueFd connection = HandOff();
+  const auto draining = [this] {
+    const auto running = pool_->running();
+    return !running.empty() && running[0].draining;
+  };
+  EXPECT_FALSE(RunUntil(io_, draining, milliseconds(600))) << "somebody waits";
+  channel::Message taken;
+  EXPECT_EQ(channel::Receive(queue_->receiving(), channel::kMaxMessage, 1, taken),
+            channel::Result::kOk);
+  ASSERT_TRUE(RunUntil(io_, draining));
+  pool_->Stop(milliseconds(0));
+  EXPECT_TRUE(RunUntil(
+      io_, [this] { return pool_->gone(); },
+      WorkerPool::kFinishTimeout + WorkerPool::kEndTimeout + milliseconds(5000)));
+}
+
 TEST_F(WorkersTest, ProgramThatDoesNotStartIsTriedAgainWithPauses) {
   WorkerSpec spec;
   spec.service = "test";
@@ -216,7 +311,8 @@ TEST_F(WorkersTest, WorkerThatIgnoresTermIsKilled) {
   EXPECT_FALSE(RunUntil(
       io_, [this] { return pool_->gone(); }, milliseconds(1000)));
   EXPECT_TRUE(RunUntil(
-      io_, [this] { return pool_->gone(); }, WorkerPool::kEndTimeout + milliseconds(3000)));
+      io_, [this] { return pool_->gone(); },
+      WorkerPool::kFinishTimeout + WorkerPool::kEndTimeout + milliseconds(3000)));
 }
 
 }  // namespace

@@ -143,7 +143,10 @@ void Dispatcher::Serve(Connection connection) {
 void Dispatcher::TakeSignals() {
   signalfd_siginfo info;
   while (read(signals_.get(), &info, sizeof(info)) == sizeof(info)) {
-    if (info.ssi_signo != SIGCHLD) End();
+    if (info.ssi_signo == SIGCHLD) continue;
+    ending_ = true;
+    const bool again = std::exchange(told_to_end_, true);
+    if (again || info.ssi_signo == SIGINT) EndSessions();
   }
 }
 
@@ -162,8 +165,7 @@ void Dispatcher::Reap() {
   }
 }
 
-void Dispatcher::End() {
-  ending_ = true;
+void Dispatcher::EndSessions() {
   for (const auto& session : sessions_) kill(session.first, SIGTERM);
 }
 

@@ -18,7 +18,8 @@ class Dispatcher {
  public:
   explicit Dispatcher(const ExecOptions& options) : options_(options) {}
 
-  // Until SIGTERM, or until there is no broker any more. The exit status.
+  // Until the programs that run at SIGTERM, or when the broker is gone for good, have ended. Another
+  // SIGTERM, and SIGINT at once, ends them too. The exit status.
   int Run();
 
  private:
@@ -28,10 +29,8 @@ class Dispatcher {
   void Serve(Connection connection);
   void TakeSignals();
   void Reap();
-  void End();
-  bool MayStart() const {
-    return !ending_ && queue_ && sessions_.size() < options_.max_connections;
-  }
+  void EndSessions();
+  bool MayStart() const { return !ending_ && queue_ && sessions_.size() < options_.max_connections; }
 
   const ExecOptions& options_;
   Queue queue_;
@@ -39,7 +38,8 @@ class Dispatcher {
   std::map<pid_t, std::string> sessions_;      // with their clients' addresses
   std::map<std::string, uint32_t> by_source_;  // how many each address has
   uint64_t refused_ = 0;
-  bool ending_ = false;
+  bool ending_ = false;       // no more connections
+  bool told_to_end_ = false;  // by SIGTERM
 };
 
 }  // namespace tlsbroker::tools

@@ -22,6 +22,8 @@ constexpr char kUsage[] =
     "  --socket FILE         attach to a running broker: SERVICE.sock in its runtime\n"
     "                        directory; without it the broker has started this command\n"
     "  --service NAME        the service, where the broker passed several\n"
+    "  --style stdio|systemd how PROGRAM gets the connection: as standard input and output,\n"
+    "                        or as descriptor 3, by the convention of sd_listen_fds(3)\n"
     "  --max-connections N   programs at once, 128; more connections wait\n"
     "  --max-per-source N    programs at once for one client address; more connections\n"
     "                        are closed\n"
@@ -58,6 +60,14 @@ std::optional<ExecOptions::Duration> ParseTime(std::string_view text) {
   return std::nullopt;
 }
 
+constexpr char kTimeNeeded[] = "a time such as \"10m\"";
+
+std::optional<Style> ParseStyle(std::string_view text) {
+  if (text == "stdio") return Style::kStdio;
+  if (text == "systemd") return Style::kSystemd;
+  return std::nullopt;
+}
+
 int Refuse(const char* option, const char* value, const char* needed) {
   fprintf(stderr, "tlsbroker exec: --%s \"%s\": %s is needed\n", option, value, needed);
   return kExitPermanent;
@@ -74,6 +84,7 @@ bool Take(std::optional<T> value, T& target) {
 std::variant<ExecOptions, int> ParseExecOptions(std::span<char* const> arguments) {
   constexpr option kOptions[] = {{"socket", required_argument, nullptr, 'k'},
                                  {"service", required_argument, nullptr, 's'},
+                                 {"style", required_argument, nullptr, 'y'},
                                  {"max-connections", required_argument, nullptr, 'c'},
                                  {"max-per-source", required_argument, nullptr, 'p'},
                                  {"idle-timeout", required_argument, nullptr, 'i'},
@@ -94,13 +105,17 @@ std::variant<ExecOptions, int> ParseExecOptions(std::span<char* const> arguments
   // '+': the first word that is no option is the program; what follows is the program's.
   for (int c; (c = getopt_long(count, words.data(), "+", kOptions, &index)) != -1;) {
     bool good = true;
-    bool time = false;
+    const char* needed = "a number";
     switch (c) {
       case 'k':
         options.socket = optarg;
         break;
       case 's':
         options.service = optarg;
+        break;
+      case 'y':
+        needed = "\"stdio\" or \"systemd\"";
+        good = Take(ParseStyle(optarg), options.style);
         break;
       case 'c':
         good = Take(ParseNumber(optarg), options.max_connections) && options.max_connections > 0;
@@ -109,15 +124,15 @@ std::variant<ExecOptions, int> ParseExecOptions(std::span<char* const> arguments
         good = Take(ParseNumber(optarg), options.max_per_source);
         break;
       case 'i':
-        time = true;
+        needed = kTimeNeeded;
         good = Take(ParseTime(optarg), options.idle_timeout);
         break;
       case 'l':
-        time = true;
+        needed = kTimeNeeded;
         good = Take(ParseTime(optarg), options.lifetime);
         break;
       case 'g':
-        time = true;
+        needed = kTimeNeeded;
         good = Take(ParseTime(optarg), options.grace);
         break;
       case 'h':
@@ -127,9 +142,7 @@ std::variant<ExecOptions, int> ParseExecOptions(std::span<char* const> arguments
         fputs(kUsage, stderr);
         return kExitPermanent;
     }
-    if (!good) {
-      return Refuse(kOptions[index].name, optarg, time ? "a time such as \"10m\"" : "a number");
-    }
+    if (!good) return Refuse(kOptions[index].name, optarg, needed);
   }
   for (int i = optind; i < count; ++i) options.program.emplace_back(words[static_cast<size_t>(i)]);
   if (options.program.empty()) {

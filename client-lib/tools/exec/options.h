@@ -17,12 +17,19 @@ namespace tlsbroker::tools {
 inline constexpr int kExitPermanent = 100;
 inline constexpr int kExitTemporary = 111;
 
+// How a program gets its connection.
+enum class Style {
+  kStdio,    // as standard input and output
+  kSystemd,  // as descriptor 3, a stream socket (systemd.socket(5) with Accept=yes)
+};
+
 struct ExecOptions {
   using Duration = std::chrono::milliseconds;
 
   std::string service;  // empty: the only one that there is
   std::string socket;   // SERVICE.sock of a running broker; empty: the environment has the queue
   std::vector<std::string> program;  // and its arguments
+  Style style = Style::kStdio;
   uint32_t max_connections = 128;
   uint32_t max_per_source = 0;                    // 0: no limit but max_connections
   Duration idle_timeout = std::chrono::hours(1);  // without a byte in either direction; 0: none

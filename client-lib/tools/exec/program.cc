@@ -10,26 +10,13 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <utility>
+
+#include "broker/support/activation.h"
+#include "client-lib/tools/exec/pipe.h"
 
 namespace tlsbroker::tools {
 namespace {
-
-struct Pipe {
-  UniqueFd read_end, write_end;
-
-  int Open() {
-    int ends[2];
-    if (pipe2(ends, O_CLOEXEC) != 0) return -errno;
-    read_end.Reset(ends[0]);
-    write_end.Reset(ends[1]);
-    return 0;
-  }
-};
-
-// O_NONBLOCK is a flag of one end of a pipe, not of both.
-void SetNonblocking(const UniqueFd& fd) {
-  (void)fcntl(fd.get(), F_SETFL, fcntl(fd.get(), F_GETFL) | O_NONBLOCK);
-}
 
 std::vector<char*> Pointers(const std::vector<std::string>& words) {
   std::vector<char*> pointers;
@@ -38,8 +25,23 @@ std::vector<char*> Pointers(const std::vector<std::string>& words) {
   return pointers;
 }
 
-[[noreturn]] void BecomeProgram(char* const* arguments, char* const* environment, int input,
-                                int output, int errors) {
+// Descriptors of any numbers to 0, 1, 2...: first out of the way of each other, then into place.
+bool Place(std::vector<int> sources) {
+  for (int& fd : sources) {
+    fd = fcntl(fd, F_DUPFD_CLOEXEC, static_cast<int>(sources.size()));
+    if (fd < 0) return false;
+  }
+  int target = 0;
+  for (const int fd : sources) {
+    if (dup2(fd, target++) < 0) return false;
+  }
+  return close_range(static_cast<unsigned>(target), ~0U, 0) == 0;
+}
+
+// Sessions have one thread, so that memory can be had here.
+[[noreturn]] void BecomeProgram(const std::vector<std::string>& command,
+                                std::vector<std::string> environment, Style style,
+                                const std::vector<int>& table) {
   setpgid(0, 0);
   // Should this connection's process be killed, the program has nobody to talk to.
   prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -47,37 +49,62 @@ std::vector<char*> Pointers(const std::vector<std::string>& words) {
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
   signal(SIGPIPE, SIG_DFL);
-  // Pipes were opened above 2, so no source is a target.
-  if (dup2(input, 0) == 0 && dup2(output, 1) == 1 && dup2(errors, 2) == 2) {
-    close_range(3, ~0U, 0);
-    execve(arguments[0], arguments, environment);
+  if (style == Style::kSystemd) {
+    for (std::string& variable : ReceiverVariables()) environment.push_back(std::move(variable));
   }
-  dprintf(STDERR_FILENO, "%s cannot be executed: %s\n", arguments[0], strerror(errno));
+  if (Place(table)) execve(command[0].c_str(), Pointers(command).data(), Pointers(environment).data());
+  dprintf(STDERR_FILENO, "%s cannot be executed: %s\n", command[0].c_str(), strerror(errno));
   _exit(127);
 }
+
+// The program's descriptors, which close with this, and ours.
+struct Plumbing {
+  UniqueFd in, out, connection;
+  Pipe errors;
+
+  int Open(Style style, Program& program) {
+    if (const int error = errors.Open(); error < 0) return error;
+    return style == Style::kStdio ? OpenPipes(program) : OpenSocket(program);
+  }
+
+  std::vector<int> Table() const {
+    const int log = errors.write_end.get();
+    if (connection) return {in.get(), log, log, connection.get()};
+    return {in.get(), out.get(), log};
+  }
+
+ private:
+  int OpenPipes(Program& program) {
+    Pipe input, output;
+    if (const int error = input.Open(); error < 0) return error;
+    if (const int error = output.Open(); error < 0) return error;
+    in = std::move(input.read_end);
+    out = std::move(output.write_end);
+    program.input = std::move(input.write_end);
+    program.output = std::move(output.read_end);
+    return 0;
+  }
+
+  int OpenSocket(Program& program) {
+    in.Reset(open("/dev/null", O_RDONLY | O_CLOEXEC));
+    if (!in) return -errno;
+    return program.bridge.emplace().Open(program.input, program.output, connection);
+  }
+};
 
 }  // namespace
 
 int Program::Start(const std::vector<std::string>& command,
-                   const std::vector<std::string>& environment, Program& program) {
-  Pipe input, output, errors;
-  for (Pipe* pipe : {&input, &output, &errors}) {
-    if (const int error = pipe->Open(); error < 0) return error;
-  }
-  const auto arguments = Pointers(command);
-  const auto variables = Pointers(environment);
+                   const std::vector<std::string>& environment, Style style, Program& program) {
+  Plumbing plumbing;
+  if (const int error = plumbing.Open(style, program); error < 0) return error;
   const pid_t pid = fork();
   if (pid < 0) return -errno;
-  if (pid == 0) {
-    BecomeProgram(arguments.data(), variables.data(), input.read_end.get(), output.write_end.get(),
-                  errors.write_end.get());
-  }
+  if (pid == 0) BecomeProgram(command, environment, style, plumbing.Table());
   setpgid(pid, pid);  // whoever of the two is first; fails once the program has been executed
   program.pid_ = pid;
   program.pidfd_.Reset(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
-  program.input = std::move(input.write_end);
-  program.output = std::move(output.read_end);
-  program.errors = std::move(errors.read_end);
+  program.errors = std::move(plumbing.errors.read_end);
   for (const UniqueFd* fd : {&program.input, &program.output, &program.errors}) SetNonblocking(*fd);
   if (program.pidfd_.valid()) return 0;
   const int error = -errno;

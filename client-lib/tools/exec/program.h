@@ -1,5 +1,5 @@
-// The program of one connection: started with pipes as its standard input, output and error, the
-// leader of a process group of its own.
+// The program of one connection: started with pipes as its standard input, output and error, or
+// with a socket as descriptor 3, the leader of a process group of its own.
 
 #ifndef TLSBROKER_CLIENT_LIB_TOOLS_EXEC_PROGRAM_H_
 #define TLSBROKER_CLIENT_LIB_TOOLS_EXEC_PROGRAM_H_
@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "client-lib/tools/exec/options.h"
+#include "client-lib/tools/exec/socket_bridge.h"
 #include "protocol/unique_fd.h"
 
 namespace tlsbroker::tools {
@@ -19,10 +21,12 @@ class Program {
   // Returns at once; a program that cannot be executed says so on its standard error and ends with
   // status 127. -errno on failure.
   static int Start(const std::vector<std::string>& command,
-                   const std::vector<std::string>& environment, Program& program);
+                   const std::vector<std::string>& environment, Style style, Program& program);
 
   // Our ends; non-blocking.
   UniqueFd input, output, errors;
+  // kSystemd: moves what goes in and comes out there.
+  std::optional<SocketBridge> bridge;
 
   // Readable when the program has ended.
   int pidfd() const { return pidfd_.get(); }

@@ -13,6 +13,7 @@
 #include <chrono>
 #include <cstring>
 #include <string>
+#include <vector>
 
 #include "broker/support/log.h"
 #include "client-lib/tools/exec/confine.h"
@@ -50,6 +51,7 @@ class Session {
   bool MoveIn();
   bool Discard();
   bool MoveOut();
+  void EndOutput();
   void Wait();
   void TakeSignals();
   void KeepTime();
@@ -60,6 +62,8 @@ class Session {
   void ClientGone(const std::string& why);
   void Terminate(const std::string& why);
   bool Watch(int fd, uint32_t events);
+  bool WatchBridge();
+  std::vector<std::string> Environment() const;
 
   Connection connection_;
   const ExecOptions& options_;
@@ -70,6 +74,7 @@ class Session {
 
   Incoming incoming_ = Incoming::kOpen;
   bool output_ended_ = false;
+  bool end_waits_ = false;         // there was no room for it
   bool connection_alarm_ = false;  // poll(2) says that the socket has an error or is shut
   bool killed_ = false;            // SIGKILL was sent
   std::optional<int> exit_status_;
@@ -89,10 +94,25 @@ bool Session::Watch(int fd, uint32_t events) {
   return epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) == 0;
 }
 
+bool Session::WatchBridge() {
+  if (!program_.bridge) return true;
+  return std::ranges::all_of(program_.bridge->descriptors(),
+                             [this](int fd) { return Watch(fd, EPOLLIN | EPOLLOUT); });
+}
+
+std::vector<std::string> Session::Environment() const {
+  std::vector<std::string> variables = EnvironmentOf(connection_.get());
+  if (options_.style == Style::kSystemd) {
+    variables.insert(variables.end(), {"LISTEN_FDS=1", "LISTEN_FDNAMES=connection"});
+  }
+  return variables;
+}
+
 // Edge by edge: Linux 6.1 shows a connection as readable while only a part of a record is there.
 bool Session::Start() {
   connection_.SetNonblocking(true);
-  const int error = Program::Start(options_.program, EnvironmentOf(connection_.get()), program_);
+  const int error =
+      Program::Start(options_.program, Environment(), options_.style, program_);
   if (error < 0) {
     log::Error("the program cannot be started" + name_ + log::Field("why", strerror(-error)));
     return false;
@@ -106,7 +126,7 @@ bool Session::Start() {
       epoll_ && signals_ && Watch(connection_.fd(), EPOLLIN | EPOLLOUT | EPOLLRDHUP) &&
       Watch(program_.input.get(), EPOLLOUT) && Watch(program_.output.get(), EPOLLIN) &&
       Watch(program_.errors.get(), EPOLLIN) && Watch(program_.pidfd(), EPOLLIN) &&
-      Watch(signals_.get(), EPOLLIN);
+      Watch(signals_.get(), EPOLLIN) && WatchBridge();
   if (!watching) {
     log::Error("the program cannot be watched" + name_ + log::Field("why", strerror(errno)));
     program_.Reap();
@@ -140,9 +160,10 @@ void Session::Run() {
 void Session::Move() {
   for (bool moved = true; moved;) {
     const bool in = MoveIn();
+    const bool between = program_.bridge && program_.bridge->Move();
     const bool out = MoveOut();
     const bool errors = errors_.Copy(program_.errors, name_);
-    moved = in || out || errors;
+    moved = in || between || out || errors;
     if (in || out) last_byte_ = Clock::now();
     if (moved) KeepTime();
     if (!failure_.empty()) break;
@@ -180,6 +201,7 @@ bool Session::Discard() {
 }
 
 bool Session::MoveOut() {
+  if (end_waits_) EndOutput();
   if (output_ended_ || !failure_.empty()) return false;
   const ssize_t n = connection_.SpliceWrite(program_.output.get(), kPiece);
   if (n > 0) {
@@ -188,12 +210,20 @@ bool Session::MoveOut() {
   }
   if (n == 0) {
     output_ended_ = true;
+    if (program_.bridge && program_.bridge->half_closed()) EndOutput();
   } else if (n != -EAGAIN) {
     ClientGone(std::string(ResultText(n)));
   } else if (connection_alarm_ && incoming_ == Incoming::kEnded) {
     ClientGone("the client is gone");
   }
   return false;
+}
+
+// What the program meant as its end the client gets as one, though the program goes on.
+void Session::EndOutput() {
+  const int result = connection_.EndWrite();
+  end_waits_ = result == -EAGAIN;
+  if (result < 0 && !end_waits_) ClientGone(std::string(ResultText(result)));
 }
 
 // The program must not take what was cut off for the whole: it gets SIGTERM before, and instead of,

@@ -7,8 +7,8 @@ int main(int argc, char** argv) {
   if (argc < 2) return 250;
   const std::string name = argv[1];
   const Arguments arguments(argv + 2, argv + argc);
-  for (const auto& family :
-       {KeyAttacks(), ProcessAttacks(), KernelAttacks(), FileAttacks(), NetworkAttacks()}) {
+  for (const auto& family : {KeyAttacks(), UringAttacks(), ProcessAttacks(), KernelAttacks(),
+                             FileAttacks(), NetworkAttacks()}) {
     for (const Attack& attack : family) {
       if (name == attack.name) return attack.run(arguments);
     }

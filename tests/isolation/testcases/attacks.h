@@ -21,6 +21,7 @@ struct Attack {
 };
 
 std::span<const Attack> KeyAttacks();
+std::span<const Attack> UringAttacks();
 std::span<const Attack> ProcessAttacks();
 std::span<const Attack> KernelAttacks();
 std::span<const Attack> FileAttacks();

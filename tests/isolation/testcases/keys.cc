@@ -157,13 +157,6 @@ int GetBySocketcall(const Arguments&) { return ENOSYS; }
 
 #endif
 
-int UringSetup(const Arguments&) {
-  uint8_t parameters[120] = {};  // struct io_uring_params
-  return ErrorOf(syscall(SYS_io_uring_setup, 1, parameters));
-}
-int UringEnter(const Arguments&) { return ErrorOf(syscall(SYS_io_uring_enter, -1, 0, 0, 0, 0, 0)); }
-int UringRegister(const Arguments&) { return ErrorOf(syscall(SYS_io_uring_register, -1, 0, 0, 0)); }
-
 constexpr Attack kAttacks[] = {
     {"get-keys", Get},
     {"get-keys-from-duplicate", GetFromDuplicate},
@@ -175,9 +168,6 @@ constexpr Attack kAttacks[] = {
     {"get-keys-by-x32", GetByX32},
     {"set-keys", Set},
     {"set-ulp", SetUlp},
-    {"io-uring-setup", UringSetup},
-    {"io-uring-enter", UringEnter},
-    {"io-uring-register", UringRegister},
 };
 
 }  // namespace
