@@ -3,52 +3,131 @@
 
 #include "protocol/attach.h"
 
+#include <fcntl.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <sys/un.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <memory>
 #include <new>
-#include <string_view>
 #include <utility>
 
+#include "client-lib/attachment.h"
 #include "client-lib/confine.h"
 #include "client-lib/connection.h"
 #include "protocol/channel.h"
 #include "tlsbroker/tlsbroker.h"
 
+namespace tlsbroker::client {
 namespace {
 
-using tlsbroker::UniqueFd;
-namespace attach = tlsbroker::attach;
-namespace channel = tlsbroker::channel;
+using std::chrono::milliseconds;
+
+// Between two attempts to find the broker again; twice as long each time.
+constexpr milliseconds kFirstPause{50};
+constexpr milliseconds kLongestPause{2'000};
+
+// The broker is not there, or not yet.
+bool MayComeBack(int error) {
+  return error == -ENOENT || error == -ECONNREFUSED || error == -ECONNRESET || error == -EAGAIN ||
+         error == -EUSERS;
+}
+
+}  // namespace
+
+int Attachment::Begin(tlsbroker_queue& queue) {
+  events_.Reset(epoll_create1(EPOLL_CLOEXEC));
+  timer_.Reset(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
+  if (!events_ || !timer_) return -errno;
+  if (const int error = Connect(0); error < 0) return error;
+  return TakeAnswer(queue, /*dont_wait=*/false);
+}
+
+int Attachment::GoOn(tlsbroker_queue& queue) {
+  const std::lock_guard lock(mutex_);
+  switch (state_) {
+    case State::kAttached:
+      if (!QueueHasEnded(queue)) return 0;  // another thread was here
+      (void)epoll_ctl(events_.get(), EPOLL_CTL_DEL, queue.fd.get(), nullptr);
+      pause_ = milliseconds(0);
+      return Ask();
+    case State::kPausing: {
+      uint64_t times;
+      if (read(timer_.get(), &times, sizeof(times)) != sizeof(times)) return -EAGAIN;
+      (void)epoll_ctl(events_.get(), EPOLL_CTL_DEL, timer_.get(), nullptr);
+      return Ask();
+    }
+    case State::kAsking:
+      break;
+  }
+  const int result = TakeAnswer(queue, /*dont_wait=*/true);
+  if (result == 0 || result == -EAGAIN) return result;
+  const int paused = Pause();
+  return MayComeBack(result) ? paused : result;
+}
+
+std::shared_ptr<UniqueFd> Attachment::requests(const tlsbroker_queue& queue) const {
+  const std::lock_guard lock(mutex_);
+  return queue.requests;
+}
+
+int Attachment::Ask() {
+  const int error = Connect(SOCK_NONBLOCK);
+  if (error == 0) {
+    state_ = State::kAsking;
+    const int watched = Watch(socket_.get());
+    return watched < 0 ? watched : -EAGAIN;
+  }
+  const int paused = Pause();
+  return MayComeBack(error) ? paused : error;
+}
 
 // connect(2) on a Unix socket waits for room in the listener's backlog, and can be interrupted
 // then.
-int Connect(const char* path, UniqueFd& socket) {
+int Attachment::Connect(int flags) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
-  if (std::strlen(path) >= sizeof(address.sun_path)) return -ENAMETOOLONG;
-  std::strcpy(address.sun_path, path);
-  socket.Reset(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
-  if (!socket) return -errno;
+  if (path_.size() >= sizeof(address.sun_path)) return -ENAMETOOLONG;
+  std::strcpy(address.sun_path, path_.c_str());
+  socket_.Reset(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | flags, 0));
+  if (!socket_) return -errno;
   int result = 0;
   do {
-    result = connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address));
+    result = connect(socket_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address));
   } while (result != 0 && errno == EINTR);
   return result == 0 ? 0 : -errno;
 }
 
-int ReceiveQueue(int socket, tlsbroker_queue& queue) {
+int Attachment::TakeAnswer(tlsbroker_queue& queue, bool dont_wait) {
+  UniqueFd fd, requests;
+  if (const int error = Receive(socket_.get(), dont_wait, fd, requests); error < 0) return error;
+  if (!queue.fd) {
+    queue.fd = std::move(fd);
+  } else if (dup3(fd.get(), queue.fd.get(), O_CLOEXEC) < 0) {
+    return -errno;
+  }
+  queue.requests = std::make_shared<UniqueFd>(std::move(requests));
+  // The socket stays, and nobody looks at it: the end that counts is the queue's.
+  (void)epoll_ctl(events_.get(), EPOLL_CTL_DEL, socket_.get(), nullptr);
+  state_ = State::kAttached;
+  return Watch(queue.fd.get());
+}
+
+int Attachment::Receive(int socket, bool dont_wait, UniqueFd& queue, UniqueFd& requests) {
   channel::Message message;
-  switch (channel::Receive(socket, attach::kSize, 2, message)) {
+  switch (channel::Receive(socket, attach::kSize, 2, message, dont_wait)) {
     case channel::Result::kOk:
       break;
     case channel::Result::kClosed:
       return -ECONNRESET;
-    case channel::Result::kMalformed:
     case channel::Result::kWouldBlock:
+      return -EAGAIN;
+    case channel::Result::kMalformed:
       return TLSBROKER_E_HANDOFF;
     case channel::Result::kError:
       return -errno;
@@ -58,26 +137,47 @@ int ReceiveQueue(int socket, tlsbroker_queue& queue) {
   if (*answer == attach::Answer::kNotAllowed) return -EACCES;
   if (*answer == attach::Answer::kTooMany) return -EUSERS;
   if (message.fds.size() != 2) return TLSBROKER_E_HANDOFF;
-  queue.fd = std::move(message.fds[0]);
-  queue.requests = std::make_shared<UniqueFd>(std::move(message.fds[1]));
+  queue = std::move(message.fds[0]);
+  requests = std::move(message.fds[1]);
   return 0;
 }
 
-int Attach(const char* path, tlsbroker_queue** result) {
-  // Before there is a descriptor with keys in it.
-  if (const int error = tlsbroker::client::GiveUpKeys(); error < 0) return error;
-  auto queue = std::make_unique<tlsbroker_queue>();
-  if (const int error = Connect(path, queue->attachment); error < 0) return error;
-  if (const int error = ReceiveQueue(queue->attachment.get(), *queue); error < 0) return error;
-  *result = queue.release();
-  return 0;
+// -EAGAIN, or that there is no timer to wait for.
+int Attachment::Pause() {
+  socket_.Reset();
+  pause_ = std::clamp(pause_ * 2, kFirstPause, kLongestPause);
+  itimerspec time{};
+  time.it_value.tv_sec = pause_.count() / 1000;
+  time.it_value.tv_nsec = pause_.count() % 1000 * 1'000'000;
+  if (timerfd_settime(timer_.get(), 0, &time, nullptr) < 0) return -errno;
+  state_ = State::kPausing;
+  const int watched = Watch(timer_.get());
+  return watched < 0 ? watched : -EAGAIN;
 }
 
-}  // namespace
+int Attachment::Watch(int fd) {
+  epoll_event event{};
+  event.events = EPOLLIN;
+  return epoll_ctl(events_.get(), EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+bool Attachment::QueueHasEnded(const tlsbroker_queue& queue) const {
+  char byte;
+  return recv(queue.fd.get(), &byte, sizeof(byte), MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
+}  // namespace tlsbroker::client
 
 int tlsbroker_attach(const char* path, tlsbroker_queue** queue) {
+  using namespace tlsbroker::client;
   try {
-    return Attach(path, queue);
+    // Before there is a descriptor with keys in it.
+    if (const int error = GiveUpKeys(); error < 0) return error;
+    auto made = std::make_unique<tlsbroker_queue>();
+    made->attachment = std::make_unique<Attachment>(path);
+    if (const int error = made->attachment->Begin(*made); error < 0) return error;
+    *queue = made.release();
+    return 0;
   } catch (const std::bad_alloc&) {
     return -ENOMEM;
   }

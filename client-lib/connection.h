@@ -11,6 +11,7 @@
 #include <mutex>
 #include <string>
 
+#include "client-lib/attachment.h"
 #include "client-lib/record_io.h"
 #include "client-lib/rekey.h"
 #include "protocol/handoff.h"
@@ -19,7 +20,7 @@
 struct tlsbroker_queue {
   tlsbroker::UniqueFd fd;
   std::shared_ptr<tlsbroker::UniqueFd> requests;  // to the broker; null if there is none
-  tlsbroker::UniqueFd attachment;  // tells the broker that we are there; invalid if it started us
+  std::unique_ptr<tlsbroker::client::Attachment> attachment;  // null if the broker started us
 };
 
 struct tlsbroker_conn {
@@ -53,6 +54,9 @@ namespace tlsbroker::client {
 
 // One read in whatever mode, remembering how reading ended. `flags` is 0 or MSG_DONTWAIT.
 ssize_t Read(tlsbroker_conn& conn, void* buffer, size_t size, int flags);
+
+// The socket for requests as it is now: an attached queue may get another one. Null if there is none.
+std::shared_ptr<UniqueFd> RequestsOf(const tlsbroker_queue& queue);
 
 // Ends the worker's direction, once. -EAGAIN: no room now.
 int EndWrite(tlsbroker_conn& conn, bool dont_wait);

@@ -64,10 +64,10 @@ int ErrorOf(request::Result result) {
 
 int Open(const tlsbroker_queue& queue, const std::vector<uint8_t>& message,
          std::span<const int> fds, tlsbroker_conn** conn) {
-  if (!queue.requests) return TLSBROKER_E_NOT_ALLOWED;
-  // Without a free number the connection would be lost on its way.
-  if (const int error = client::CheckFreeDescriptor(queue.requests->get()); error < 0) return error;
-  auto answer = client::Ask(queue.requests->get(), message, fds,
+  const auto requests = client::RequestsOf(queue);
+  if (!requests) return TLSBROKER_E_NOT_ALLOWED;
+  if (const int error = client::CheckFreeDescriptor(requests->get()); error < 0) return error;
+  auto answer = client::Ask(requests->get(), message, fds,
                             {.max_size = request::kMaxOpened,
                              .max_fds = 1,
                              .timeout = std::chrono::milliseconds(TLSBROKER_OPEN_TIMEOUT_MS)});
@@ -77,7 +77,7 @@ int Open(const tlsbroker_queue& queue, const std::vector<uint8_t>& message,
   if (opened->result != request::Result::kDone) return ErrorOf(opened->result);
   auto description = handoff::Decode(opened->description);
   if (!description || answer->fds.size() != 1) return TLSBROKER_E_HANDOFF;
-  *conn = new tlsbroker_conn(std::move(answer->fds[0]), *std::move(description), queue.requests);
+  *conn = new tlsbroker_conn(std::move(answer->fds[0]), *std::move(description), requests);
   return 0;
 }
 

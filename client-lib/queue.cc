@@ -2,6 +2,7 @@
 // and 2). Part of libtlsbroker; runs in workers, and checks what the broker sends all the same.
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -119,20 +120,43 @@ int ReceiveError(channel::Result result) {
   return -errno;
 }
 
-int Accept(const tlsbroker_queue& queue, unsigned flags, tlsbroker_conn** conn) {
+int Take(const tlsbroker_queue& queue, bool dont_wait, tlsbroker_conn** conn) {
   if (const int error = client::CheckFreeDescriptor(queue.fd.get()); error < 0) return error;
   channel::Message message;
-  const channel::Result result = channel::Receive(queue.fd.get(), handoff::kMaxMessage, 1, message,
-                                                  (flags & TLSBROKER_DONTWAIT) != 0);
+  const channel::Result result =
+      channel::Receive(queue.fd.get(), handoff::kMaxMessage, 1, message, dont_wait);
   if (const int error = ReceiveError(result); error < 0) return error;
   if (message.fds.size() != 1) return TLSBROKER_E_HANDOFF;
   auto description = handoff::Decode(message.bytes);
   if (!description) return TLSBROKER_E_HANDOFF;
-  *conn = new tlsbroker_conn(std::move(message.fds[0]), *std::move(description), queue.requests);
+  *conn = new tlsbroker_conn(std::move(message.fds[0]), *std::move(description),
+                             client::RequestsOf(queue));
   return 0;
 }
 
+// The broker may be gone meanwhile, and come back.
+int TakeAttached(tlsbroker_queue& queue, bool dont_wait, tlsbroker_conn** conn) {
+  while (true) {
+    int result = Take(queue, /*dont_wait=*/true, conn);
+    if (result == TLSBROKER_E_GONE) {
+      result = queue.attachment->GoOn(queue);
+      if (result == 0) continue;
+    }
+    if (result != -EAGAIN || dont_wait) return result;
+    pollfd events = {queue.attachment->fd(), POLLIN, 0};
+    (void)poll(&events, 1, -1);
+  }
+}
+
+int Accept(tlsbroker_queue& queue, bool dont_wait, tlsbroker_conn** conn) {
+  return queue.attachment ? TakeAttached(queue, dont_wait, conn) : Take(queue, dont_wait, conn);
+}
+
 }  // namespace
+
+std::shared_ptr<UniqueFd> tlsbroker::client::RequestsOf(const tlsbroker_queue& queue) {
+  return queue.attachment ? queue.attachment->requests(queue) : queue.requests;
+}
 
 int tlsbroker_queue_from_environment(const char* service, tlsbroker_queue** queue) {
   return Guarded([&] {
@@ -163,11 +187,13 @@ int tlsbroker_queue_from_fd(int fd, tlsbroker_queue** queue) {
   });
 }
 
-int tlsbroker_queue_fd(const tlsbroker_queue* queue) { return queue->fd.get(); }
+int tlsbroker_queue_fd(const tlsbroker_queue* queue) {
+  return queue->attachment ? queue->attachment->fd() : queue->fd.get();
+}
 
 void tlsbroker_queue_free(tlsbroker_queue* queue) { delete queue; }
 
 int tlsbroker_accept(tlsbroker_queue* queue, unsigned flags, tlsbroker_conn** conn) {
   if ((flags & ~TLSBROKER_DONTWAIT) != 0) return -EINVAL;
-  return Guarded([&] { return Accept(*queue, flags, conn); });
+  return Guarded([&] { return Accept(*queue, (flags & TLSBROKER_DONTWAIT) != 0, conn); });
 }

@@ -69,6 +69,8 @@ Relay::Relay(const asio::any_io_executor& executor, AsyncFd client, SslPtr ssl, 
   } else {
     SSL_set0_wbio(ssl_.get(), BIO_new(BIO_s_null()));  // alerts that OpenSSL would send
   }
+  // Whole records with one read(2): from now on all that comes is for this object.
+  SSL_set_read_ahead(ssl_.get(), 1);
   SSL_set_msg_callback(ssl_.get(), &Relay::OnMessage);
   SSL_set_msg_callback_arg(ssl_.get(), this);
 }
@@ -108,10 +110,14 @@ asio::awaitable<void> Relay::ClientToWorker() {
       if (!co_await WaitForClient(read.error)) break;
       continue;
     }
-    if (worker_closed_) continue;
-    const bool passed_on = co_await SendCopy(worker_, Scratch().first(read.size));
-    // A worker that has ended may leave without reading the rest; WorkerToClient sees it go.
-    if (!passed_on && !worker_ended_) break;
+    // Asking for more after a short record mostly costs a call and a buffer that say "nothing".
+    const bool drained = read.size < SSL3_RT_MAX_PLAIN_LENGTH && SSL_has_pending(ssl_.get()) == 0;
+    if (!worker_closed_) {
+      const bool passed_on = co_await SendCopy(worker_, Scratch().first(read.size));
+      // A worker that has ended may leave without reading the rest; WorkerToClient sees it go.
+      if (!passed_on && !worker_ended_) break;
+    }
+    if (drained && !co_await client_.WaitReadable()) break;
   }
   Abort();
 }
@@ -126,8 +132,12 @@ asio::awaitable<void> Relay::WorkerToClient() {
     }
     if (result != channel::Result::kOk) break;
     if (worker_ended_) continue;  // nothing counts behind END
+    const bool drained = read.size < Scratch().size();
     if (read.size > 0 && !co_await WriteToClient(Scratch().first(read.size))) co_return Abort();
-    if (!read.end) continue;
+    if (!read.end) {
+      if (drained && !co_await worker_.WaitReadable()) co_return;
+      continue;
+    }
     worker_ended_ = true;
     if (!co_await SendCloseNotify()) co_return Abort();
   }

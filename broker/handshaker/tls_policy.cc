@@ -133,7 +133,8 @@ absl::Status SetPolicy(SSL_CTX* context, const std::string& service, supervision
     ERR_clear_error();
     if (SSL_CTX_set1_groups_list(context, kGroups) != 1) return OpensslStatus("groups");
   }
-  SSL_CTX_set_keylog_callback(context, &OnKeyLog);
+  if (ktls != supervision::KtlsMode::kNever && capabilities.ulp())
+    SSL_CTX_set_keylog_callback(context, &OnKeyLog);
   return absl::OkStatus();
 }
 

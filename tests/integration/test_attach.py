@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import unittest
 
 import broker as testlib
@@ -116,14 +117,33 @@ class Attach(unittest.TestCase):
         broker = self.start('allow_users = ["www-data"]')
         with Worker(self.path) as worker:
             worker.wait_for("attach 0 ok")
-            os.kill(broker.process.pid, 9)
-            broker.process.wait()
-            worker.wait_for("gone")
-            broker.process.stderr.close()
-            os.unlink(os.path.join(broker.directory, "notify"))
-            broker.start()
-            worker.wait_for("attach 0 ok", times=2)
+            for away in (0, 1, 0):
+                broker.restart_after_kill(away)
+                self.assertEqual(self.request(), b"echo\n")
+                broker.wait_for_log(rf"attached a worker service=echo pid={worker.process.pid} uid={WWW.pw_uid}")
+            self.assertEqual(worker.lines.count("attach 0 ok"), 1, "by itself")
+
+    def test_comes_back_to_other_rules(self):
+        broker = self.start('allow_users = ["www-data"]')
+        with Worker(self.path) as worker:
+            worker.wait_for("attach 0 ok")
+            with open(broker.config_file, encoding="utf-8") as file:
+                text = file.read()
+            broker.write_config(text.replace("www-data", "nobody"))
+            broker.restart_after_kill()
+            worker.wait_for("accept Permission denied")
+            seconds = self.cpu_seconds(worker.process.pid)
+            time.sleep(3)
+            self.assertLess(self.cpu_seconds(worker.process.pid) - seconds, 1, "it asks with pauses")
+            broker.write_config(text)
+            broker.restart_after_kill()
             self.assertEqual(self.request(), b"echo\n")
+
+    @staticmethod
+    def cpu_seconds(pid):
+        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+            fields = file.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def test_the_lists_follow_a_reload(self):
         broker = self.start('allow_users = ["www-data"]')

@@ -51,6 +51,29 @@ class Examples(unittest.TestCase):
         done = self.s_client(b"2^100\nquit\n")
         self.assertEqual((done.stdout, done.returncode), (b"1267650600228229401496703205376\n", 0))
 
+    def test_attached_worker(self):
+        """Clients come first, then the worker; then the broker is killed and started again."""
+        broker = self.start("attached-worker")
+        www = pwd.getpwnam("www-data")
+        script = shutil.copy(os.path.join(EXAMPLES, "attached-worker", "attached_worker.py"), self.home)
+        library = os.path.join(self.home, "libtlsbroker.so.0")
+        shutil.copy(testlib.program("client-lib/libtlsbroker.so.0"), library)
+        client = testlib.tls_connect(self.port, testlib.tls_context(self.certificate))
+        environment = dict(os.environ, LD_LIBRARY_PATH=self.home, **testlib.sanitizer_environment())
+        worker = subprocess.Popen(["/usr/bin/python3", script, os.path.join(broker.directory, "run", "echo.sock")],
+                                  user=www.pw_uid, group=www.pw_gid, extra_groups=[], env=environment)
+        self.addCleanup(worker.wait)
+        self.addCleanup(worker.kill)
+        for _ in range(3):
+            with client:
+                self.assertRegex(client.recv(100), rb"^echo (relay|direct)\n$")
+                client.sendall(b"once more")
+                self.assertEqual(client.recv(100), b"once more")
+            broker.restart_after_kill()
+            client = testlib.tls_connect(self.port, testlib.tls_context(self.certificate))
+        client.close()
+        self.assertIsNone(worker.poll())
+
     def test_git(self):
         project = os.path.join(self.home, "srv", "project.git")
         work = os.path.join(self.home, "work")

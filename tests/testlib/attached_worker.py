@@ -19,9 +19,7 @@ library.tlsbroker_write.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_s
 library.tlsbroker_write.restype = ctypes.c_ssize_t
 library.tlsbroker_close.argtypes = [ctypes.c_void_p, ctypes.c_int]
 library.tlsbroker_accept.argtypes = [ctypes.c_void_p, ctypes.c_uint, ctypes.c_void_p]
-library.tlsbroker_queue_free.argtypes = [ctypes.c_void_p]
 
-GONE = -5006
 SOL_TLS = 282
 
 
@@ -43,8 +41,6 @@ def serve(queue):
     connection = ctypes.c_void_p()
     while True:
         result = library.tlsbroker_accept(queue, 0, ctypes.byref(connection))
-        if result == GONE:
-            return
         if result < 0:
             say("accept", library.tlsbroker_strerror(result).decode())
             continue
@@ -67,9 +63,7 @@ def main():
         if result == 0:
             say("keys after", keys_error(SOL_TLS))
             serve(queue)
-            library.tlsbroker_queue_free(queue)
-            say("gone")
-        elif result in (-13, -87):
+        if result in (-13, -87):
             return
         time.sleep(0.1)
 

@@ -232,6 +232,18 @@ class Broker:
                               timeout=20 * PATIENCE)
         return json.loads(done.stdout)
 
+    def restart_after_kill(self, away=0):
+        """kill -9, and after `away` seconds a new one on the same configuration; the log begins anew."""
+        self.process.kill()
+        self.process.wait()
+        self._reader.join(5)
+        self._notify.close()
+        self.process.stderr.close()
+        os.unlink(os.path.join(self.directory, "notify"))
+        self.log.clear()
+        time.sleep(away)
+        self.start()
+
     def signal(self, number):
         self.process.send_signal(number)
 

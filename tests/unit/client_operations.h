@@ -13,6 +13,7 @@ namespace tlsbroker {
 
 // Names of rows that belong to no function.
 inline constexpr char kKeys[] = "keys that change, within the functions that read and write";
+inline constexpr char kAttached[] = "a queue that attached itself, when connections are taken";
 inline constexpr char kMemory[] = "malloc(3), within any of them";
 inline constexpr char kThreadsMemory[] = "malloc(3) in threads, once or twice in a process";
 inline constexpr char kWaiting[] = "locks, time and stops, within any of them";

@@ -17,32 +17,54 @@ namespace {
 
 using WorkerPtr = std::shared_ptr<ClientWorker>;
 
-// The supervisor: one worker, then nothing more.
-void AnswerAttachment(const UniqueFd& listener, attach::Answer answer) {
+constexpr useconds_t kLater = 50'000;
+constexpr useconds_t kMuchLater = 300'000;
+
+UniqueFd Listen(const std::string& path) {
+  unlink(path.c_str());
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::strncpy(address.sun_path, path.c_str(), sizeof(address.sun_path) - 1);
+  UniqueFd listener(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+  Require(bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0 &&
+              listen(listener.get(), 1) == 0,
+          path.c_str());
+  return listener;
+}
+
+void AnswerAttachment(const UniqueFd& listener, attach::Answer answer, const UniqueFd& queue) {
+  const UniqueFd socket(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  const int fds[] = {queue.get(), queue.get()};
+  const bool attached = answer == attach::Answer::kAttached;
+  (void)channel::Send(socket.get(), attach::Encode(answer), std::span(fds, attached ? 2 : 0));
+}
+
+void OfferStream(const UniqueFd& queue) {
+  int ends[2];
+  Require(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0, "socketpair");
+  const auto description = handoff::Encode(SomeDescription(handoff::Mode::kRelay));
+  (void)channel::Send(queue.get(), description, std::span(ends, 1));
+}
+
+// A broker for one worker, in a process of its own.
+template <typename Body>
+void Play(Body body) {
   const pid_t parent = getpid();
   if (fork() != 0) return;
   DieWith(parent);
-  const UniqueFd socket(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
-  const auto [a, b] = channel::MakePair();
-  const int fds[] = {a.get(), b.get()};
-  const bool attached = answer == attach::Answer::kAttached;
-  (void)channel::Send(socket.get(), attach::Encode(answer), std::span(fds, attached ? 2 : 0));
-  pause();
+  body();
+  _exit(0);
 }
 
 Operation Attaching(const std::string& directory, attach::Answer answer, int result) {
   const std::string path = directory + "/web.sock";
   return {"attaching gives " + std::to_string(result), {"tlsbroker_attach"}, [=] {
-            unlink(path.c_str());
-            sockaddr_un address{};
-            address.sun_family = AF_UNIX;
-            std::strncpy(address.sun_path, path.c_str(), sizeof(address.sun_path) - 1);
-            const UniqueFd listener(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
-            Require(bind(listener.get(), reinterpret_cast<const sockaddr*>(&address),
-                         sizeof(address)) == 0 &&
-                        listen(listener.get(), 1) == 0,
-                    path.c_str());
-            AnswerAttachment(listener, answer);
+            const UniqueFd listener = Listen(path);
+            Play([&] {
+              const auto [ours, theirs] = channel::MakePair();
+              AnswerAttachment(listener, answer, theirs);
+              pause();
+            });
             const auto queue = std::make_shared<Queue>();
             return [=] { return Queue::Attach(path.c_str(), *queue) == result; };
           }};
@@ -64,6 +86,49 @@ void AnswerOpening(const WorkerPtr& worker) {
     (void)channel::Send(message.fds[0].get(), request::Encode(opened), {{end.get()}});
     for (;;) pause();
   }).detach();
+}
+
+Operation TakingFromAttached(const std::string& directory) {
+  const std::string path = directory + "/web.sock";
+  return {"taking a connection, attached", {"tlsbroker_accept", kAttached}, [=] {
+            const UniqueFd listener = Listen(path);
+            Play([&] {
+              const auto [ours, theirs] = channel::MakePair();
+              AnswerAttachment(listener, attach::Answer::kAttached, theirs);
+              usleep(kLater);
+              OfferStream(ours);
+              pause();
+            });
+            const auto queue = std::make_shared<Queue>();
+            const auto connection = std::make_shared<Connection>();
+            Require(Queue::Attach(path.c_str(), *queue) == 0, "attach");
+            return [=] { return queue->Accept(*connection) == 0; };
+          }};
+}
+
+// The broker ends, is not there for a while, and comes again with a connection.
+Operation AttachingAgain(const std::string& directory) {
+  const std::string path = directory + "/web.sock";
+  return {"attaching again", {"tlsbroker_accept", kAttached}, [=] {
+            const UniqueFd listener = Listen(path);
+            Play([&] {
+              const auto [ours, theirs] = channel::MakePair();
+              AnswerAttachment(listener, attach::Answer::kAttached, theirs);
+            });
+            const auto queue = std::make_shared<Queue>();
+            const auto connection = std::make_shared<Connection>();
+            Require(Queue::Attach(path.c_str(), *queue) == 0, "attach");
+            unlink(path.c_str());
+            Play([&] {
+              usleep(kMuchLater);
+              const UniqueFd again = Listen(path);
+              const auto [ours, theirs] = channel::MakePair();
+              AnswerAttachment(again, attach::Answer::kAttached, theirs);
+              OfferStream(ours);
+              pause();
+            });
+            return [=] { return queue->Accept(*connection) == 0; };
+          }};
 }
 
 // An operation of a worker that has taken a connection of that mode.
@@ -96,6 +161,8 @@ std::vector<Operation> QueueOperations(const std::string& directory) {
        }},
       Attaching(directory, attach::Answer::kAttached, 0),
       Attaching(directory, attach::Answer::kNotAllowed, -EACCES),
+      TakingFromAttached(directory),
+      AttachingAgain(directory),
       {"freeing the queue",
        {"tlsbroker_queue_free"},
        [] {

@@ -127,7 +127,7 @@ TEST_F(ListedSystemCalls, AreThoseOfEveryFunction) {
     used.push_back(&Row(line.substr(begin, end - begin)));
   }
   EXPECT_GT(functions, 30u);
-  for (const char* name : {kKeys, kMemory, kThreadsMemory, kWaiting, kEnd})
+  for (const char* name : {kKeys, kAttached, kMemory, kThreadsMemory, kWaiting, kEnd})
     used.push_back(&Row(name));
   for (const TableRow& row : table_) {
     EXPECT_NE(std::find(used.begin(), used.end(), &row), used.end())

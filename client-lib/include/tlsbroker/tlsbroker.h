@@ -68,7 +68,8 @@ enum tlsbroker_result {
   /* A hand-off that is malformed, of a version that this library does not know, or that lost its
    * descriptor for lack of free ones. It was dropped; the next one may be fine. */
   TLSBROKER_E_HANDOFF = -5005,
-  /* The queue is at its end: the broker is gone for good and no further connection will come. */
+  /* The queue is at its end: the broker that started this worker is gone for good and no further
+   * connection will come. */
   TLSBROKER_E_GONE = -5006,
 
   /* From here on: why tlsbroker_wrap() and tlsbroker_dial() give no connection. */
@@ -131,9 +132,10 @@ TLSBROKER_API int tlsbroker_queue_from_fd(int fd, tlsbroker_queue** queue);
  * x32 system calls, and gaining privileges by exec (no_new_privs). PROTOCOL.md section 1.1 says
  * why.
  *
- * When the broker is gone tlsbroker_accept() gives TLSBROKER_E_GONE; free the queue and attach
- * again, after a pause if that gives -ECONNREFUSED or -ENOENT. Each call that fails may leave the
- * filter in place.
+ * When the broker is gone the queue stays, and attaches itself again when a broker is there: after
+ * a restart tlsbroker_accept() goes on where it was, and never gives TLSBROKER_E_GONE. Connections
+ * that the old broker relayed have ended; direct ones go on, but their keys cannot change any more
+ * (TLSBROKER_E_REKEY). A call that fails may leave the filter in place.
  *
  * Returns 0; -EACCES: this user is not in allow_users or allow_groups; -EUSERS: too many are
  * attached; -ENOENT, -ECONNREFUSED: no broker serves this; TLSBROKER_E_HANDOFF: something else
@@ -143,8 +145,10 @@ TLSBROKER_API int tlsbroker_queue_from_fd(int fd, tlsbroker_queue** queue);
 TLSBROKER_API int tlsbroker_attach(const char* path, tlsbroker_queue** queue);
 
 /*
- * The descriptor, for poll(2) and its like: readable when a connection waits. It stays the queue's.
- * Do not set O_NONBLOCK on it: the flag would hold for all workers of the service.
+ * The descriptor, for poll(2) and its like, the same for as long as the queue lives: readable when
+ * a connection waits, and for a queue of tlsbroker_attach() also when there is something to do to
+ * find the broker again, which tlsbroker_accept() with TLSBROKER_DONTWAIT does. It stays the
+ * queue's. Do not set O_NONBLOCK on it: the flag would hold for all workers of the service.
  */
 TLSBROKER_API int tlsbroker_queue_fd(const tlsbroker_queue* queue);
 
@@ -161,7 +165,9 @@ TLSBROKER_API void tlsbroker_queue_free(tlsbroker_queue* queue);
  * Returns 0; -EAGAIN: nothing waits, which is normal after poll(2) too, since another worker may
  * have been faster; -EMFILE, -ENFILE: no free descriptor, the connection keeps waiting;
  * TLSBROKER_E_HANDOFF: go on with the next; TLSBROKER_E_GONE: finish; -EINVAL: unknown flags;
- * -ENOMEM: that connection is lost.
+ * -ENOMEM: that connection is lost. For a queue of tlsbroker_attach(), when a restarted broker has
+ * other rules, also the results of that function, such as -EACCES; a further call tries again, but
+ * not before a pause.
  */
 TLSBROKER_API int tlsbroker_accept(tlsbroker_queue* queue, unsigned flags, tlsbroker_conn** conn);
 

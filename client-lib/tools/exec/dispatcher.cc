@@ -24,8 +24,6 @@
 namespace tlsbroker::tools {
 namespace {
 
-constexpr int kReattachPause = 1'000;  // milliseconds
-
 sigset_t HandledSignals() {
   sigset_t signals;
   sigemptyset(&signals);
@@ -75,9 +73,7 @@ int Dispatcher::Run() {
 
 void Dispatcher::Wait() {
   pollfd entries[] = {{signals_.get(), POLLIN, 0}, {MayStart() ? queue_.fd() : -1, POLLIN, 0}};
-  const bool lost = !queue_ && !ending_;
-  (void)poll(entries, 2, lost ? kReattachPause : -1);
-  if (lost && Attach() == 0) log::Notice("attached again");
+  (void)poll(entries, 2, -1);
 }
 
 void Dispatcher::TakeConnections() {
@@ -93,12 +89,7 @@ void Dispatcher::TakeConnections() {
       continue;
     }
     if (error == TLSBROKER_E_GONE) {
-      queue_ = Queue();
-      if (options_.socket.empty()) {
-        ending_ = true;  // programs that run finish
-      } else {
-        log::Notice("the broker is gone; waiting for it");
-      }
+      ending_ = true;  // programs that run finish
     } else if (error != -EAGAIN) {
       log::Error("taking a connection: " + std::string(ResultText(error)));
       (void)poll(nullptr, 0, 100);  // no free descriptor or memory: not at full speed

@@ -1,0 +1,73 @@
+"""What is measured in guests that count instructions, on both kernels: tests/vm/boot --icount. A part for the host, which
+boots, and one for the guest, which measures; there a nanosecond is an instruction."""
+
+import json
+import os
+import pathlib
+import subprocess
+import tempfile
+
+import native
+import subjects
+
+HERE = pathlib.Path(__file__).resolve().parent
+BARE = "bare kTLS"
+TIMEOUT = 3000
+
+
+def competitors(certificate):
+    return [
+        subjects.Plain("plain TCP", certificate),
+        subjects.InProcess(BARE, certificate, "ktls"),
+        subjects.InProcess("in-process OpenSSL", certificate, "openssl"),
+        subjects.Broker("tlsbroker direct", certificate, "require"),
+        subjects.Broker("tlsbroker bridge", certificate, "require", kind="exec"),
+        subjects.Broker("tlsbroker relay", certificate, "never"),
+        *subjects.proxies(certificate),
+    ]
+
+
+def counted(results, scale, running, title, kind, count, unit, per, baseline=BARE, **options):
+    """`per` of the instructions of the servers, and of all that it took, the client and the kernel included."""
+    def once(subject):
+        if subject.plain and options.get("resumed"):
+            return
+        result = native.measured(subject, kind, count=count, **options)
+        results.add(f"{title}: servers", unit, subject.name, result["cpu"] * per / count, baseline=baseline, digits=2)
+        results.add(f"{title}: with the client", unit, subject.name, result["seconds"] * per / count, baseline=baseline,
+                    digits=2)
+
+    native.turns(results, title, running, scale.rounds, once)
+
+
+def run_in_guest(results, scale, certificate):
+    subjects.CPUS = 1
+    size = (8 << 20) if scale.quick else (64 << 20)
+    with scale.running(competitors(certificate)) as running:
+        for resumed in (False, True):
+            counted(results, scale, running, f"{'resumed' if resumed else 'full'} handshake to the first byte", "handshake",
+                    10 if scale.quick else 50, "1,000 instructions", 1e6, baseline="in-process OpenSSL", resumed=resumed)
+        for message, label in ((1, "1 B"), (1024, "1 KiB")):
+            counted(results, scale, running, f"round trip of {label}", "roundtrip", 200 if scale.quick else 1000,
+                    "1,000 instructions", 1e6, size=message)
+        for kind in ("send", "sendfile", "receive"):
+            counted(results, scale, running, f"bulk {kind}", kind, size, "instructions/B", 1e9)
+
+
+def run(results, scale, _certificate, wanted):
+    for kernel in ("6.1", "latest"):
+        if not wanted(f"counted-{kernel}"):
+            continue
+        with tempfile.TemporaryDirectory(prefix="tlsbroker-bench-") as out:
+            subprocess.run(
+                [HERE.parent / "vm/boot", "--kernel", kernel, "--icount", "--build", subjects.testlib.BUILD, "--mem", "3000",
+                 "--timeout", str(TIMEOUT), "--out", out, "--", HERE / "in-guest", str(int(scale.quick)), str(scale.rounds)],
+                check=True)
+            results.merge(json.loads((pathlib.Path(out) / "results.json").read_text(encoding="utf-8")), f"{kernel}: ")
+
+
+def main_in_guest(results, scale):
+    directory = tempfile.mkdtemp(prefix="tlsbroker-bench-")
+    os.chmod(directory, 0o755)
+    run_in_guest(results, scale, subjects.testlib.Certificate(directory))
+    results.write()

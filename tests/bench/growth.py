@@ -1,0 +1,71 @@
+"""How cost grows with what a broker is configured for and what it holds."""
+
+import time
+
+import processes
+import subjects
+from subjects import Load
+
+MORE_SERVICE = """
+[service.more{number}]
+listen = ["127.0.0.1:{port}"]
+certificates = ["c"]
+ktls = "never"
+allow_users = ["root"]
+"""
+MORE_CERTIFICATE = """
+[certificate.more{number}]
+chain = "{chain}"
+key = "{key}"
+"""
+
+
+def memory_by_role(subject):
+    return {role: sum(map(processes.private_memory_of, pids)) for role, pids in subject.broker.processes().items()}
+
+
+def started(results, scale, title, make):
+    """Starts what `make` makes: how long until it was ready, and its memory."""
+    for _ in range(scale.rounds):
+        subject = make()
+        began = time.monotonic()
+        with subject:
+            results.add("growth: start to ready", "ms", title, (time.monotonic() - began) * 1e3, baseline="")
+            for role, size in memory_by_role(subject).items():
+                results.add(f"growth: memory of the {role}", "MiB", title, size / (1 << 20), baseline="", digits=2)
+    results.say(f"  {title}")
+
+
+def text_with(services, certificates, certificate):
+    """A configuration with so many of each; every service has all certificates."""
+    text = subjects.BROKER
+    for number in range(certificates - 1):
+        text += MORE_CERTIFICATE.format(number=number, chain=certificate.chain, key=certificate.key)
+    names = ", ".join(['"c"'] + [f'"more{number}"' for number in range(certificates - 1)])
+    text = text.replace('certificates = ["c"]', f"certificates = [{names}]")
+    for number in range(services - 1):
+        text += MORE_SERVICE.format(number=number, port=subjects.testlib.free_port())
+    return text
+
+
+def connections(results, scale, certificate):
+    for count in (1, 100, 1000 if scale.quick else 10000):
+        with subjects.Broker("tlsbroker", certificate, "never") as subject:
+            with Load(subject, "idle", count=count):
+                subjects.settle(subject)
+                title = f"{count:,} relayed connections"
+                for role, size in memory_by_role(subject).items():
+                    results.add(f"growth: memory of the {role}", "MiB", title, size / (1 << 20), baseline="", digits=2)
+        results.say(f"  {title}")
+
+
+def run(results, scale, certificate, wanted):
+    if not wanted("growth"):
+        return
+    for title, services, certificates, handshakers in (
+            ("1 service, 1 certificate, 1 handshaker", 1, 1, 1), ("2 handshakers", 1, 1, 2),
+            ("100 services, 2 handshakers", 100, 1, 2), ("1,000 certificates, 2 handshakers", 1, 1000, 2)):
+        text = text_with(services, certificates, certificate)
+        started(results, scale, title, lambda text=text, handshakers=handshakers: subjects.Broker(
+            "tlsbroker", certificate, "never", handshakers=handshakers, text=text))
+    connections(results, scale, certificate)
