@@ -60,6 +60,19 @@ class Expired(testlib.Certificate):
                         "-copy_extensions", "copy", "-out", self.chain], check=True, capture_output=True, timeout=60)
 
 
+class Issued(testlib.Certificate):
+    """Of an authority of its own."""
+
+    def __init__(self, directory, issuer):
+        super().__init__(directory, name="issued.example")
+        request = self.chain + ".csr"
+        subprocess.run(["openssl", "req", "-new", "-key", self.key, "-subj", "/CN=issued.example", "-out", request],
+                       check=True, capture_output=True, timeout=60)
+        subprocess.run(["openssl", "x509", "-req", "-in", request, "-CA", issuer.chain, "-CAkey", issuer.key,
+                        "-set_serial", "1", "-days", "30", "-out", self.chain],
+                       check=True, capture_output=True, timeout=60)
+
+
 def pin_of(certificate):
     key = subprocess.run(["openssl", "x509", "-in", certificate.chain, "-noout", "-pubkey"], check=True,
                          capture_output=True, timeout=60).stdout
@@ -333,11 +346,14 @@ class Opening:
         home = self.prepare()
         good, other = testlib.Certificate(home), testlib.Certificate(home, name="other.example")
         expired, stranger = Expired(home), testlib.Certificate(home, name="stranger.example")
+        issued = Issued(home, other)
         cases = {
             "wrong-name": (WRONG_NAME, self.serve(other), "localhost", other, ""),
             "wrong-address": (WRONG_NAME, self.serve(other), "127.0.0.1", other, ""),
             "expired": (EXPIRED, self.serve(expired), "expired.example", expired, ""),
             "self-signed": (SELF_SIGNED, self.serve(stranger), "stranger.example", good, ""),
+            "unknown-ca": (UNKNOWN_CA, self.serve(issued), "issued.example", good, ""),
+            "known-ca": (DONE, self.serve(issued), "issued.example", other, ""),
             "another-key": (PIN, self.serve(good), "localhost", good, f'pin = ["{pin_of(other)}"]'),
             "no-tls": (PEER_GONE, self.serve(good, plain=True), "localhost", good, ""),
             "no-alpn": (DONE, self.serve(good), "localhost", good, 'alpn = ["x"]'),
