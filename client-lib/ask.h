@@ -24,8 +24,8 @@ struct Answered {
 // -errno; `any_fd` is copied to find out.
 int CheckFreeDescriptor(int any_fd);
 
-// nullopt if there is no answer in time, or none that fits; errno is then ETIMEDOUT, or something else
-// if nobody will ever answer. `fds` stay the caller's.
+// nullopt if there is no answer in time, or none that fits; errno is then ETIMEDOUT, or something
+// else if nobody will ever answer. `fds` stay the caller's.
 std::optional<channel::Message> Ask(int requests, std::span<const uint8_t> message,
                                     std::span<const int> fds, const Answered& answered);
 

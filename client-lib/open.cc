@@ -1,5 +1,5 @@
-// Connections that do not come from the queue: a socket of the program's own, and one to an upstream of
-// the configuration (PROTOCOL.md section 6). Part of libtlsbroker; runs in workers.
+// Connections that do not come from the queue: a socket of the program's own, and one to an
+// upstream of the configuration (PROTOCOL.md section 6). Part of libtlsbroker; runs in workers.
 
 #include <netinet/in.h>
 #include <sys/socket.h>

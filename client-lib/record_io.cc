@@ -91,7 +91,6 @@ struct RecordReader::ControlRecord {
   size_t size = 0;
   // The whole of any record (RFC 8446 section 5.1). Not initialized: most of it is never looked at.
   std::array<uint8_t, 16 * 1024> bytes;
-
 };
 
 // The kernel refuses to deliver anything but data without room for the record's type: EIO, again
@@ -162,8 +161,8 @@ int RecordReader::Judge(int socket, const ControlRecord& record) {
   return Refuse(socket, kUnexpectedMessage, TLSBROKER_E_PROTOCOL);
 }
 
-// Tickets are of no use to us: the next connection is the broker's to make. A KeyUpdate may follow them
-// in one record, as its last message (RFC 8446 section 5.1).
+// Tickets are of no use to us: the next connection is the broker's to make. A KeyUpdate may follow
+// them in one record, as its last message (RFC 8446 section 5.1).
 int RecordReader::JudgeHandshake(int socket, const ControlRecord& record) {
   const uint8_t* at = record.bytes.data();
   const uint8_t* const end = at + record.size;

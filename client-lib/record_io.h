@@ -51,10 +51,10 @@ class RecordReader {
   const bool record_limit_;
   const bool takes_tickets_;
   int ignored_ = 0;
-  int tickets_ = 0;          // records of them since the last data
-  size_t header_size_ = 0;   // of a handshake message, as far as it has come
+  int tickets_ = 0;         // records of them since the last data
+  size_t header_size_ = 0;  // of a handshake message, as far as it has come
   uint8_t header_[4] = {};
-  size_t ticket_rest_ = 0;   // of one whose other part is to come
+  size_t ticket_rest_ = 0;  // of one whose other part is to come
   int alert_ = -1;
 };
 

@@ -29,11 +29,11 @@ Status Rekeyer::Ask(request::Direction direction, int socket) {
 
 Status Rekeyer::AskOnce(const std::vector<uint8_t>& message, int socket, request::Answer& answer) {
   const int fds[] = {socket};
-  const auto received = client::Ask(
-      requests_->get(), message, fds,
-      {.max_size = request::kMaxMessage,
-       .max_fds = 0,
-       .timeout = std::chrono::milliseconds(TLSBROKER_REKEY_TIMEOUT_MS)});
+  const auto received =
+      client::Ask(requests_->get(), message, fds,
+                  {.max_size = request::kMaxMessage,
+                   .max_fds = 0,
+                   .timeout = std::chrono::milliseconds(TLSBROKER_REKEY_TIMEOUT_MS)});
   if (!received) return Status::kFailed;
   auto decoded = request::DecodeAnswer(received->bytes);
   if (!decoded) return Status::kFailed;

@@ -203,8 +203,8 @@ std::vector<uint8_t> Encode(const Description& d) {
   wire::Writer out;
   out.Raw(kSignature).U8(kVersion2Proxy).U8(d.peer.ipv6 ? kTcp6 : kTcp4).U16(0);
   WriteAddresses(out, d);
-  const auto flags = static_cast<uint8_t>((d.resumed ? kFlagResumed : 0) |
-                                          (d.we_are_client ? kFlagClient : 0));
+  const auto flags =
+      static_cast<uint8_t>((d.resumed ? kFlagResumed : 0) | (d.we_are_client ? kFlagClient : 0));
   const std::array<uint8_t, 3> handoff = {kVersion, static_cast<uint8_t>(d.mode), flags};
   out.Tlv(kHandoff, handoff);
   out.Tlv(kServiceName, d.service);

@@ -63,9 +63,7 @@ wire::Bytes Next(wire::Reader& in, Tag tag) {
   return {};
 }
 
-bool NextIs(wire::Reader in, Tag tag) {
-  return in.ok() && !in.at_end() && in.U8() == tag;
-}
+bool NextIs(wire::Reader in, Tag tag) { return in.ok() && !in.at_end() && in.U8() == tag; }
 
 // Texts become C strings.
 std::string NextText(wire::Reader& in, Tag tag, size_t max) {

@@ -52,11 +52,11 @@ inline constexpr size_t kMaxOpened = handoff::kMaxMessage + 256;
 
 enum class Role : uint8_t { kServer = 1, kClient = 2 };
 
-// fd 0 of the message: as for Rekey; fd 1: a connected TCP socket, whose next byte is TLS. The server's
-// name, protocols and certificates are those of the service.
+// fd 0 of the message: as for Rekey; fd 1: a connected TCP socket, whose next byte is TLS. The
+// server's name, protocols and certificates are those of the service.
 struct Wrap {
   Role role = Role::kServer;
-  std::string name;               // kClient: who the other side has to be, a host name or an address
+  std::string name;  // kClient: who the other side has to be, a host name or an address
   std::vector<std::string> alpn;  // kClient: in order of preference
   std::string certificate;        // kClient: by its name in the configuration; empty: none
 };

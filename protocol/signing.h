@@ -22,9 +22,9 @@
 
 namespace tlsbroker::signing {
 
-// The longest content is that of a TLS 1.2 client, all messages of the handshake so far: the server's
-// chain and the names of the authorities that it accepts. Those of the other shapes are short; the
-// longest is TLS 1.2 with a P-521 share, 201 bytes.
+// The longest content is that of a TLS 1.2 client, all messages of the handshake so far: the
+// server's chain and the names of the authorities that it accepts. Those of the other shapes are
+// short; the longest is TLS 1.2 with a P-521 share, 201 bytes.
 inline constexpr size_t kMaxContent = 32 * 1024;
 inline constexpr size_t kMaxShortContent = 256;
 inline constexpr size_t kMaxSignature = 2048;  // RSA with 16384 bits, OpenSSL's limit
@@ -85,8 +85,8 @@ std::optional<Sign> DecodeSign(wire::Bytes bytes);  // borrows from `bytes`
 std::optional<Reply> DecodeReply(wire::Bytes bytes);
 
 // What a content is, by its shape alone. They cannot be mistaken for each other: the byte after the
-// first 64 is 'T' in TLS 1.3 and the curve type, 3, in TLS 1.2; a client's in TLS 1.2 is longer than
-// any of them can be, and no real one, with a certificate in it, is shorter.
+// first 64 is 'T' in TLS 1.3 and the curve type, 3, in TLS 1.2; a client's in TLS 1.2 is longer
+// than any of them can be, and no real one, with a certificate in it, is shorter.
 enum class Shape {
   kTls13Server,  // CertificateVerify of a server, RFC 8446 section 4.4.3
   kTls13Client,  // the same of a client

@@ -201,12 +201,26 @@ struct Encoder {
   void operator()(const Counters& m) const {
     out.U8(static_cast<uint8_t>(MessageType::kCounters));
     out.U8(kCounterValues).U16(Counters::kCount * sizeof(uint64_t));
-    for (const uint64_t value :
-         {m.accepted, m.handshakes_full, m.handshakes_resumed, m.handshakes_failed,
-          m.handshakes_timed_out, m.refused_total_limit, m.refused_source_limit,
-          m.refused_relay_limit, m.refused_ktls_required, m.handed_off_direct, m.handed_off_relay,
-          m.ktls_install_failed, m.queue_waits, m.relay_active, m.handshakes_active, m.sign_failed,
-          m.rekeyed, m.rekey_refused, m.opened, m.open_failed}) {
+    for (const uint64_t value : {m.accepted,
+                                 m.handshakes_full,
+                                 m.handshakes_resumed,
+                                 m.handshakes_failed,
+                                 m.handshakes_timed_out,
+                                 m.refused_total_limit,
+                                 m.refused_source_limit,
+                                 m.refused_relay_limit,
+                                 m.refused_ktls_required,
+                                 m.handed_off_direct,
+                                 m.handed_off_relay,
+                                 m.ktls_install_failed,
+                                 m.queue_waits,
+                                 m.relay_active,
+                                 m.handshakes_active,
+                                 m.sign_failed,
+                                 m.rekeyed,
+                                 m.rekey_refused,
+                                 m.opened,
+                                 m.open_failed}) {
       out.U64(value);
     }
   }
@@ -376,12 +390,26 @@ Failed DecodeFailed(Fields& in) {
 Counters DecodeCounters(Fields& in) {
   Counters m;
   wire::Reader reader(in.Required(kCounterValues));
-  for (uint64_t* value :
-       {&m.accepted, &m.handshakes_full, &m.handshakes_resumed, &m.handshakes_failed,
-        &m.handshakes_timed_out, &m.refused_total_limit, &m.refused_source_limit,
-        &m.refused_relay_limit, &m.refused_ktls_required, &m.handed_off_direct, &m.handed_off_relay,
-        &m.ktls_install_failed, &m.queue_waits, &m.relay_active, &m.handshakes_active,
-        &m.sign_failed, &m.rekeyed, &m.rekey_refused, &m.opened, &m.open_failed}) {
+  for (uint64_t* value : {&m.accepted,
+                          &m.handshakes_full,
+                          &m.handshakes_resumed,
+                          &m.handshakes_failed,
+                          &m.handshakes_timed_out,
+                          &m.refused_total_limit,
+                          &m.refused_source_limit,
+                          &m.refused_relay_limit,
+                          &m.refused_ktls_required,
+                          &m.handed_off_direct,
+                          &m.handed_off_relay,
+                          &m.ktls_install_failed,
+                          &m.queue_waits,
+                          &m.relay_active,
+                          &m.handshakes_active,
+                          &m.sign_failed,
+                          &m.rekeyed,
+                          &m.rekey_refused,
+                          &m.opened,
+                          &m.open_failed}) {
     *value = reader.U64();
   }
   if (!reader.Done()) in.Fail();

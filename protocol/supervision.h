@@ -9,8 +9,8 @@
 //               Service..., Listener..., Start; then TicketKeys and Drain at any time, and a
 //               Connected for each Connect
 // Up: Ready or Failed after Start; from a handshaker Facts before Ready, then Counters,
-// ServiceCounters and Connect, Failed if it accepts no more and has to be replaced, and at last Drained.
-// End of file on the control socket tells a child to end at once.
+// ServiceCounters and Connect, Failed if it accepts no more and has to be replaced, and at last
+// Drained. End of file on the control socket tells a child to end at once.
 
 #ifndef TLSBROKER_PROTOCOL_SUPERVISION_H_
 #define TLSBROKER_PROTOCOL_SUPERVISION_H_
@@ -194,8 +194,8 @@ struct Counters {
   uint64_t open_failed = 0;
 };
 
-// The handshakers make no connections: they ask for one to an upstream, and get a socket that is on its
-// way, whatever becomes of it.
+// The handshakers make no connections: they ask for one to an upstream, and get a socket that is on
+// its way, whatever becomes of it.
 struct Connect {
   uint32_t request = 0;
   uint16_t upstream_id = 0;

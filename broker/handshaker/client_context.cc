@@ -50,7 +50,8 @@ absl::StatusOr<std::string> ReadWhole(int file, const std::string& name) {
 
 bool IsAddress(const std::string& name) {
   in6_addr any;
-  return inet_pton(AF_INET, name.c_str(), &any) == 1 || inet_pton(AF_INET6, name.c_str(), &any) == 1;
+  return inet_pton(AF_INET, name.c_str(), &any) == 1 ||
+         inet_pton(AF_INET6, name.c_str(), &any) == 1;
 }
 
 bool IsLabel(absl::string_view label) {
@@ -110,9 +111,8 @@ absl::Status Expect(SSL* ssl, const ExpectedServer& expected) {
     alpn += protocol;
   }
   // Of all functions this one returns 0 for success.
-  if (!alpn.empty() &&
-      SSL_set_alpn_protos(ssl, reinterpret_cast<const unsigned char*>(alpn.data()),
-                          static_cast<unsigned int>(alpn.size())) != 0) {
+  if (!alpn.empty() && SSL_set_alpn_protos(ssl, reinterpret_cast<const unsigned char*>(alpn.data()),
+                                           static_cast<unsigned int>(alpn.size())) != 0) {
     return OpensslStatus("ALPN");
   }
   if (SSL_set1_verify_cert_store(ssl, expected.trust) != 1 ||
@@ -140,7 +140,8 @@ absl::StatusOr<X509StorePtr> LoadTrust(OSSL_LIB_CTX* library, int file, const st
     if (X509_STORE_add_cert(store.get(), certificate) == 1) ++count;
   }
   const unsigned long error = ERR_peek_last_error();
-  const bool ended = ERR_GET_LIB(error) == ERR_LIB_PEM && ERR_GET_REASON(error) == PEM_R_NO_START_LINE;
+  const bool ended =
+      ERR_GET_LIB(error) == ERR_LIB_PEM && ERR_GET_REASON(error) == PEM_R_NO_START_LINE;
   if (!ended) return OpensslStatus(absl::StrCat(name, " has a certificate that cannot be read"));
   ERR_clear_error();
   if (count == 0) return absl::InvalidArgumentError(absl::StrCat(name, " has no certificate"));

@@ -1,5 +1,5 @@
-// The client's side of TLS: whom it trusts, whom it expects, and what is wrong with the one it got. Runs
-// in the handshaker; the server's certificates are a stranger's.
+// The client's side of TLS: whom it trusts, whom it expects, and what is wrong with the one it got.
+// Runs in the handshaker; the server's certificates are a stranger's.
 
 #ifndef TLSBROKER_BROKER_HANDSHAKER_CLIENT_CONTEXT_H_
 #define TLSBROKER_BROKER_HANDSHAKER_CLIENT_CONTEXT_H_
@@ -22,8 +22,8 @@ namespace tlsbroker {
 
 using X509StorePtr = OpensslPtr<X509_STORE, X509_STORE_free>;
 
-// The certificates of a PEM file, from its start, whatever the offset: other processes share it. Before
-// the confinement, which nothing may need a file after. `name` is for the error.
+// The certificates of a PEM file, from its start, whatever the offset: other processes share it.
+// Before the confinement, which nothing may need a file after. `name` is for the error.
 absl::StatusOr<X509StorePtr> LoadTrust(OSSL_LIB_CTX* library, int file, const std::string& name);
 
 // SHA-256 of a SubjectPublicKeyInfo.

@@ -65,8 +65,8 @@ std::vector<uint8_t> TokenFor(const Shared& shared, const Handshaken& handshake,
   return {};
 }
 
-// Both keys into the kernel. What goes wrong with a worker's own socket may be the worker's doing, and is
-// no reason to do without kernel TLS elsewhere.
+// Both keys into the kernel. What goes wrong with a worker's own socket may be the worker's doing,
+// and is no reason to do without kernel TLS elsewhere.
 KtlsSocket::Outcome InstallKeys(Shared& shared, const Handshaken& handshake, UniqueFd socket,
                                 bool of_worker) {
   auto keys = handshake.DeriveKeys(shared.library);

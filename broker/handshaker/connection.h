@@ -32,8 +32,9 @@ void Prepare(const Shared& shared, const Service& service, Accepted& connection)
 
 enum class Delivery { kDone, kNotPossible, kInDoubt };
 
-// What comes after the handshake: kernel TLS or, if that may be, a relay, for as long as the connection
-// lives. kNotPossible: `recipient` got nothing, and has to do without; counted and logged.
+// What comes after the handshake: kernel TLS or, if that may be, a relay, for as long as the
+// connection lives. kNotPossible: `recipient` got nothing, and has to do without; counted and
+// logged.
 asio::awaitable<Delivery> Deliver(Shared& shared, Service& service, Accepted connection,
                                   Handshaken handshake, Recipient& recipient,
                                   std::chrono::steady_clock::time_point started);

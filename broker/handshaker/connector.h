@@ -1,6 +1,6 @@
-// TCP connections to upstreams. This process can make none: it has no socket(2) and no connect(2), so
-// that whoever takes it over reaches nobody. It asks the supervisor, which connects to addresses of the
-// configuration and nothing else. Runs in the handshaker.
+// TCP connections to upstreams. This process can make none: it has no socket(2) and no connect(2),
+// so that whoever takes it over reaches nobody. It asks the supervisor, which connects to addresses
+// of the configuration and nothing else. Runs in the handshaker.
 
 #ifndef TLSBROKER_BROKER_HANDSHAKER_CONNECTOR_H_
 #define TLSBROKER_BROKER_HANDSHAKER_CONNECTOR_H_

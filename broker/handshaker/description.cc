@@ -54,12 +54,12 @@ std::string LogLine(const handoff::Description& d, std::chrono::steady_clock::du
   const bool direct = d.mode == handoff::Mode::kDirect;
   return absl::StrCat(
       "connection", log::Field("conn", id), log::Field("svc", d.service),
-      d.we_are_client ? log::Field("role", "client") : "",
-      log::Field("peer", d.peer.ToString()), log::Field("sni", d.server_name),
-      log::Field("alpn", d.alpn), log::Field("proto", d.tls_version),
-      log::Field("cipher", d.cipher), log::Field("group", d.group),
-      log::Field("resumed", d.resumed ? "yes" : "no"), log::Field("ktls", direct ? "tx,rx" : "no"),
-      log::Field("ktls_reason", d.reason), log::Field("hs_ms", absl::StrFormat("%.2f", ms)),
+      d.we_are_client ? log::Field("role", "client") : "", log::Field("peer", d.peer.ToString()),
+      log::Field("sni", d.server_name), log::Field("alpn", d.alpn),
+      log::Field("proto", d.tls_version), log::Field("cipher", d.cipher),
+      log::Field("group", d.group), log::Field("resumed", d.resumed ? "yes" : "no"),
+      log::Field("ktls", direct ? "tx,rx" : "no"), log::Field("ktls_reason", d.reason),
+      log::Field("hs_ms", absl::StrFormat("%.2f", ms)),
       log::Field("mode", handoff::ModeName(d.mode)));
 }
 

@@ -124,7 +124,8 @@ class Handshaker {
   int Step(std::span<const uint8_t> record) {
     ERR_clear_error();
     const int size = static_cast<int>(record.size());
-    if (size > 0 && BIO_write(SSL_get_rbio(done_.ssl()), record.data(), size) != size) return SSL_ERROR_SSL;
+    if (size > 0 && BIO_write(SSL_get_rbio(done_.ssl()), record.data(), size) != size)
+      return SSL_ERROR_SSL;
     return SSL_get_error(done_.ssl(), SSL_do_handshake(done_.ssl()));
   }
 

@@ -1,6 +1,6 @@
-// The TLS handshake of one connection, accepted or made: exactly one record at a time from the socket
-// into OpenSSL, so that at its end nothing of the application's data is inside OpenSSL. Runs in the
-// handshaker; everything read is the Internet's.
+// The TLS handshake of one connection, accepted or made: exactly one record at a time from the
+// socket into OpenSSL, so that at its end nothing of the application's data is inside OpenSSL. Runs
+// in the handshaker; everything read is the Internet's.
 
 #ifndef TLSBROKER_BROKER_HANDSHAKER_HANDSHAKE_H_
 #define TLSBROKER_BROKER_HANDSHAKER_HANDSHAKE_H_
@@ -52,8 +52,8 @@ class Handshaken {
   friend class Handshaker;
   Handshaken() = default;
 
-  // Of a client: what it has sent under its application secret, which is nothing, or so OpenSSL does
-  // it today.
+  // Of a client: what it has sent under its application secret, which is nothing, or so OpenSSL
+  // does it today.
   struct SentByClient {
     bool finished = false;
     uint64_t records = 0;  // after Finished
@@ -80,7 +80,7 @@ const char* HandshakeFailureName(HandshakeFailure failure);
 struct HandshakeResult {
   std::optional<Handshaken> done;
   HandshakeFailure failure = HandshakeFailure::kPeerGone;
-  std::string detail;  // OpenSSL's words, for the log
+  std::string detail;                                     // OpenSSL's words, for the log
   request::Result refusal = request::Result::kHandshake;  // kTls of a client: why
 };
 

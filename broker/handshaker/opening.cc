@@ -66,10 +66,7 @@ const char* ResultName(Result result) {
 class Answer : public Recipient {
  public:
   Answer(Shared& shared, const Service& service, std::string what, UniqueFd socket)
-      : shared_(&shared),
-        service_(&service),
-        what_(std::move(what)),
-        socket_(std::move(socket)) {}
+      : shared_(&shared), service_(&service), what_(std::move(what)), socket_(std::move(socket)) {}
   Answer(Answer&&) = default;
   Answer& operator=(Answer&&) = delete;
   ~Answer() override {
@@ -165,9 +162,9 @@ Result ResultOf(const HandshakeResult& failed) {
 
 asio::awaitable<HandshakeResult> HandshakeFor(const Service& service, Accepted& connection,
                                               const Task& task) {
-  const auto left = std::max(
-      std::chrono::ceil<std::chrono::milliseconds>(task.until - Clock::now()),
-      std::chrono::milliseconds(1));
+  const auto left =
+      std::max(std::chrono::ceil<std::chrono::milliseconds>(task.until - Clock::now()),
+               std::chrono::milliseconds(1));
   HandshakeResult result;
   if (task.expected) {
     result = co_await Handshake(connection, *service.client, *task.expected, left);
@@ -198,9 +195,8 @@ asio::awaitable<void> Open(Shared& shared, Service& service, Task task, UniqueFd
   }
   task.slot.Release();
   Handshaken handshake = *std::exchange(result.done, std::nullopt);
-  const Delivery delivery =
-      co_await Deliver(shared, service, *std::move(connection), std::move(handshake), task.answer,
-                       task.started);
+  const Delivery delivery = co_await Deliver(shared, service, *std::move(connection),
+                                             std::move(handshake), task.answer, task.started);
   if (delivery == Delivery::kNotPossible) task.answer.Refuse(Result::kNoKtls, "");
 }
 

@@ -1,6 +1,6 @@
-// Connections that workers did not get from the queue: a socket of their own that becomes TLS, and a
-// connection to an upstream (PROTOCOL.md, "Wrap and dial"). Runs in the handshaker; the worker is a
-// stranger, and so is whoever is at the other end.
+// Connections that workers did not get from the queue: a socket of their own that becomes TLS, and
+// a connection to an upstream (PROTOCOL.md, "Wrap and dial"). Runs in the handshaker; the worker is
+// a stranger, and so is whoever is at the other end.
 
 #ifndef TLSBROKER_BROKER_HANDSHAKER_OPENING_H_
 #define TLSBROKER_BROKER_HANDSHAKER_OPENING_H_

@@ -127,7 +127,8 @@ absl::Status Server::LoadUpstreams(const Snapshot& snapshot) {
                           .alpn = upstream.alpn,
                           .pins = {},
                           .trust = trust_[upstream.trust_id].get()};
-    for (const auto& pin : upstream.pins) std::ranges::copy(pin, server.pins.emplace_back().begin());
+    for (const auto& pin : upstream.pins)
+      std::ranges::copy(pin, server.pins.emplace_back().begin());
     if (upstream.certificate_id) {
       if (!certificates_.contains(*upstream.certificate_id))
         return absl::InvalidArgumentError("upstream with unknown certificate");
@@ -158,9 +159,8 @@ absl::Status Server::AllowRequests(const supervision::Service& source, Service& 
     service.upstreams.insert(upstreams_[id]);
   }
   if (service.wrap_trust == nullptr && service.upstreams.empty()) return absl::OkStatus();
-  ASSIGN_OR_RETURN(service.client,
-                   ClientContext::Create(library_.get(), service.name, service.ktls,
-                                         shared_->ktls.capabilities()));
+  ASSIGN_OR_RETURN(service.client, ClientContext::Create(library_.get(), service.name, service.ktls,
+                                                         shared_->ktls.capabilities()));
   return absl::OkStatus();
 }
 

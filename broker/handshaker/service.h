@@ -80,7 +80,7 @@ struct Service {
 
   // What workers may ask for beside new keys.
   bool wrap_server = false;
-  X509_STORE* wrap_trust = nullptr;       // null: not as a client
+  X509_STORE* wrap_trust = nullptr;  // null: not as a client
   // With these, by their names in the configuration.
   std::map<std::string, std::shared_ptr<const LoadedCertificate>> wrap_certificates;
   std::unique_ptr<ClientContext> client;  // null: neither that nor dialling

@@ -40,8 +40,8 @@ absl::StatusOr<std::unique_ptr<TlsContext>> TlsContext::Create(
   std::unique_ptr<TlsContext> made(new TlsContext(std::move(certificates), service));
   made->context_.reset(SSL_CTX_new_ex(library, nullptr, TLS_server_method()));
   if (!made->context_) return OpensslStatus("SSL_CTX_new_ex");
-  RETURN_IF_ERROR(SetPolicy(made->context_.get(), service.name, service.policy, service.ktls,
-                            capabilities));
+  RETURN_IF_ERROR(
+      SetPolicy(made->context_.get(), service.name, service.policy, service.ktls, capabilities));
   RETURN_IF_ERROR(made->SetCertificates());
   RETURN_IF_ERROR(made->SetResumption(service, keyring));
   made->SetAlpn();

@@ -105,12 +105,11 @@ absl::Status SetPolicy(SSL_CTX* context, const std::string& service, supervision
                        supervision::KtlsMode ktls, const KtlsCapabilities& capabilities) {
   const Offer tls13 = OfferFor(TlsVersion::kTls13, ktls, capabilities);
   const Offer tls12 = OfferFor(TlsVersion::kTls12, ktls, capabilities);
-  const bool with_tls12 =
-      policy == supervision::Policy::kIntermediate && !tls12.suites.empty();
+  const bool with_tls12 = policy == supervision::Policy::kIntermediate && !tls12.suites.empty();
   if (tls13.suites.empty() && !with_tls12) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "service ", service, ": ktls = \"require\", but this kernel takes no suite: ",
-        capabilities.Reason(TlsVersion::kTls13, Suite::kAes128Gcm)));
+    return absl::FailedPreconditionError(
+        absl::StrCat("service ", service, ": ktls = \"require\", but this kernel takes no suite: ",
+                     capabilities.Reason(TlsVersion::kTls13, Suite::kAes128Gcm)));
   }
   const int lowest = with_tls12 ? TLS1_2_VERSION : TLS1_3_VERSION;
   const int highest = tls13.suites.empty() ? TLS1_2_VERSION : TLS1_3_VERSION;

@@ -1,5 +1,5 @@
-// What the sessions of a service have in common, whether it is the server or a client in them: versions
-// and suites, and that the traffic secrets are overheard. Runs in the handshaker.
+// What the sessions of a service have in common, whether it is the server or a client in them:
+// versions and suites, and that the traffic secrets are overheard. Runs in the handshaker.
 
 #ifndef TLSBROKER_BROKER_HANDSHAKER_TLS_POLICY_H_
 #define TLSBROKER_BROKER_HANDSHAKER_TLS_POLICY_H_

@@ -99,7 +99,8 @@ std::optional<Failed> Load(KeyholderSnapshot snapshot, SignService& service) {
     const RateLimit rate(channel.max_signatures, std::max(channel.max_signatures / 4, 1U));
     SignService::Permission permission{std::move(channel.certificate_ids),
                                        std::move(channel.client_certificate_ids)};
-    if (service.AddChannel(channel.index, std::move(permission), std::move(channel.channel), rate)) {
+    if (service.AddChannel(channel.index, std::move(permission), std::move(channel.channel),
+                           rate)) {
       continue;
     }
     return Failed{Failed::Subject::kOther, channel.index,

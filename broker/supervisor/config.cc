@@ -421,8 +421,8 @@ class Reader {
     if (config_.services.empty()) {
       diagnostics_.Error({}, "there is no service", "add a section [service.NAME]");
     }
-    if (std::max({config_.services.size(), config_.certificates.size(),
-                  config_.upstreams.size()}) > kMaxEntries) {
+    if (std::max({config_.services.size(), config_.certificates.size(), config_.upstreams.size()}) >
+        kMaxEntries) {
       diagnostics_.Error({}, "too many services, certificates or upstreams",
                          "65535 of each are possible");
     }

@@ -47,7 +47,7 @@ struct UpstreamConfig {
   std::vector<std::string> alpn;
   std::vector<std::vector<uint8_t>> pins;  // SHA-256 of the SubjectPublicKeyInfo; none: any key
   std::optional<size_t> certificate;       // index into Config::certificates
-  std::optional<At<Source>> ca_file;  // else the broker's
+  std::optional<At<Source>> ca_file;       // else the broker's
 };
 
 // Of a worker that runs a program for each connection.
@@ -93,7 +93,7 @@ struct ServiceConfig {
   bool wrap_client = false;
   Position wrap_client_position;
   std::vector<size_t> client_certificates;  // indices into Config::certificates
-  std::vector<size_t> dial;  // indices into Config::upstreams
+  std::vector<size_t> dial;                 // indices into Config::upstreams
   std::optional<WorkerConfig> worker;
 };
 

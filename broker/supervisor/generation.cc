@@ -23,15 +23,26 @@ std::vector<std::string> ChildEnvironment(log::Level log_level) {
 
 void Add(supervision::Counters& sum, const supervision::Counters& part) {
   using supervision::Counters;
-  for (uint64_t Counters::*value :
-       {&Counters::accepted, &Counters::handshakes_full, &Counters::handshakes_resumed,
-        &Counters::handshakes_failed, &Counters::handshakes_timed_out,
-        &Counters::refused_total_limit, &Counters::refused_source_limit,
-        &Counters::refused_relay_limit, &Counters::refused_ktls_required,
-        &Counters::handed_off_direct, &Counters::handed_off_relay, &Counters::ktls_install_failed,
-        &Counters::queue_waits, &Counters::relay_active, &Counters::handshakes_active,
-        &Counters::sign_failed, &Counters::rekeyed, &Counters::rekey_refused,
-        &Counters::opened, &Counters::open_failed}) {
+  for (uint64_t Counters::*value : {&Counters::accepted,
+                                    &Counters::handshakes_full,
+                                    &Counters::handshakes_resumed,
+                                    &Counters::handshakes_failed,
+                                    &Counters::handshakes_timed_out,
+                                    &Counters::refused_total_limit,
+                                    &Counters::refused_source_limit,
+                                    &Counters::refused_relay_limit,
+                                    &Counters::refused_ktls_required,
+                                    &Counters::handed_off_direct,
+                                    &Counters::handed_off_relay,
+                                    &Counters::ktls_install_failed,
+                                    &Counters::queue_waits,
+                                    &Counters::relay_active,
+                                    &Counters::handshakes_active,
+                                    &Counters::sign_failed,
+                                    &Counters::rekeyed,
+                                    &Counters::rekey_refused,
+                                    &Counters::opened,
+                                    &Counters::open_failed}) {
     sum.*value += part.*value;
   }
 }

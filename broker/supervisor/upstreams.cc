@@ -15,9 +15,9 @@ namespace {
 constexpr char kWantsBundle[] = "a readable PEM file with the certificates to trust is needed";
 
 // Where Debian, Fedora, openSUSE and Alpine have the certificates that everybody trusts.
-constexpr const char* kSystemBundles[] = {
-    "/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"};
+constexpr const char* kSystemBundles[] = {"/etc/ssl/certs/ca-certificates.crt",
+                                          "/etc/pki/tls/certs/ca-bundle.crt",
+                                          "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"};
 
 class Opener {
  public:

@@ -1,5 +1,5 @@
-// The servers that workers may have dialled: the connection to one, and the certificates that vouch for
-// it. Connects to addresses of the configuration and sends nothing. Runs in the supervisor.
+// The servers that workers may have dialled: the connection to one, and the certificates that vouch
+// for it. Connects to addresses of the configuration and sends nothing. Runs in the supervisor.
 
 #ifndef TLSBROKER_BROKER_SUPERVISOR_UPSTREAMS_H_
 #define TLSBROKER_BROKER_SUPERVISOR_UPSTREAMS_H_

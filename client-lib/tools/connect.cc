@@ -1,5 +1,5 @@
-// `tlsbroker connect`: a TLS connection as a filter, standard input to it and standard output from it.
-// The broker does the TLS; what comes is the server's and is passed on as it is.
+// `tlsbroker connect`: a TLS connection as a filter, standard input to it and standard output from
+// it. The broker does the TLS; what comes is the server's and is passed on as it is.
 
 #include <fcntl.h>
 #include <getopt.h>
@@ -50,12 +50,10 @@ struct ConnectOptions {
 };
 
 std::variant<ConnectOptions, int> Parse(std::span<char* const> arguments) {
-  constexpr option kOptions[] = {{"socket", required_argument, nullptr, 'k'},
-                                 {"name", required_argument, nullptr, 'n'},
-                                 {"alpn", required_argument, nullptr, 'a'},
-                                 {"certificate", required_argument, nullptr, 'c'},
-                                 {"help", no_argument, nullptr, 'h'},
-                                 {}};
+  constexpr option kOptions[] = {
+      {"socket", required_argument, nullptr, 'k'}, {"name", required_argument, nullptr, 'n'},
+      {"alpn", required_argument, nullptr, 'a'},   {"certificate", required_argument, nullptr, 'c'},
+      {"help", no_argument, nullptr, 'h'},         {}};
   std::string name = "tlsbroker connect";  // getopt_long(3) wants it first
   std::vector<char*> words = {name.data()};
   words.insert(words.end(), arguments.begin(), arguments.end());

@@ -18,7 +18,8 @@ struct ClientOptions {
   std::string certificate;  // empty: none
 };
 
-// Attaches to the service and has `socket` wrapped. 0, or a negative result that was said on stderr.
+// Attaches to the service and has `socket` wrapped. 0, or a negative result that was said on
+// stderr.
 int WrapSocket(const char* command, const std::string& service_socket, UniqueFd socket,
                tlsbroker_role role, const ClientOptions& options, Connection& connection);
 

@@ -1,6 +1,6 @@
-// `tlsbroker wrap`: has the plain TCP connection that this program was started with made a TLS one, and
-// runs another program with it. Stands where inetd, tcpserver or systemd start a program for each
-// connection.
+// `tlsbroker wrap`: has the plain TCP connection that this program was started with made a TLS one,
+// and runs another program with it. Stands where inetd, tcpserver or systemd start a program for
+// each connection.
 
 #include <fcntl.h>
 #include <getopt.h>
@@ -124,9 +124,9 @@ int RunWrap(std::span<char* const> arguments) {
   log::Init("wrap", log::InheritedLevel());
   const bool client = !options.client.name.empty();
   Connection connection;
-  const int error = WrapSocket("wrap", options.socket, TakeSocket(options.fd),
-                               client ? TLSBROKER_CLIENT : TLSBROKER_SERVER, options.client,
-                               connection);
+  const int error =
+      WrapSocket("wrap", options.socket, TakeSocket(options.fd),
+                 client ? TLSBROKER_CLIENT : TLSBROKER_SERVER, options.client, connection);
   if (error < 0) return ExitStatusOf(error);
   sigset_t term;
   sigemptyset(&term);

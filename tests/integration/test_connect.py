@@ -2,11 +2,9 @@
 
 import contextlib
 import os
-import select
 import shutil
 import signal
 import socket
-import ssl
 import subprocess
 import tempfile
 import threading
@@ -41,25 +39,6 @@ TOOL = testlib.program("client-lib/tools/tlsbroker")
 def can_follow():
     """In relay mode the broker follows; in direct mode it depends on the kernel."""
     return testlib.expects("rekey") or not testlib.expects("ktls")
-
-
-def both_ways(tls, size):
-    """Writes so much and reads to the end, in turns: an SSL object is for one thread. What it read."""
-    tls.setblocking(False)
-    not_now = ssl.SSLWantReadError, ssl.SSLWantWriteError
-    received, sent, ended = 0, 0, False
-    while sent < size or not ended:
-        ready = select.select([] if ended else [tls], [tls] if sent < size else [], [], 30 * testlib.PATIENCE)
-        if not any(ready):
-            raise TimeoutError(f"sent {sent}, received {received}")
-        with contextlib.suppress(*not_now):
-            while not ended:
-                data = tls.recv(1 << 16)
-                received, ended = received + len(data), not data
-        with contextlib.suppress(*not_now):
-            while sent < size:
-                sent += tls.send(bytes(min(1 << 16, size - sent)))
-    return received
 
 
 class Talk:
@@ -192,7 +171,7 @@ class ByHand(unittest.TestCase):
 
         def serve():
             with listener.accept()[0] as raw, self.server.context.wrap_socket(raw, server_side=True) as tls:
-                received.append(both_ways(tls, size))
+                received.append(len(testlib.both_ways(tls, bytes(size))))
                 tls.settimeout(30 * testlib.PATIENCE)
                 tls.unwrap()
 

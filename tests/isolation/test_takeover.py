@@ -150,7 +150,8 @@ class Takeover(unittest.TestCase):
             for upstream in (0, 1, 65535):
                 ask = bytes([CONNECT]) + tlv(REQUEST, struct.pack("!I", 5)) + tlv(UPSTREAM, struct.pack("!H", upstream))
                 process.store(ask)
-                self.assertEqual(process.call(takeover.SENDTO, 3, process.scratch, len(ask), 0x4040, 0, 0), len(ask))
+                sent = process.call(takeover.SENDTO, 3, process.scratch, len(ask), 0x4040, 0, 0)
+                self.assertEqual(sent, len(ask))
                 refused = tlv(REQUEST, struct.pack("!I", 5)) + tlv(ERROR, struct.pack("!I", errno.EINVAL))
                 self.assertEqual(self.answer(process, 3), bytes([CONNECTED]) + refused)
         self.assertTrue(self.service.ask(), "given back, it serves")

@@ -247,8 +247,8 @@ class Opening:
         return self.daemon(["nginx", "-e", "stderr", "-p", home, "-c", os.path.join(home, "conf")], port)
 
     def s_server(self, certificate, *options):
-        return self.daemon(["openssl", "s_server", "-accept", "PORT", "-cert", certificate.chain, "-key", certificate.key,
-                            "-www", *options])
+        return self.daemon(["openssl", "s_server", "-accept", "PORT", "-cert", certificate.chain,
+                            "-key", certificate.key, "-www", *options])
 
     def test_dial_other_peoples_servers(self):
         """Their session tickets are nothing of the worker's."""

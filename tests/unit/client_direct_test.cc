@@ -181,8 +181,7 @@ class ClientOfAServer : public ClientDirect {
   void PeerSendsHandshake(std::string_view content) { SendRecord(peer_.get(), 22, content); }
 };
 
-INSTANTIATE_TEST_SUITE_P(, ClientOfAServer,
-                         ::testing::Values(TLS_1_3_VERSION, TLS_1_2_VERSION),
+INSTANTIATE_TEST_SUITE_P(, ClientOfAServer, ::testing::Values(TLS_1_3_VERSION, TLS_1_2_VERSION),
                          [](const auto& test) {
                            return test.param == TLS_1_3_VERSION ? "Tls13" : "Tls12";
                          });

@@ -143,8 +143,7 @@ network = true
 
 std::string ManyPins() {
   std::string list;
-  for (int i = 0; i < 17; ++i)
-    list += "\"sha256//AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\",";
+  for (int i = 0; i < 17; ++i) list += "\"sha256//AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\",";
   return list;
 }
 
@@ -180,7 +179,8 @@ const BadCase kBadCases[] = {
       "have"}},
     {"UpstreamByHostName",
      "[upstream.u]\naddress = \"redis.example.org:6380\"\nname = \"redis.example.org\"\n",
-     {"f:9:11: \"redis.example.org:6380\" has a host name, and there is no DNS in the broker; write "
+     {"f:9:11: \"redis.example.org:6380\" has a host name, and there is no DNS in the broker; "
+      "write "
       "an address, such as \"127.0.0.1:443\" or \"[::]:443\""}},
     {"UpstreamThatListens",
      "[upstream.u]\naddress = \"systemd:web\"\nname = \"a\"\n",
@@ -189,7 +189,8 @@ const BadCase kBadCases[] = {
     {"UpstreamWithBadNames",
      "[upstream.\"a/b\"]\naddress = \"192.0.2.1:1\"\nname = \".example.org\"\n",
      {"f:8:11: \"a/b\" is no upstream name; 1 to 64 letters, digits, -, _ and . are possible",
-      "f:10:8: \".example.org\" is no host name; write the name or the address that the certificate "
+      "f:10:8: \".example.org\" is no host name; write the name or the address that the "
+      "certificate "
       "has"}},
     {"UpstreamWithBadPin",
      "[upstream.u]\naddress = \"192.0.2.1:1\"\nname = \"a\"\npin = [\"sha256//AAAA\"]\n",

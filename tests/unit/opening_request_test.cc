@@ -39,9 +39,9 @@ TEST(ProtocolPage, ConnectionsByRequestAreWrittenAsItSays) {
   ASSERT_EQ(blocks.size(), 4u);
   EXPECT_EQ(Encode(Wrap{}), blocks[0].bytes);
   const auto& client = blocks[1].fields;
-  EXPECT_EQ(Encode(Wrap{Role::kClient, client.at("name"), {client.at("alpn")},
-                        client.at("certificate")}),
-            blocks[1].bytes);
+  EXPECT_EQ(
+      Encode(Wrap{Role::kClient, client.at("name"), {client.at("alpn")}, client.at("certificate")}),
+      blocks[1].bytes);
   EXPECT_EQ(Encode(Dial{blocks[2].fields.at("name")}), blocks[2].bytes);
   const auto status = static_cast<Result>(std::stoi(blocks[3].fields.at("status")));
   EXPECT_EQ(Encode(Opened{status, "", {}}), blocks[3].bytes);

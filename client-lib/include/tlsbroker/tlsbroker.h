@@ -180,8 +180,8 @@ struct tlsbroker_wrap_options {
   const char* name;        /* the server's name, or address: verified, and sent as SNI */
   const char* const* alpn; /* in order of preference; may be NULL if alpn_count is 0 */
   size_t alpn_count;       /* at most 16 */
-  const char* certificate; /* for servers that ask for one, by its name in the broker's configuration;
-                            * NULL: none */
+  const char* certificate; /* for servers that ask for one, by its name in the broker's
+                            * configuration; NULL: none */
 };
 
 /* How long these functions wait for the broker, in milliseconds, before TLSBROKER_E_TIMEOUT. The
@@ -195,17 +195,18 @@ struct tlsbroker_wrap_options {
  *
  * TLSBROKER_SERVER: with the service's certificates, policy and protocols; `options` is NULL. Needs
  * wrap = ["server"] in the service's configuration.
- * TLSBROKER_CLIENT: verifies the server's certificate by `options->name` and the certificates that the
- * broker trusts; `options` is not NULL. Needs wrap = ["client"], and a certificate that is in the
- * service's client_certificates.
+ * TLSBROKER_CLIENT: verifies the server's certificate by `options->name` and the certificates that
+ * the broker trusts; `options` is not NULL. Needs wrap = ["client"], and a certificate that is in
+ * the service's client_certificates.
  *
- * Takes `fd` if it returns 0, and *conn is owned by the caller as one of tlsbroker_accept(). In direct
- * mode it is the same socket. If it fails `fd` stays the caller's; after anything but -EINVAL,
- * -EPROTOTYPE, -EMFILE, TLSBROKER_E_NOT_ALLOWED and TLSBROKER_E_BUSY it is only good for closing.
+ * Takes `fd` if it returns 0, and *conn is owned by the caller as one of tlsbroker_accept(). In
+ * direct mode it is the same socket. If it fails `fd` stays the caller's; after anything but
+ * -EINVAL, -EPROTOTYPE, -EMFILE, TLSBROKER_E_NOT_ALLOWED and TLSBROKER_E_BUSY it is only good for
+ * closing.
  *
  * Returns 0; -EINVAL: options that cannot be; -EPROTOTYPE: no connected TCP socket; -EMFILE;
- * TLSBROKER_E_TRUNCATED: the other side is gone; the TLSBROKER_E_ values from NOT_ALLOWED on; -ENOMEM.
- * Blocks until the handshake is over.
+ * TLSBROKER_E_TRUNCATED: the other side is gone; the TLSBROKER_E_ values from NOT_ALLOWED on;
+ * -ENOMEM. Blocks until the handshake is over.
  */
 TLSBROKER_API int tlsbroker_wrap(tlsbroker_queue* queue, int fd, enum tlsbroker_role role,
                                  const struct tlsbroker_wrap_options* options,
@@ -213,9 +214,11 @@ TLSBROKER_API int tlsbroker_wrap(tlsbroker_queue* queue, int fd, enum tlsbroker_
 
 /*
  * Connects to the server [upstream.NAME] of the broker's configuration, for programs that have no
- * network: address, name and trust are the configuration's, and so is who may (`dial` of the service).
+ * network: address, name and trust are the configuration's, and so is who may (`dial` of the
+ * service).
  *
- * Returns as tlsbroker_wrap(). tlsbroker_conn_peer() is the server. Blocks until the handshake is over.
+ * Returns as tlsbroker_wrap(). tlsbroker_conn_peer() is the server. Blocks until the handshake is
+ * over.
  */
 TLSBROKER_API int tlsbroker_dial(tlsbroker_queue* queue, const char* upstream,
                                  tlsbroker_conn** conn);
