@@ -178,8 +178,8 @@ class Opening:
         self.enterContext(self.service)
         return self.service
 
-    def command(self, text):
-        with self.service.connect() as tls:
+    def command(self, text, **options):
+        with self.service.connect(**options) as tls:
             tls.sendall(text.encode() + b"\n")
             return json.loads(tls.makefile("rb").readline())
 
@@ -452,12 +452,13 @@ class Opening:
         good = testlib.Certificate(self.prepare())
         self.upstream("it", self.serve(good).port, ca=good)
         service = self.start()
+        context = service.context()  # a reload writes the file that it is made of
         stop = threading.Event()
 
         def dial():
-            said = {self.command("DIAL it hello").get("said")}
-            while not stop.is_set():
-                said.add(self.command("DIAL it hello").get("said"))
+            said = set()
+            while not said or not stop.is_set():
+                said.add(self.command("DIAL it hello", context=context).get("said"))
             return said
 
         with concurrent.futures.ThreadPoolExecutor(3) as pool:
