@@ -55,6 +55,10 @@ namespace tlsbroker::client {
 // One read in whatever mode, remembering how reading ended. `flags` is 0 or MSG_DONTWAIT.
 ssize_t Read(tlsbroker_conn& conn, void* buffer, size_t size, int flags);
 
+// The socket for requests as it is now: an attached queue may get another one. Null if there is
+// none.
+std::shared_ptr<UniqueFd> RequestsOf(const tlsbroker_queue& queue);
+
 // Ends the worker's direction, once. -EAGAIN: no room now.
 int EndWrite(tlsbroker_conn& conn, bool dont_wait);
 

@@ -48,7 +48,8 @@ tlsbroker_conn::tlsbroker_conn(tlsbroker::UniqueFd descriptor,
       local(SocketAddress(description.local)),
       records(description.tls_version == "TLSv1.2",
               description.tls_version != "TLSv1.2" &&
-                  description.cipher.find("GCM") != std::string::npos),
+                  description.cipher.find("GCM") != std::string::npos,
+              description.tls_version != "TLSv1.2" && description.we_are_client),
       rekeyer(description.rekey_token, std::move(requests)) {}
 
 tlsbroker_mode tlsbroker_conn_mode(const tlsbroker_conn* conn) {

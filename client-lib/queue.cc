@@ -14,6 +14,7 @@
 #include <string>
 #include <string_view>
 
+#include "client-lib/ask.h"
 #include "client-lib/connection.h"
 #include "protocol/channel.h"
 #include "tlsbroker/tlsbroker.h"
@@ -22,6 +23,7 @@ namespace {
 
 using tlsbroker::UniqueFd;
 namespace channel = tlsbroker::channel;
+namespace client = tlsbroker::client;
 namespace handoff = tlsbroker::handoff;
 
 constexpr int kFirstFd = 3;  // SD_LISTEN_FDS_START
@@ -102,13 +104,6 @@ int CheckIsQueue(int fd) {
   return domain == AF_UNIX && type == SOCK_SEQPACKET ? 0 : -EPROTOTYPE;
 }
 
-// A message whose descriptor finds no free number is delivered without it, and the connection is
-// lost; accept(2) takes the number first. So look for one before there is something to lose.
-int CheckFreeDescriptor(int any_fd) {
-  const UniqueFd spare(fcntl(any_fd, F_DUPFD_CLOEXEC, 0));
-  return spare.valid() ? 0 : -errno;
-}
-
 int ReceiveError(channel::Result result) {
   switch (result) {
     case channel::Result::kOk:
@@ -126,7 +121,7 @@ int ReceiveError(channel::Result result) {
 }
 
 int Take(const tlsbroker_queue& queue, bool dont_wait, tlsbroker_conn** conn) {
-  if (const int error = CheckFreeDescriptor(queue.fd.get()); error < 0) return error;
+  if (const int error = client::CheckFreeDescriptor(queue.fd.get()); error < 0) return error;
   channel::Message message;
   const channel::Result result =
       channel::Receive(queue.fd.get(), handoff::kMaxMessage, 1, message, dont_wait);
@@ -135,7 +130,7 @@ int Take(const tlsbroker_queue& queue, bool dont_wait, tlsbroker_conn** conn) {
   auto description = handoff::Decode(message.bytes);
   if (!description) return TLSBROKER_E_HANDOFF;
   *conn = new tlsbroker_conn(std::move(message.fds[0]), *std::move(description),
-                             queue.attachment ? queue.attachment->requests(queue) : queue.requests);
+                             client::RequestsOf(queue));
   return 0;
 }
 
@@ -158,6 +153,10 @@ int Accept(tlsbroker_queue& queue, bool dont_wait, tlsbroker_conn** conn) {
 }
 
 }  // namespace
+
+std::shared_ptr<UniqueFd> tlsbroker::client::RequestsOf(const tlsbroker_queue& queue) {
+  return queue.attachment ? queue.attachment->requests(queue) : queue.requests;
+}
 
 int tlsbroker_queue_from_environment(const char* service, tlsbroker_queue** queue) {
   return Guarded([&] {

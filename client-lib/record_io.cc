@@ -29,6 +29,10 @@ constexpr uint8_t kUserCanceled = 90;
 // As many as OpenSSL lets pass; more is somebody who wants to keep us busy.
 constexpr int kMaxIgnoredAlerts = 5;
 
+// Records with tickets in a row. A server sends two, or a few more, or one now and then.
+constexpr int kMaxTickets = 32;
+constexpr uint8_t kNewSessionTicket = 4;  // RFC 8446 section 4.6.1
+
 int SendAlert(int socket, uint8_t level, uint8_t number, int flags) {
   std::array<uint8_t, 2> content = {level, number};
   iovec iov{content.data(), content.size()};
@@ -68,6 +72,12 @@ int ReadError(int error) {
   }
 }
 
+bool IsKeyUpdate(const uint8_t* message, const uint8_t* end) {  // RFC 8446 section 4.6.3
+  constexpr std::array<uint8_t, 4> kStart = {24, 0, 0, 1};
+  return end - message == 5 && std::memcmp(message, kStart.data(), kStart.size()) == 0 &&
+         message[4] <= 1;
+}
+
 bool IsNonblocking(int socket) { return (fcntl(socket, F_GETFL) & O_NONBLOCK) != 0; }
 
 bool HasRoom(int socket) {
@@ -93,14 +103,8 @@ size_t PresentIn(int pipe, bool dont_wait) {
 struct RecordReader::ControlRecord {
   uint8_t type = 0;
   size_t size = 0;
-  // More than the longest record that means anything to us.
-  std::array<uint8_t, 16> bytes{};
-
-  bool IsKeyUpdate() const {  // RFC 8446 section 4.6.3
-    constexpr std::array<uint8_t, 4> kStart = {24, 0, 0, 1};
-    return size == 5 && std::memcmp(bytes.data(), kStart.data(), kStart.size()) == 0 &&
-           bytes[4] <= 1;
-  }
+  // The whole of any record (RFC 8446 section 5.1). Not initialized: most of it is never looked at.
+  std::array<uint8_t, 16 * 1024> bytes;
 };
 
 // The kernel refuses to deliver anything but data without room for the record's type: EIO, again
@@ -108,7 +112,10 @@ struct RecordReader::ControlRecord {
 ssize_t RecordReader::Read(int socket, void* buffer, size_t size, int flags) {
   for (;;) {
     const ssize_t n = recv(socket, buffer, size, flags);
-    if (n > 0) return n;
+    if (n > 0) {
+      tickets_ = 0;
+      return n;
+    }
     if (n == 0) return TLSBROKER_E_TRUNCATED;  // TCP's end, without close_notify
     if (errno == EINTR) continue;
     if (errno != EIO) return ReadError(errno);
@@ -123,7 +130,10 @@ ssize_t RecordReader::Read(int socket, void* buffer, size_t size, int flags) {
 ssize_t RecordReader::Splice(int socket, int pipe, size_t size, unsigned flags) {
   for (;;) {
     const ssize_t n = splice(socket, nullptr, pipe, nullptr, size, flags);
-    if (n > 0) return n;
+    if (n > 0) {
+      tickets_ = 0;
+      return n;
+    }
     if (n == 0) return TLSBROKER_E_TRUNCATED;
     if (errno == EINTR) continue;
     if (errno == EPIPE) return -EPIPE;
@@ -161,9 +171,41 @@ ssize_t RecordReader::Take(int socket, ControlRecord& record, int flags) {
 int RecordReader::Judge(int socket, const ControlRecord& record) {
   if (record.type == kAlertRecord && record.size == 2)
     return JudgeAlert(record.bytes[0], record.bytes[1]);
-  if (record.type == kHandshakeRecord && !tls12_ && record.IsKeyUpdate())
-    return record.bytes[4] != 0 ? kKeyUpdateRequested : kKeyUpdate;
+  if (record.type == kHandshakeRecord && !tls12_) return JudgeHandshake(socket, record);
   return Refuse(socket, kUnexpectedMessage, TLSBROKER_E_PROTOCOL);
+}
+
+// Tickets are of no use to us: the next connection is the broker's to make. A KeyUpdate may follow
+// them in one record, as its last message (RFC 8446 section 5.1).
+int RecordReader::JudgeHandshake(int socket, const ControlRecord& record) {
+  const uint8_t* at = record.bytes.data();
+  const uint8_t* const end = at + record.size;
+  const bool had_tickets = takes_tickets_ && SkipTickets(at, end);
+  if (had_tickets && ++tickets_ > kMaxTickets)
+    return Refuse(socket, kUnexpectedMessage, TLSBROKER_E_PROTOCOL);
+  if (had_tickets && at == end) return kIgnore;
+  if (IsKeyUpdate(at, end)) return at[4] != 0 ? kKeyUpdateRequested : kKeyUpdate;
+  return Refuse(socket, kUnexpectedMessage, TLSBROKER_E_PROTOCOL);
+}
+
+// From `at` on, which moves behind what are tickets, or parts of such. False if there are none.
+bool RecordReader::SkipTickets(const uint8_t*& at, const uint8_t* end) {
+  const uint8_t* const start = at;
+  while (at < end) {
+    const auto left = static_cast<size_t>(end - at);
+    if (ticket_rest_ > 0) {
+      const size_t part = std::min(ticket_rest_, left);
+      ticket_rest_ -= part;
+      at += part;
+      continue;
+    }
+    if (header_size_ == 0 && *at != kNewSessionTicket) break;
+    header_[header_size_++] = *at++;
+    if (header_size_ < sizeof(header_)) continue;
+    header_size_ = 0;
+    ticket_rest_ = size_t{header_[1]} << 16 | size_t{header_[2]} << 8 | header_[3];
+  }
+  return at > start;
 }
 
 // TLS 1.3 has no warnings any more: all but two alerts are fatal, whatever their level (RFC 8446

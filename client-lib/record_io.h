@@ -19,7 +19,9 @@ inline constexpr int kKeyUpdateRequested = -6002;  // and the peer wants one of 
 // Results as those of tlsbroker_read().
 class RecordReader {
  public:
-  RecordReader(bool tls12, bool record_limit) : tls12_(tls12), record_limit_(record_limit) {}
+  // `takes_tickets`: we are a client in TLS 1.3, to whom the server sends them after the handshake.
+  RecordReader(bool tls12, bool record_limit, bool takes_tickets)
+      : tls12_(tls12), record_limit_(record_limit), takes_tickets_(takes_tickets) {}
 
   // `flags` is 0 or MSG_DONTWAIT. A KeyUpdate is the caller's to follow. Answers a record that has
   // no place here with a fatal alert.
@@ -42,10 +44,17 @@ class RecordReader {
   static constexpr int kIgnore = 1;
   int Judge(int socket, const ControlRecord& record);
   int JudgeAlert(uint8_t level, uint8_t number);
+  int JudgeHandshake(int socket, const ControlRecord& record);
+  bool SkipTickets(const uint8_t*& at, const uint8_t* end);
 
   const bool tls12_;
   const bool record_limit_;
+  const bool takes_tickets_;
   int ignored_ = 0;
+  int tickets_ = 0;         // records of them since the last data
+  size_t header_size_ = 0;  // of a handshake message, as far as it has come
+  uint8_t header_[4] = {};
+  size_t ticket_rest_ = 0;  // of one whose other part is to come
   int alert_ = -1;
 };
 

@@ -39,6 +39,7 @@ enum SslType : uint8_t {
 };
 
 constexpr uint8_t kFlagResumed = 0x01;
+constexpr uint8_t kFlagClient = 0x02;
 
 void TlvUnlessEmpty(wire::Writer& out, uint8_t type, wire::Bytes value) {
   if (!value.empty()) out.Tlv(type, value);
@@ -122,6 +123,7 @@ bool ReadHandoff(wire::Bytes value, Description& d) {
     return false;
   d.mode = static_cast<Mode>(mode);
   d.resumed = (flags & kFlagResumed) != 0;
+  d.we_are_client = (flags & kFlagClient) != 0;
   return true;
 }
 
@@ -201,7 +203,8 @@ std::vector<uint8_t> Encode(const Description& d) {
   wire::Writer out;
   out.Raw(kSignature).U8(kVersion2Proxy).U8(d.peer.ipv6 ? kTcp6 : kTcp4).U16(0);
   WriteAddresses(out, d);
-  const uint8_t flags = d.resumed ? kFlagResumed : 0;
+  const auto flags =
+      static_cast<uint8_t>((d.resumed ? kFlagResumed : 0) | (d.we_are_client ? kFlagClient : 0));
   const std::array<uint8_t, 3> handoff = {kVersion, static_cast<uint8_t>(d.mode), flags};
   out.Tlv(kHandoff, handoff);
   out.Tlv(kServiceName, d.service);

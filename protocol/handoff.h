@@ -49,6 +49,7 @@ struct Endpoint {
 struct Description {
   Mode mode = Mode::kDirect;
   bool resumed = false;
+  bool we_are_client = false;  // the peer is the TLS server: from a request, never from the queue
   Endpoint peer;  // both of one family
   Endpoint local;
   std::string service;

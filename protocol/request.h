@@ -6,8 +6,10 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
+#include "protocol/handoff.h"
 #include "protocol/wire.h"
 
 namespace tlsbroker::request {
@@ -41,12 +43,66 @@ struct Answer {
   std::vector<uint8_t> token;  // kDone
 };
 
+// ---- A TLS connection that the worker did not get from the queue
+
+inline constexpr size_t kMaxName = 255;
+inline constexpr size_t kMaxAlpn = 16;  // protocols
+inline constexpr size_t kMaxText = 128;
+inline constexpr size_t kMaxOpened = handoff::kMaxMessage + 256;
+
+enum class Role : uint8_t { kServer = 1, kClient = 2 };
+
+// fd 0 of the message: as for Rekey; fd 1: a connected TCP socket, whose next byte is TLS. The
+// server's name, protocols and certificates are those of the service.
+struct Wrap {
+  Role role = Role::kServer;
+  std::string name;  // kClient: who the other side has to be, a host name or an address
+  std::vector<std::string> alpn;  // kClient: in order of preference
+  std::string certificate;        // kClient: by its name in the configuration; empty: none
+};
+
+// fd 0 of the message: as for Rekey; no other.
+struct Dial {
+  std::string upstream;  // by its name in the configuration
+};
+
+enum class Result : uint8_t {
+  kDone = 0,          // one descriptor comes with it
+  kBusy = 1,          // as many as can be are under way; nothing has happened
+  kNotAllowed = 2,    // by the configuration; nothing has happened
+  kBadSocket = 3,     // fd 1 is no connected TCP socket, or no TLS is possible on it
+  kNotConnected = 4,  // the upstream's address does not answer
+  kTimeout = 5,
+  kPeerGone = 6,      // it closed during the handshake, or sent what is no TLS
+  kHandshake = 7,     // TLS: no common ground, or an alert
+  kWrongName = 8,     // from here on: the server's certificate
+  kExpired = 9,       // or not valid yet
+  kSelfSigned = 10,   // and not itself among the trusted ones
+  kUnknownCa = 11,    // of nobody who is trusted
+  kPin = 12,          // none of the keys that the configuration pins
+  kCertificate = 13,  // wrong in another way
+  kNoKtls = 14,       // kernel TLS is required and not possible, or too many are relayed
+  kFailed = 15,       // the broker's own trouble
+};
+
+struct Opened {
+  Result result = Result::kFailed;
+  std::string text;                  // not kDone: a token for logs, may be empty
+  std::vector<uint8_t> description;  // kDone: handoff::Encode()
+};
+
 std::vector<uint8_t> Encode(const Rekey& rekey);
 std::vector<uint8_t> Encode(const Answer& answer);
+std::vector<uint8_t> Encode(const Wrap& wrap);
+std::vector<uint8_t> Encode(const Dial& dial);
+std::vector<uint8_t> Encode(const Opened& opened);
 
 // nullopt for anything that Encode cannot have written.
 std::optional<Rekey> DecodeRekey(wire::Bytes bytes);
 std::optional<Answer> DecodeAnswer(wire::Bytes bytes);
+std::optional<Wrap> DecodeWrap(wire::Bytes bytes);
+std::optional<Dial> DecodeDial(wire::Bytes bytes);
+std::optional<Opened> DecodeOpened(wire::Bytes bytes);
 
 }  // namespace tlsbroker::request
 

@@ -172,6 +172,36 @@ bool IsTls12KeyExchange(wire::Bytes content) {
   return !group->is_point || share[0] == kUncompressed;
 }
 
+// RFC 5246 section 7.3 with ECDHE, as far as the client's ClientKeyExchange.
+enum HandshakeType : uint8_t {
+  kClientHello = 1,
+  kServerHello = 2,
+  kCertificate = 11,
+  kServerKeyExchange = 12,
+  kCertificateRequest = 13,
+  kServerHelloDone = 14,
+  kClientKeyExchange = 16,
+  kCertificateStatus = 22,  // RFC 6066 section 8; may be missing
+};
+constexpr HandshakeType kTls12Flight[] = {
+    kClientHello,        kServerHello,     kCertificate, kCertificateStatus, kServerKeyExchange,
+    kCertificateRequest, kServerHelloDone, kCertificate, kClientKeyExchange};
+
+bool IsTls12Transcript(wire::Bytes content) {
+  if (content.size() <= kMaxShortContent) return false;
+  wire::Reader in(content);
+  const auto* expected = std::begin(kTls12Flight);
+  while (in.ok() && !in.at_end()) {
+    const uint8_t type = in.U8();
+    if (expected != std::end(kTls12Flight) && *expected == kCertificateStatus && type != *expected)
+      ++expected;
+    if (expected == std::end(kTls12Flight) || type != *expected++) return false;
+    const size_t high = in.U8();
+    in.Raw(high << 16 | in.U16());
+  }
+  return in.Done() && expected == std::end(kTls12Flight);
+}
+
 bool IsPkcs1(uint16_t scheme) {
   return scheme == schemes::kRsaPkcs1Sha256 || scheme == schemes::kRsaPkcs1Sha384 ||
          scheme == schemes::kRsaPkcs1Sha512;
@@ -187,11 +217,12 @@ bool IsEcdsa(uint16_t scheme) {
 std::optional<Shape> ShapeOf(wire::Bytes content) {
   if (auto shape = Tls13Shape(content)) return shape;
   if (IsTls12KeyExchange(content)) return Shape::kTls12Server;
+  if (IsTls12Transcript(content)) return Shape::kTls12Client;
   return std::nullopt;
 }
 
 bool SchemeFits(uint16_t scheme, KeyType key, Shape shape) {
-  const bool tls12 = shape == Shape::kTls12Server;
+  const bool tls12 = shape == Shape::kTls12Server || shape == Shape::kTls12Client;
   switch (key) {
     case KeyType::kRsa:
       if (IsPkcs1(scheme)) return tls12;

@@ -22,10 +22,13 @@
 
 namespace tlsbroker::signing {
 
-// The longest content of a legal shape is TLS 1.2 with a P-521 share, 201 bytes.
-inline constexpr size_t kMaxContent = 256;
+// The longest content is that of a TLS 1.2 client, all messages of the handshake so far: the
+// server's chain and the names of the authorities that it accepts. Those of the other shapes are
+// short; the longest is TLS 1.2 with a P-521 share, 201 bytes.
+inline constexpr size_t kMaxContent = 32 * 1024;
+inline constexpr size_t kMaxShortContent = 256;
 inline constexpr size_t kMaxSignature = 2048;  // RSA with 16384 bits, OpenSSL's limit
-inline constexpr size_t kMaxMessage = kMaxSignature + 64;
+inline constexpr size_t kMaxMessage = kMaxContent + 64;
 
 // The SignatureScheme code points that are in use here (RFC 8446 section 4.2.3).
 namespace schemes {
@@ -81,17 +84,23 @@ std::vector<uint8_t> Encode(const Reply& message);
 std::optional<Sign> DecodeSign(wire::Bytes bytes);  // borrows from `bytes`
 std::optional<Reply> DecodeReply(wire::Bytes bytes);
 
-// What a content is, by its shape alone. The three cannot be mistaken for each other: the byte
-// after the first 64 is 'T' in TLS 1.3 and the curve type, 3, in TLS 1.2.
+// What a content is, by its shape alone. They cannot be mistaken for each other: the byte after the
+// first 64 is 'T' in TLS 1.3 and the curve type, 3, in TLS 1.2; a client's in TLS 1.2 is longer
+// than any of them can be, and no real one, with a certificate in it, is shorter.
 enum class Shape {
   kTls13Server,  // CertificateVerify of a server, RFC 8446 section 4.4.3
   kTls13Client,  // the same of a client
   kTls12Server,  // ServerKeyExchange, RFC 8422 section 5.4
+  kTls12Client,  // CertificateVerify, RFC 5246 section 7.4.8: the messages before it, whole
 };
 std::optional<Shape> ShapeOf(wire::Bytes content);
 
 // The kinds of key that the keyholder takes.
 enum class KeyType { kRsa, kRsaPss, kEcP256, kEcP384, kEd25519 };
+
+inline bool IsClientShape(Shape shape) {
+  return shape == Shape::kTls13Client || shape == Shape::kTls12Client;
+}
 
 // Whether TLS lets such a key sign such a content with this scheme: TLS 1.3 ties ECDSA's hash to
 // the curve and knows PKCS#1 v1.5 only inside certificates (RFC 8446 section 4.2.3).

@@ -37,6 +37,15 @@ enum Tag : uint8_t {
   kSealing,
   kRekeyTag,
   kMaxSignatures,
+  kServerName,
+  kPin,
+  kTrustId,
+  kWrapServer,
+  kWrapTrustId,
+  kUpstreamId,
+  kRequest,
+  kErrorNumber,
+  kClientCertificateId,
 };
 
 constexpr size_t kMaxName = 255;
@@ -72,6 +81,11 @@ class Fields {
   uint8_t U8(Tag tag) { return wire::ValueU8(in_, Required(tag)); }
   uint16_t U16(Tag tag) { return wire::ValueU16(in_, Required(tag)); }
   uint32_t U32(Tag tag) { return wire::ValueU32(in_, Required(tag)); }
+
+  std::optional<uint16_t> OptionalU16(Tag tag) {
+    const auto value = Optional(tag);
+    return value ? std::optional(wire::ValueU16(in_, *value)) : std::nullopt;
+  }
 
   std::vector<uint16_t> Ids(Tag tag) {
     std::vector<uint16_t> ids;
@@ -156,6 +170,10 @@ struct Encoder {
         .TlvU8(kRekeyTag, static_cast<uint8_t>(m.rekey));
     for (const std::string& protocol : m.alpn) out.Tlv(kAlpn, protocol);
     for (const uint16_t id : m.certificate_ids) out.TlvU16(kCertificateId, id);
+    out.TlvU8(kWrapServer, m.wrap_server ? 1 : 0);
+    if (m.wrap_trust_id) out.TlvU16(kWrapTrustId, *m.wrap_trust_id);
+    for (const uint16_t id : m.wrap_certificate_ids) out.TlvU16(kClientCertificateId, id);
+    for (const uint16_t id : m.upstream_ids) out.TlvU16(kUpstreamId, id);
     fds.push_back(m.queue.get());
     fds.push_back(m.requests.get());
   }
@@ -167,6 +185,7 @@ struct Encoder {
     out.U8(static_cast<uint8_t>(MessageType::kHandshakerChannel)).TlvU16(kIndex, m.index);
     out.TlvU32(kMaxSignatures, m.max_signatures);
     for (const uint16_t id : m.certificate_ids) out.TlvU16(kCertificateId, id);
+    for (const uint16_t id : m.client_certificate_ids) out.TlvU16(kClientCertificateId, id);
     fds.push_back(m.channel.get());
   }
   void operator()(const Start&) const { out.U8(static_cast<uint8_t>(MessageType::kStart)); }
@@ -182,12 +201,26 @@ struct Encoder {
   void operator()(const Counters& m) const {
     out.U8(static_cast<uint8_t>(MessageType::kCounters));
     out.U8(kCounterValues).U16(Counters::kCount * sizeof(uint64_t));
-    for (const uint64_t value :
-         {m.accepted, m.handshakes_full, m.handshakes_resumed, m.handshakes_failed,
-          m.handshakes_timed_out, m.refused_total_limit, m.refused_source_limit,
-          m.refused_relay_limit, m.refused_ktls_required, m.handed_off_direct, m.handed_off_relay,
-          m.ktls_install_failed, m.queue_waits, m.relay_active, m.handshakes_active, m.sign_failed,
-          m.rekeyed, m.rekey_refused}) {
+    for (const uint64_t value : {m.accepted,
+                                 m.handshakes_full,
+                                 m.handshakes_resumed,
+                                 m.handshakes_failed,
+                                 m.handshakes_timed_out,
+                                 m.refused_total_limit,
+                                 m.refused_source_limit,
+                                 m.refused_relay_limit,
+                                 m.refused_ktls_required,
+                                 m.handed_off_direct,
+                                 m.handed_off_relay,
+                                 m.ktls_install_failed,
+                                 m.queue_waits,
+                                 m.relay_active,
+                                 m.handshakes_active,
+                                 m.sign_failed,
+                                 m.rekeyed,
+                                 m.rekey_refused,
+                                 m.opened,
+                                 m.open_failed}) {
       out.U64(value);
     }
   }
@@ -206,6 +239,28 @@ struct Encoder {
     out.U8(static_cast<uint8_t>(MessageType::kServiceCounters)).TlvU16(kServiceId, m.service_id);
     out.U8(kCounterValues).U16(2 * sizeof(uint64_t)).U64(m.direct).U64(m.relay);
     out.Tlv(kText, m.last_reason);
+  }
+  void operator()(const TrustAnchors& m) const {
+    out.U8(static_cast<uint8_t>(MessageType::kTrustAnchors));
+    out.TlvU16(kId, m.id).Tlv(kText, std::string_view(m.name).substr(0, kMaxText));
+    fds.push_back(m.file.get());
+  }
+  void operator()(const Upstream& m) const {
+    out.U8(static_cast<uint8_t>(MessageType::kUpstream)).TlvU16(kId, m.id).Tlv(kName, m.name);
+    out.Tlv(kServerName, m.server_name);
+    for (const std::string& protocol : m.alpn) out.Tlv(kAlpn, protocol);
+    for (const auto& pin : m.pins) out.Tlv(kPin, pin);
+    out.TlvU16(kTrustId, m.trust_id);
+    if (m.certificate_id) out.TlvU16(kClientCertificateId, *m.certificate_id);
+  }
+  void operator()(const Connect& m) const {
+    out.U8(static_cast<uint8_t>(MessageType::kConnect));
+    out.TlvU32(kRequest, m.request).TlvU16(kUpstreamId, m.upstream_id);
+  }
+  void operator()(const Connected& m) const {
+    out.U8(static_cast<uint8_t>(MessageType::kConnected));
+    out.TlvU32(kRequest, m.request).TlvU32(kErrorNumber, m.error);
+    if (m.socket) fds.push_back(m.socket.get());
   }
 };
 
@@ -267,6 +322,15 @@ Certificate DecodeCertificate(Fields& in, Fds& fds) {
   return m;
 }
 
+std::vector<std::string> DecodeAlpn(Fields& in) {
+  std::vector<std::string> alpn;
+  while (auto value = in.Optional(kAlpn)) {
+    if (value->empty() || value->size() > kMaxName) in.Fail();
+    alpn.push_back(wire::AsString(*value));
+  }
+  return alpn;
+}
+
 Service DecodeService(Fields& in, Fds& fds) {
   Service m;
   m.id = in.U16(kId);
@@ -280,11 +344,14 @@ Service DecodeService(Fields& in, Fds& fds) {
   m.policy = static_cast<Policy>(policy);
   m.ktls = static_cast<KtlsMode>(ktls);
   m.rekey = static_cast<RekeyMode>(rekey);
-  while (auto value = in.Optional(kAlpn)) {
-    if (value->empty() || value->size() > kMaxName) in.Fail();
-    m.alpn.push_back(wire::AsString(*value));
-  }
+  m.alpn = DecodeAlpn(in);
   m.certificate_ids = in.Ids(kCertificateId);
+  const uint8_t wrap_server = in.U8(kWrapServer);
+  if (wrap_server > 1) in.Fail();
+  m.wrap_server = wrap_server == 1;
+  m.wrap_trust_id = in.OptionalU16(kWrapTrustId);
+  m.wrap_certificate_ids = in.Ids(kClientCertificateId);
+  m.upstream_ids = in.Ids(kUpstreamId);
   std::tie(m.queue, m.requests) = fds.Both();
   if (!m.queue || m.certificate_ids.empty() || m.name.empty()) in.Fail();
   return m;
@@ -304,6 +371,7 @@ HandshakerChannel DecodeHandshakerChannel(Fields& in, Fds& fds) {
   m.max_signatures = in.U32(kMaxSignatures);
   if (m.max_signatures == 0) in.Fail();
   m.certificate_ids = in.Ids(kCertificateId);
+  m.client_certificate_ids = in.Ids(kClientCertificateId);
   m.channel = fds.Only();
   if (!m.channel) in.Fail();
   return m;
@@ -322,12 +390,26 @@ Failed DecodeFailed(Fields& in) {
 Counters DecodeCounters(Fields& in) {
   Counters m;
   wire::Reader reader(in.Required(kCounterValues));
-  for (uint64_t* value :
-       {&m.accepted, &m.handshakes_full, &m.handshakes_resumed, &m.handshakes_failed,
-        &m.handshakes_timed_out, &m.refused_total_limit, &m.refused_source_limit,
-        &m.refused_relay_limit, &m.refused_ktls_required, &m.handed_off_direct, &m.handed_off_relay,
-        &m.ktls_install_failed, &m.queue_waits, &m.relay_active, &m.handshakes_active,
-        &m.sign_failed, &m.rekeyed, &m.rekey_refused}) {
+  for (uint64_t* value : {&m.accepted,
+                          &m.handshakes_full,
+                          &m.handshakes_resumed,
+                          &m.handshakes_failed,
+                          &m.handshakes_timed_out,
+                          &m.refused_total_limit,
+                          &m.refused_source_limit,
+                          &m.refused_relay_limit,
+                          &m.refused_ktls_required,
+                          &m.handed_off_direct,
+                          &m.handed_off_relay,
+                          &m.ktls_install_failed,
+                          &m.queue_waits,
+                          &m.relay_active,
+                          &m.handshakes_active,
+                          &m.sign_failed,
+                          &m.rekeyed,
+                          &m.rekey_refused,
+                          &m.opened,
+                          &m.open_failed}) {
     *value = reader.U64();
   }
   if (!reader.Done()) in.Fail();
@@ -363,6 +445,47 @@ ServiceCounters DecodeServiceCounters(Fields& in) {
   return m;
 }
 
+TrustAnchors DecodeTrustAnchors(Fields& in, Fds& fds) {
+  TrustAnchors m;
+  m.id = in.U16(kId);
+  m.name = in.Text(kText, kMaxText);
+  m.file = fds.Only();
+  if (!m.file) in.Fail();
+  return m;
+}
+
+Upstream DecodeUpstream(Fields& in) {
+  Upstream m;
+  m.id = in.U16(kId);
+  m.name = in.Text(kName, kMaxName);
+  m.server_name = in.Text(kServerName, kMaxName);
+  m.alpn = DecodeAlpn(in);
+  while (const auto pin = in.Optional(kPin)) {
+    m.pins.emplace_back(pin->begin(), pin->end());
+    if (pin->size() != Upstream::kPinSize) in.Fail();
+  }
+  m.trust_id = in.U16(kTrustId);
+  m.certificate_id = in.OptionalU16(kClientCertificateId);
+  if (m.name.empty() || m.server_name.empty()) in.Fail();
+  return m;
+}
+
+Connect DecodeConnect(Fields& in) {
+  Connect m;
+  m.request = in.U32(kRequest);
+  m.upstream_id = in.U16(kUpstreamId);
+  return m;
+}
+
+Connected DecodeConnected(Fields& in, Fds& fds) {
+  Connected m;
+  m.request = in.U32(kRequest);
+  m.error = in.U32(kErrorNumber);
+  m.socket = fds.Only();
+  if (m.socket.valid() != (m.error == 0)) in.Fail();
+  return m;
+}
+
 std::optional<Message> DecodeBody(MessageType type, Fields& in, Fds& fds) {
   switch (type) {
     case MessageType::kConfinement:
@@ -395,6 +518,14 @@ std::optional<Message> DecodeBody(MessageType type, Fields& in, Fds& fds) {
       return DecodeFacts(in);
     case MessageType::kServiceCounters:
       return DecodeServiceCounters(in);
+    case MessageType::kTrustAnchors:
+      return DecodeTrustAnchors(in, fds);
+    case MessageType::kUpstream:
+      return DecodeUpstream(in);
+    case MessageType::kConnect:
+      return DecodeConnect(in);
+    case MessageType::kConnected:
+      return DecodeConnected(in, fds);
   }
   return std::nullopt;
 }

@@ -5,11 +5,12 @@
 //
 // One SOCK_SEQPACKET message each: u8 type, then TLVs (wire.h). Order, down:
 //   keyholder:  Confinement, Certificate..., HandshakerChannel..., Start
-//   handshaker: Confinement, Settings, TicketKeys, Certificate..., Service..., Listener..., Start;
-//               then TicketKeys and Drain at any time
-// Up: Ready or Failed after Start; from a handshaker Facts before Ready, then Counters and
-// ServiceCounters, Failed if it accepts no more and has to be replaced, and at last Drained.
-// End of file on the control socket tells a child to end at once.
+//   handshaker: Confinement, Settings, TicketKeys, Certificate..., TrustAnchors..., Upstream...,
+//               Service..., Listener..., Start; then TicketKeys and Drain at any time, and a
+//               Connected for each Connect
+// Up: Ready or Failed after Start; from a handshaker Facts before Ready, then Counters,
+// ServiceCounters and Connect, Failed if it accepts no more and has to be replaced, and at last
+// Drained. End of file on the control socket tells a child to end at once.
 
 #ifndef TLSBROKER_PROTOCOL_SUPERVISION_H_
 #define TLSBROKER_PROTOCOL_SUPERVISION_H_
@@ -39,12 +40,16 @@ enum class MessageType : uint8_t {
   kHandshakerChannel = 7,
   kStart = 8,
   kDrain = 9,
+  kTrustAnchors = 10,
+  kUpstream = 11,
+  kConnected = 12,
   kReady = 16,
   kFailed = 17,
   kCounters = 18,
   kDrained = 19,
   kFacts = 20,
   kServiceCounters = 21,
+  kConnect = 22,
 };
 
 // Who to become before the first byte of a stranger is read.
@@ -95,6 +100,26 @@ enum class KtlsMode : uint8_t { kPrefer = 0, kRequire = 1, kNever = 2 };
 
 enum class RekeyMode : uint8_t { kPrefer = 0, kRequire = 1 };
 
+// Whom the broker's clients trust. fd 0 of the message: a PEM file, which other handshakers have as
+// well.
+struct TrustAnchors {
+  uint16_t id = 0;
+  std::string name;  // the file's, for messages
+  UniqueFd file;
+};
+
+// A server that workers may have dialled.
+struct Upstream {
+  static constexpr size_t kPinSize = 32;
+  uint16_t id = 0;
+  std::string name;         // in the configuration
+  std::string server_name;  // that its certificate has to have
+  std::vector<std::string> alpn;
+  std::vector<std::vector<uint8_t>> pins;  // SHA-256 of its SubjectPublicKeyInfo; none: any key
+  uint16_t trust_id = 0;
+  std::optional<uint16_t> certificate_id;  // that it is shown if it asks for one
+};
+
 // fd 0 of the message: the sending end of the service's queue; fd 1: the receiving end of its
 // workers' requests.
 struct Service {
@@ -105,6 +130,10 @@ struct Service {
   RekeyMode rekey = RekeyMode::kPrefer;
   std::vector<std::string> alpn;          // in order of preference
   std::vector<uint16_t> certificate_ids;  // the first is the default
+  bool wrap_server = false;               // what its workers may ask for
+  std::optional<uint16_t> wrap_trust_id;  // as a client, of whom these vouch for
+  std::vector<uint16_t> wrap_certificate_ids;  // and with any of these
+  std::vector<uint16_t> upstream_ids;
   UniqueFd queue;
   UniqueFd requests;
 };
@@ -116,11 +145,12 @@ struct Listener {
 };
 
 // To the keyholder; fd 0 of the message: its end of one handshaker's signing channel. Only the
-// certificates listed may be used over it, and only so often.
+// certificates listed may be used over it, each in the roles that are listed, and only so often.
 struct HandshakerChannel {
   uint16_t index = 0;
-  uint32_t max_signatures = 0;  // a second, and not 0
-  std::vector<uint16_t> certificate_ids;
+  uint32_t max_signatures = 0;                   // a second, and not 0
+  std::vector<uint16_t> certificate_ids;         // as a server
+  std::vector<uint16_t> client_certificate_ids;  // as a client
   UniqueFd channel;
 };
 
@@ -141,7 +171,7 @@ struct Failed {
 
 // Cumulative since the start of that child; a fixed list, in this order on the wire.
 struct Counters {
-  static constexpr size_t kCount = 18;
+  static constexpr size_t kCount = 20;
   uint64_t accepted = 0;
   uint64_t handshakes_full = 0;
   uint64_t handshakes_resumed = 0;
@@ -160,6 +190,22 @@ struct Counters {
   uint64_t sign_failed = 0;
   uint64_t rekeyed = 0;        // directions that got their next keys
   uint64_t rekey_refused = 0;  // requests that were none, or with a token that is none
+  uint64_t opened = 0;         // connections that workers asked for: wrapped and dialled
+  uint64_t open_failed = 0;
+};
+
+// The handshakers make no connections: they ask for one to an upstream, and get a socket that is on
+// its way, whatever becomes of it.
+struct Connect {
+  uint32_t request = 0;
+  uint16_t upstream_id = 0;
+};
+
+// fd 0 of the message, if error is 0: a TCP socket that is connected, or connecting.
+struct Connected {
+  uint32_t request = 0;
+  uint32_t error = 0;  // errno
+  UniqueFd socket;
 };
 
 // The same for one service.
@@ -189,7 +235,7 @@ struct Facts {
 
 using Message = std::variant<Confinement, Settings, TicketKeys, Certificate, Service, Listener,
                              HandshakerChannel, Start, Drain, Ready, Failed, Counters, Drained,
-                             Facts, ServiceCounters>;
+                             Facts, ServiceCounters, TrustAnchors, Upstream, Connect, Connected>;
 
 // What goes over the socket. `fds` borrows from the message that was encoded.
 struct Encoded {

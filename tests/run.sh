@@ -122,10 +122,10 @@ guest_suite() { # KERNEL
       run_guest "$1 $part" "$1" -- $suite tests/interop $part
     done
     run_guest "$1 injected faults" "$1" -- $suite tests/interop/faults injected
-    for part in event_loop growth kill reload run; do
+    for part in event_loop growth kill reload run wrap; do
       run_guest "$1 $part" "$1" -- $suite tests/integration/direct $part
     done
-    for part in exec examples; do
+    for part in exec connect examples; do
       run_guest "$1 $part" "$1" -- $suite tests/integration $part
     done
     run_guest "$1 quickstart" "$1" -- tests/testlib/quickstart_check

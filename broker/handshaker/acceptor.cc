@@ -1,10 +1,8 @@
 #include "broker/handshaker/acceptor.h"
 
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sys/socket.h>
 
-#include <algorithm>
 #include <asio/co_spawn.hpp>
 #include <asio/detached.hpp>
 #include <asio/post.hpp>
@@ -16,7 +14,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "broker/handshaker/connection.h"
-#include "broker/handshaker/ktls_socket.h"
+#include "broker/handshaker/endpoint.h"
 #include "broker/support/log.h"
 #include "broker/support/status.h"
 
@@ -28,28 +26,6 @@ constexpr int kBurst = 64;
 
 // Without descriptors or memory accept(2) fails at once, again and again.
 constexpr std::chrono::milliseconds kExhaustedPause{100};
-
-bool IsMappedIpv4(const in6_addr& address) { return IN6_IS_ADDR_V4MAPPED(&address); }
-
-handoff::Endpoint ToEndpoint(const sockaddr_storage& from) {
-  handoff::Endpoint endpoint;
-  if (from.ss_family == AF_INET6) {
-    const auto& in6 = reinterpret_cast<const sockaddr_in6&>(from);
-    const uint8_t* bytes = in6.sin6_addr.s6_addr;
-    endpoint.port = ntohs(in6.sin6_port);
-    endpoint.ipv6 = !IsMappedIpv4(in6.sin6_addr);
-    if (endpoint.ipv6) {
-      std::copy_n(bytes, 16, endpoint.address.begin());
-    } else {
-      std::copy_n(bytes + 12, 4, endpoint.address.begin());
-    }
-    return endpoint;
-  }
-  const auto& in4 = reinterpret_cast<const sockaddr_in&>(from);
-  endpoint.port = ntohs(in4.sin_port);
-  std::memcpy(endpoint.address.data(), &in4.sin_addr, 4);
-  return endpoint;
-}
 
 // What accept(2) may return for a connection that was fine a moment ago (accept(2), "Error
 // handling"): the next one is to be tried.
@@ -74,21 +50,6 @@ bool IsPassing(int error) {
 
 bool IsTcp(const sockaddr_storage& peer) {
   return peer.ss_family == AF_INET || peer.ss_family == AF_INET6;
-}
-
-// Socket options that have to be set before the first byte.
-void Prepare(const Shared& shared, const Service& service, Accepted& connection) {
-  // Session tickets and the worker's first answer are two small writes: without this, Nagle's
-  // algorithm holds the answer back until the client acknowledges the tickets.
-  const int on = 1;
-  setsockopt(connection.socket.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-  if (service.ktls == supervision::KtlsMode::kNever) return;
-  if (!shared.ktls.capabilities().ulp()) {
-    connection.ulp_reason = shared.ktls.capabilities().ulp_support().reason;
-    return;
-  }
-  connection.has_ulp = EnableUlp(connection.socket.get()).ok();
-  if (!connection.has_ulp) connection.ulp_reason = "ulp-refused";
 }
 
 void Admit(Shared& shared, Service& service, UniqueFd socket, const sockaddr_storage& peer) {

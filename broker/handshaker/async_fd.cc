@@ -6,6 +6,8 @@
 #include <asio/use_awaitable.hpp>
 #include <cerrno>
 
+#include "protocol/channel.h"
+
 namespace tlsbroker {
 
 AsyncFd::AsyncFd(const asio::any_io_executor& executor, UniqueFd fd)
@@ -21,7 +23,7 @@ AsyncFd::AsyncFd(AsyncFd&& other) noexcept
 
 AsyncFd& AsyncFd::operator=(AsyncFd&& other) noexcept {
   if (this == &other) return *this;
-  (void)Release();
+  Close();
   descriptor_ = std::move(other.descriptor_);
   fd_ = std::exchange(other.fd_, -1);
   cancelled_ = other.cancelled_;
@@ -51,6 +53,11 @@ void AsyncFd::Cancel() {
   cancelled_ = true;
   asio::error_code ignored;
   descriptor_.cancel(ignored);
+}
+
+void AsyncFd::Close() {
+  UniqueFd fd = Release();
+  if (fd) (void)channel::CloseAtOnce(fd);
 }
 
 UniqueFd AsyncFd::Release() {

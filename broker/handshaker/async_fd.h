@@ -21,7 +21,7 @@ class AsyncFd {
   AsyncFd(const asio::any_io_executor& executor, UniqueFd fd);
   AsyncFd(AsyncFd&& other) noexcept;
   AsyncFd& operator=(AsyncFd&& other) noexcept;
-  ~AsyncFd() { (void)Release(); }
+  ~AsyncFd() { Close(); }
 
   int get() const { return fd_; }
 
@@ -42,6 +42,9 @@ class AsyncFd {
 
  private:
   asio::awaitable<bool> Wait(asio::posix::stream_descriptor::wait_type type);
+
+  // Others may have this socket, and have set SO_LINGER: that must not hold this process up.
+  void Close();
 
   asio::posix::stream_descriptor descriptor_;
   int fd_ = -1;

@@ -67,6 +67,7 @@ absl::StatusOr<std::shared_ptr<const LoadedCertificate>> LoadedCertificate::Load
     OSSL_LIB_CTX* library, KeyholderProvider& provider, const supervision::Certificate& source) {
   auto loaded = std::make_shared<LoadedCertificate>();
   loaded->id = source.id;
+  loaded->config_name = source.name;
   loaded->chain.reset(sk_X509_new_null());
   const BioPtr pem(
       BIO_new_mem_buf(source.chain_pem.data(), static_cast<int>(source.chain_pem.size())));

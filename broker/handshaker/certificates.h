@@ -19,6 +19,7 @@ namespace tlsbroker {
 
 struct LoadedCertificate {
   uint16_t id = 0;
+  std::string config_name;
   X509Ptr leaf;
   X509StackPtr chain;  // without the leaf
   EvpPkeyPtr key;

@@ -1,6 +1,8 @@
 #include "broker/handshaker/connection.h"
 
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 
 #include <asio/this_coro.hpp>
@@ -51,7 +53,10 @@ std::vector<uint8_t> TokenFor(const Shared& shared, const Handshaken& handshake,
   const Tls13Secrets* secrets = handshake.tls13_secrets();
   const auto cookie = CookieOf(socket);
   if (secrets == nullptr || !cookie || !shared.ktls.CanRekey()) return {};
-  TokenContent content{.cookie = *cookie, .suite = *handshake.suite()};
+  TokenContent content{.cookie = *cookie,
+                       .suite = *handshake.suite(),
+                       .we_are_server = handshake.we_are_server(),
+                       .secrets = {}};
   content.secrets.client = SecretBytes(secrets->client.bytes());
   content.secrets.server = SecretBytes(secrets->server.bytes());
   auto token = SealToken(shared.library, shared.sealing, content);
@@ -60,8 +65,10 @@ std::vector<uint8_t> TokenFor(const Shared& shared, const Handshaken& handshake,
   return {};
 }
 
-// Both keys into the kernel.
-KtlsSocket::Outcome InstallKeys(Shared& shared, const Handshaken& handshake, UniqueFd socket) {
+// Both keys into the kernel. What goes wrong with a worker's own socket may be the worker's doing,
+// and is no reason to do without kernel TLS elsewhere.
+KtlsSocket::Outcome InstallKeys(Shared& shared, const Handshaken& handshake, UniqueFd socket,
+                                bool of_worker) {
   auto keys = handshake.DeriveKeys(shared.library);
   KtlsSocket::Outcome outcome{InstallResult::kNothingInstalled, keys.status(), {}, {}};
   if (!keys.ok()) {
@@ -71,6 +78,7 @@ KtlsSocket::Outcome InstallKeys(Shared& shared, const Handshaken& handshake, Uni
   }
   if (outcome.result == InstallResult::kOk) return outcome;
   ++shared.counters.ktls_install_failed;
+  if (of_worker) return outcome;
   shared.ktls.MarkFailed(handshake.version(), *handshake.suite());
   log::Error(
       absl::StrCat(VersionName(handshake.version()), " ", SuiteName(*handshake.suite()),
@@ -82,7 +90,7 @@ KtlsSocket::Outcome InstallKeys(Shared& shared, const Handshaken& handshake, Uni
 
 asio::awaitable<void> HandOffRelayed(Shared& shared, Service& service,
                                      const handoff::Description& description, AsyncFd client,
-                                     SslPtr ssl, Sealer sealer) {
+                                     SslPtr ssl, Sealer sealer, Recipient& recipient) {
   int pair[2];
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
     log::Error(std::string(ErrnoStatus("socketpair").message()));
@@ -93,7 +101,7 @@ asio::awaitable<void> HandOffRelayed(Shared& shared, Service& service,
   Relay relay(executor, std::move(client), std::move(ssl), sealer,
               AsyncFd(executor, UniqueFd(pair[0])));
   ++shared.counters.relay_active;
-  const bool handed_off = co_await service.queue.HandOff(description, std::move(theirs));
+  const bool handed_off = co_await recipient.HandOff(description, std::move(theirs));
   if (handed_off) {
     ++shared.counters.handed_off_relay;
     service.CountRelay(description.reason);
@@ -108,18 +116,6 @@ UniqueFd Blocking(UniqueFd socket) {
   (void)fcntl(socket.get(), F_SETFL, flags & ~O_NONBLOCK);
   return socket;
 }
-
-// Counts a connection for as long as its coroutine lives, however it ends.
-class ActiveConnection {
- public:
-  explicit ActiveConnection(Shared& shared) : shared_(shared) { ++shared_.connections_active; }
-  ActiveConnection(const ActiveConnection&) = delete;
-  ActiveConnection& operator=(const ActiveConnection&) = delete;
-  ~ActiveConnection() { --shared_.connections_active; }
-
- private:
-  Shared& shared_;
-};
 
 // Without kernel TLS: only where the service allows it, and only so many.
 bool MayRelay(Shared& shared, const Service& service) {
@@ -146,36 +142,59 @@ asio::awaitable<void> ServeConnection(Shared& shared, Service& service, Accepted
   }
   connection.ticket.Release();
   Handshaken handshake = *std::exchange(result.done, std::nullopt);
+  co_await Deliver(shared, service, std::move(connection), std::move(handshake), service.queue,
+                   started);
+}
+
+void Prepare(const Shared& shared, const Service& service, Accepted& connection) {
+  // Session tickets and the worker's first answer are two small writes: without this, Nagle's
+  // algorithm holds the answer back until the client acknowledges the tickets.
+  const int on = 1;
+  setsockopt(connection.socket.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+  if (service.ktls == supervision::KtlsMode::kNever) return;
+  if (!shared.ktls.capabilities().ulp()) {
+    connection.ulp_reason = shared.ktls.capabilities().ulp_support().reason;
+    return;
+  }
+  connection.has_ulp = EnableUlp(connection.socket.get()).ok();
+  if (!connection.has_ulp) connection.ulp_reason = "ulp-refused";
+}
+
+asio::awaitable<Delivery> Deliver(Shared& shared, Service& service, Accepted connection,
+                                  Handshaken handshake, Recipient& recipient,
+                                  Clock::time_point started) {
   handoff::Description description = Describe(service.name, connection, handshake.ssl());
   ++(description.resumed ? shared.counters.handshakes_resumed : shared.counters.handshakes_full);
 
   description.reason = WhyNotKtls(shared, service, connection, handshake);
   Sealer sealer = Sealer::kOpenssl;
   if (description.reason.empty()) {
-    auto outcome = InstallKeys(shared, handshake, connection.socket.Release());
-    if (outcome.result == InstallResult::kInDoubt) co_return;
+    auto outcome =
+        InstallKeys(shared, handshake, connection.socket.Release(), connection.of_worker);
+    if (outcome.result == InstallResult::kInDoubt) co_return Delivery::kInDoubt;
     if (outcome.result == InstallResult::kOk) {
       description.rekey_token = TokenFor(shared, handshake, outcome.socket->get());
       { const Handshaken wiped = std::move(handshake); }
       log::Info(LogLine(description, Clock::now() - started));
       UniqueFd socket = Blocking(std::move(*outcome.socket).Release());
-      const bool handed_off = co_await service.queue.HandOff(description, std::move(socket));
+      const bool handed_off = co_await recipient.HandOff(description, std::move(socket));
       if (handed_off) {
         ++shared.counters.handed_off_direct;
         service.CountDirect();
       }
-      co_return;
+      co_return Delivery::kDone;
     }
     description.reason = "install-failed";
     if (outcome.result == InstallResult::kTxOnly) sealer = Sealer::kKernel;
     connection.socket = AsyncFd(shared.io.get_executor(), std::move(outcome.refused));
   }
-  if (!MayRelay(shared, service)) co_return;
+  if (!MayRelay(shared, service)) co_return Delivery::kNotPossible;
   description.mode = handoff::Mode::kRelay;
   log::Info(LogLine(description, Clock::now() - started));
   SslPtr ssl = handshake.TakeSsl();
   co_await HandOffRelayed(shared, service, description, std::move(connection.socket),
-                          std::move(ssl), sealer);
+                          std::move(ssl), sealer, recipient);
+  co_return Delivery::kDone;
 }
 
 }  // namespace tlsbroker

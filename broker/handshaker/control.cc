@@ -40,6 +40,14 @@ struct Collector {
     snapshot.certificates.push_back(std::move(m));
     return true;
   }
+  bool operator()(supervision::TrustAnchors& m) const {
+    snapshot.trust.push_back(std::move(m));
+    return IsReadOnlyFile(snapshot.trust.back().file.get());
+  }
+  bool operator()(supervision::Upstream& m) const {
+    snapshot.upstreams.push_back(std::move(m));
+    return true;
+  }
   bool operator()(supervision::Service& m) const {
     snapshot.services.push_back(std::move(m));
     return IsChannel(snapshot.services.back().queue.get()) &&

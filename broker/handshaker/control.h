@@ -20,6 +20,8 @@ struct Snapshot {
   supervision::Settings settings;
   supervision::TicketKeys ticket_keys;
   std::vector<supervision::Certificate> certificates;
+  std::vector<supervision::TrustAnchors> trust;
+  std::vector<supervision::Upstream> upstreams;
   std::vector<supervision::Service> services;
   std::vector<supervision::Listener> listeners;
 };

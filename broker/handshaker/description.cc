@@ -40,7 +40,9 @@ handoff::Description Describe(const std::string& service, const Accepted& connec
   d.tls_version = SSL_get_version(ssl);
   d.cipher = SSL_CIPHER_get_name(SSL_get_current_cipher(ssl));
   d.group = NegotiatedGroup(ssl);
-  const X509* certificate = SSL_get_certificate(ssl);
+  d.we_are_client = SSL_is_server(ssl) == 0;
+  const X509* certificate =
+      d.we_are_client ? SSL_get0_peer_certificate(ssl) : SSL_get_certificate(ssl);
   if (certificate != nullptr) d.key_algorithm = KeyAlgorithm(certificate);
   return d;
 }
@@ -52,11 +54,12 @@ std::string LogLine(const handoff::Description& d, std::chrono::steady_clock::du
   const bool direct = d.mode == handoff::Mode::kDirect;
   return absl::StrCat(
       "connection", log::Field("conn", id), log::Field("svc", d.service),
-      log::Field("peer", d.peer.ToString()), log::Field("sni", d.server_name),
-      log::Field("alpn", d.alpn), log::Field("proto", d.tls_version),
-      log::Field("cipher", d.cipher), log::Field("group", d.group),
-      log::Field("resumed", d.resumed ? "yes" : "no"), log::Field("ktls", direct ? "tx,rx" : "no"),
-      log::Field("ktls_reason", d.reason), log::Field("hs_ms", absl::StrFormat("%.2f", ms)),
+      d.we_are_client ? log::Field("role", "client") : "", log::Field("peer", d.peer.ToString()),
+      log::Field("sni", d.server_name), log::Field("alpn", d.alpn),
+      log::Field("proto", d.tls_version), log::Field("cipher", d.cipher),
+      log::Field("group", d.group), log::Field("resumed", d.resumed ? "yes" : "no"),
+      log::Field("ktls", direct ? "tx,rx" : "no"), log::Field("ktls_reason", d.reason),
+      log::Field("hs_ms", absl::StrFormat("%.2f", ms)),
       log::Field("mode", handoff::ModeName(d.mode)));
 }
 

@@ -1,9 +1,11 @@
 #include "broker/handshaker/handshake.h"
 
 #include <asio/this_coro.hpp>
+#include <functional>
 #include <vector>
 
 #include "broker/handshaker/deadline.h"
+#include "broker/handshaker/tls_policy.h"
 #include "broker/support/status.h"
 
 namespace tlsbroker {
@@ -54,15 +56,22 @@ const char* HandshakeFailureName(HandshakeFailure failure) {
   return "unknown";
 }
 
+enum class Speaks { kFirst, kSecond };
+
 // One handshake under way.
 class Handshaker {
  public:
-  Handshaker(AsyncFd& socket, const TlsContext& tls) : socket_(socket), tls_(tls) {}
+  using NewSsl = std::function<absl::StatusOr<SslPtr>(Tls13Secrets*)>;
+
+  Handshaker(AsyncFd& socket, Speaks we, const NewSsl& new_ssl)
+      : socket_(socket), we_(we), new_ssl_(new_ssl) {}
 
   asio::awaitable<HandshakeResult> Run() {
     std::vector<uint8_t> record;
-    // The first record comes before any memory is spent on OpenSSL: the silent cost nothing.
-    if (!co_await ReadRecord(socket_, record)) co_return Fail(HandshakeFailure::kPeerGone);
+    if (we_ == Speaks::kSecond) {
+      // The first record comes before any memory is spent on OpenSSL: the silent cost nothing.
+      if (!co_await ReadRecord(socket_, record)) co_return Fail(HandshakeFailure::kPeerGone);
+    }
     if (!Start()) co_return Fail(HandshakeFailure::kOutOfMemory);
     while (true) {
       const int step = Step(record);
@@ -70,10 +79,11 @@ class Handshaker {
       const std::string error = ErrorText();
       if (!co_await Flush()) co_return Fail(HandshakeFailure::kPeerGone);
       if (step == SSL_ERROR_NONE) break;
-      if (step != SSL_ERROR_WANT_READ) co_return Fail(HandshakeFailure::kTls, error);
+      if (step != SSL_ERROR_WANT_READ) co_return Refused(error);
       if (!co_await ReadRecord(socket_, record)) co_return Fail(HandshakeFailure::kPeerGone);
     }
-    TlsContext::StopListening(done_.ssl());
+    StopListening(done_.ssl());
+    SSL_set_msg_callback(done_.ssl(), nullptr);
     if (!NothingLeft()) co_return Fail(HandshakeFailure::kLeftOver);
     done_.version_ =
         SSL_version(done_.ssl()) == TLS1_3_VERSION ? TlsVersion::kTls13 : TlsVersion::kTls12;
@@ -90,11 +100,23 @@ class Handshaker {
     return result;
   }
 
+  HandshakeResult Refused(std::string detail) const {
+    HandshakeResult result;
+    result.failure = HandshakeFailure::kTls;
+    if (we_ == Speaks::kFirst) result.refusal = ClientContext::WhyRefused(done_.ssl(), detail);
+    result.detail = std::move(detail);
+    return result;
+  }
+
   bool Start() {
     done_.secrets_ = std::make_unique<Tls13Secrets>();
-    auto ssl = tls_.NewConnection(done_.secrets_.get());
+    auto ssl = new_ssl_(done_.secrets_.get());
     if (!ssl.ok()) return false;
     done_.ssl_ = std::move(ssl).value();
+    if (we_ == Speaks::kSecond) return true;
+    done_.sent_by_client_ = std::make_unique<Handshaken::SentByClient>();
+    SSL_set_msg_callback(done_.ssl(), &Handshaken::SentByClient::OnMessage);
+    SSL_set_msg_callback_arg(done_.ssl(), done_.sent_by_client_.get());
     return true;
   }
 
@@ -102,7 +124,8 @@ class Handshaker {
   int Step(std::span<const uint8_t> record) {
     ERR_clear_error();
     const int size = static_cast<int>(record.size());
-    if (BIO_write(SSL_get_rbio(done_.ssl()), record.data(), size) != size) return SSL_ERROR_SSL;
+    if (size > 0 && BIO_write(SSL_get_rbio(done_.ssl()), record.data(), size) != size)
+      return SSL_ERROR_SSL;
     return SSL_get_error(done_.ssl(), SSL_do_handshake(done_.ssl()));
   }
 
@@ -127,9 +150,22 @@ class Handshaker {
   }
 
   AsyncFd& socket_;
-  const TlsContext& tls_;
+  const Speaks we_;
+  const NewSsl& new_ssl_;
   Handshaken done_;
 };
+
+// OpenSSL tells of the record first, then of the message in it: after Finished come the records
+// behind it (RFC 8446 section 7.1: under the application secret).
+void Handshaken::SentByClient::OnMessage(int is_write, int /*version*/, int content_type,
+                                         const void* data, size_t size, SSL* /*ssl*/, void* self) {
+  auto& sent = *static_cast<SentByClient*>(self);
+  if (is_write == 0 || size == 0) return;
+  if (content_type == SSL3_RT_HEADER && sent.finished) ++sent.records;
+  if (content_type == SSL3_RT_HANDSHAKE && *static_cast<const uint8_t*>(data) == SSL3_MT_FINISHED) {
+    sent.finished = true;
+  }
+}
 
 SslPtr Handshaken::TakeSsl() {
   secrets_.reset();
@@ -150,7 +186,8 @@ absl::StatusOr<SessionKeys> Handshaken::DeriveKeys(OSSL_LIB_CTX* library) const 
     if (secrets_->client.empty() || secrets_->server.empty()) {
       return absl::InternalError("OpenSSL's key log had no application traffic secrets");
     }
-    return DeriveTls13(library, *suite, digest, *secrets_, sent_.protected_records());
+    const uint64_t sent = sent_by_client_ ? sent_by_client_->records : sent_.protected_records();
+    return DeriveTls13(library, *suite, digest, *secrets_, sent, we_are_server());
   }
   if (!sent_.has_finished_nonce()) return absl::InternalError("our Finished was not seen");
   Tls12Secrets secrets;
@@ -161,19 +198,41 @@ absl::StatusOr<SessionKeys> Handshaken::DeriveKeys(OSSL_LIB_CTX* library) const 
   }
   SSL_get_client_random(ssl_.get(), secrets.client_random.data(), secrets.client_random.size());
   SSL_get_server_random(ssl_.get(), secrets.server_random.data(), secrets.server_random.size());
-  return DeriveTls12(library, *suite, digest, secrets, sent_.finished_nonce());
+  return DeriveTls12(library, *suite, digest, secrets, sent_.finished_nonce(), we_are_server());
 }
 
-asio::awaitable<HandshakeResult> Handshake(Accepted& connection, const TlsContext& tls,
-                                           std::chrono::milliseconds limit) {
+namespace {
+
+asio::awaitable<HandshakeResult> RunHandshake(Accepted& connection, Speaks we,
+                                              const Handshaker::NewSsl& new_ssl,
+                                              std::chrono::milliseconds limit) {
   const Deadline deadline(co_await asio::this_coro::executor, limit, connection.socket);
-  Handshaker handshaker(connection.socket, tls);
+  Handshaker handshaker(connection.socket, we, new_ssl);
   HandshakeResult result = co_await handshaker.Run();
   if (deadline.passed()) {
     result.done.reset();
     result.failure = HandshakeFailure::kTimeout;
   }
   co_return result;
+}
+
+}  // namespace
+
+asio::awaitable<HandshakeResult> Handshake(Accepted& connection, const TlsContext& tls,
+                                           std::chrono::milliseconds limit) {
+  const Handshaker::NewSsl new_ssl = [&tls](Tls13Secrets* secrets) {
+    return tls.NewConnection(secrets);
+  };
+  co_return co_await RunHandshake(connection, Speaks::kSecond, new_ssl, limit);
+}
+
+asio::awaitable<HandshakeResult> Handshake(Accepted& connection, const ClientContext& tls,
+                                           const ExpectedServer& expected,
+                                           std::chrono::milliseconds limit) {
+  const Handshaker::NewSsl new_ssl = [&tls, &expected](Tls13Secrets* secrets) {
+    return tls.NewConnection(expected, secrets);
+  };
+  co_return co_await RunHandshake(connection, Speaks::kFirst, new_ssl, limit);
 }
 
 }  // namespace tlsbroker

@@ -1,6 +1,6 @@
-// The TLS handshake of one accepted connection: exactly one record at a time from the socket into
-// OpenSSL, so that at its end nothing of the application's data is inside OpenSSL. Runs in the
-// handshaker; everything read is the Internet's.
+// The TLS handshake of one connection, accepted or made: exactly one record at a time from the
+// socket into OpenSSL, so that at its end nothing of the application's data is inside OpenSSL. Runs
+// in the handshaker; everything read is the Internet's.
 
 #ifndef TLSBROKER_BROKER_HANDSHAKER_HANDSHAKE_H_
 #define TLSBROKER_BROKER_HANDSHAKER_HANDSHAKE_H_
@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "broker/handshaker/admission.h"
 #include "broker/handshaker/async_fd.h"
+#include "broker/handshaker/client_context.h"
 #include "broker/handshaker/record_scanner.h"
 #include "broker/handshaker/service.h"
 #include "broker/handshaker/traffic_secrets.h"
@@ -19,13 +20,14 @@
 
 namespace tlsbroker {
 
-// A connection that was let in. Nothing was read from it yet.
+// A connection that was let in, or made for a worker. Nothing was read from it yet.
 struct Accepted {
   AsyncFd socket;
   handoff::Endpoint peer, local;
   Admission::Ticket ticket;
   bool has_ulp = false;  // TCP_ULP "tls" is set; plain TCP until keys are installed
   std::string ulp_reason;
+  bool of_worker = false;  // it was a worker's, which still has it
 };
 
 // A connection whose handshake is done; all that OpenSSL wrote was sent, all that it was given it
@@ -34,6 +36,7 @@ class Handshaken {
  public:
   SSL* ssl() const { return ssl_.get(); }
   TlsVersion version() const { return version_; }
+  bool we_are_server() const { return SSL_is_server(ssl_.get()) == 1; }
   // Empty for a suite that the kernel knows nothing about; the policies offer none.
   std::optional<Suite> suite() const;
   // What the kernel needs to go on from here.
@@ -49,7 +52,17 @@ class Handshaken {
   friend class Handshaker;
   Handshaken() = default;
 
+  // Of a client: what it has sent under its application secret, which is nothing, or so OpenSSL
+  // does it today.
+  struct SentByClient {
+    bool finished = false;
+    uint64_t records = 0;  // after Finished
+    static void OnMessage(int is_write, int version, int content_type, const void* data,
+                          size_t size, SSL* ssl, void* self);
+  };
+
   std::unique_ptr<Tls13Secrets> secrets_;
+  std::unique_ptr<SentByClient> sent_by_client_;  // null on a server
   SslPtr ssl_;
   TlsVersion version_ = TlsVersion::kTls13;
   RecordScanner sent_;
@@ -58,7 +71,7 @@ class Handshaken {
 enum class HandshakeFailure {
   kTimeout,
   kPeerGone,     // closed, reset, or sent what is no TLS record
-  kTls,          // OpenSSL refused; the alert was sent
+  kTls,          // OpenSSL refused; the alert was sent, or came
   kLeftOver,     // data beyond the handshake is inside OpenSSL: not to be handed off
   kOutOfMemory,  // OpenSSL could not make its objects
 };
@@ -67,11 +80,17 @@ const char* HandshakeFailureName(HandshakeFailure failure);
 struct HandshakeResult {
   std::optional<Handshaken> done;
   HandshakeFailure failure = HandshakeFailure::kPeerGone;
-  std::string detail;  // OpenSSL's words, for the debug log
+  std::string detail;                                     // OpenSSL's words, for the log
+  request::Result refusal = request::Result::kHandshake;  // kTls of a client: why
 };
 
-// Gives up after `limit` in all. The socket stays with `connection`.
+// As the server. Gives up after `limit` in all. The socket stays with `connection`.
 asio::awaitable<HandshakeResult> Handshake(Accepted& connection, const TlsContext& tls,
+                                           std::chrono::milliseconds limit);
+
+// As a client of `expected`, which has to outlive the call.
+asio::awaitable<HandshakeResult> Handshake(Accepted& connection, const ClientContext& tls,
+                                           const ExpectedServer& expected,
                                            std::chrono::milliseconds limit);
 
 }  // namespace tlsbroker

@@ -13,13 +13,21 @@
 
 namespace tlsbroker {
 
-class Queue {
+// Who gets connections.
+class Recipient {
+ public:
+  virtual ~Recipient() = default;
+  // Sends the description with the descriptor, and closes our copy of it. False if nobody is there,
+  // or the description cannot be encoded.
+  virtual asio::awaitable<bool> HandOff(const handoff::Description& description, UniqueFd fd) = 0;
+};
+
+class Queue : public Recipient {
  public:
   Queue(const asio::any_io_executor& executor, UniqueFd socket, supervision::Counters& counters);
 
-  // Sends the description with the descriptor, and closes our copy of it. Waits while the queue is
-  // full. False if the queue is closed or the description cannot be encoded.
-  asio::awaitable<bool> HandOff(const handoff::Description& description, UniqueFd fd);
+  // Waits while the queue is full. False if it is closed.
+  asio::awaitable<bool> HandOff(const handoff::Description& description, UniqueFd fd) override;
 
   // Returns when no hand-off of this process waits for room. Acceptors call it before accept(2), so
   // that a full queue fills the TCP backlog.

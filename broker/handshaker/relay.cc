@@ -157,12 +157,13 @@ asio::awaitable<void> Relay::WorkerClosed() {
 
 // OpenSSL sends an alert for what it finds wrong itself, and has no function for another one. So
 // something goes wrong: in TLS 1.3 a further ticket cannot be made (internal_error); in TLS 1.2,
-// where tickets are a matter of the handshake, a record does not authenticate (bad_record_mac).
+// where tickets are a matter of the handshake, and for a client, a record does not authenticate
+// (bad_record_mac).
 void Relay::SendFailure() {
   ERR_clear_error();
   if (sealer_ == Sealer::kKernel) {
     (void)SendAlertRecord(client_.get(), SSL3_AL_FATAL, SSL_AD_INTERNAL_ERROR);
-  } else if (SSL_version(ssl_.get()) == TLS1_3_VERSION) {
+  } else if (SSL_version(ssl_.get()) == TLS1_3_VERSION && SSL_is_server(ssl_.get()) == 1) {
     TicketKeyring::Refuse(ssl_.get());
     if (SSL_new_session_ticket(ssl_.get()) == 1) (void)SSL_do_handshake(ssl_.get());
   } else {

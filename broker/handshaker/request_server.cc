@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "broker/handshaker/opening.h"
 #include "broker/handshaker/rekey.h"
 #include "broker/support/descriptors.h"
 #include "broker/support/log.h"
@@ -56,13 +57,10 @@ class RekeyLock {
   bool held_ = false;
 };
 
-void Answer(Shared& shared, const Service& service, channel::Message& message) {
-  const auto rekey = request::DecodeRekey(message.bytes);
-  if (!rekey || message.fds.size() != 2 || !IsChannel(message.fds[0].get())) {
-    return Refuse(shared, service, "malformed");
-  }
+void AnswerRekey(Shared& shared, const Service& service, const request::Rekey& rekey,
+                 const channel::Message& message) {
   const RekeyOutcome outcome =
-      NextKeys(shared.library, shared.sealing, *rekey, message.fds[1].get());
+      NextKeys(shared.library, shared.sealing, rekey, message.fds[1].get());
   switch (outcome.answer.status) {
     case request::Status::kDone:
       ++shared.counters.rekeyed;
@@ -78,11 +76,30 @@ void Answer(Shared& shared, const Service& service, channel::Message& message) {
                       /*dont_wait=*/true);
 }
 
+void Answer(Shared& shared, Service& service, channel::Message& message) {
+  const size_t count = message.fds.size();
+  const bool has_answer = count > 0 && IsChannel(message.fds[0].get());
+  const auto rekey = request::DecodeRekey(message.bytes);
+  if (rekey && has_answer && count == 2) return AnswerRekey(shared, service, *rekey, message);
+  const auto dial = request::DecodeDial(message.bytes);
+  if (dial && has_answer && count == 1) {
+    return StartDial(shared, service, *dial, std::move(message.fds[0]));
+  }
+  auto wrap = request::DecodeWrap(message.bytes);
+  if (!wrap || !has_answer || count != 2) return Refuse(shared, service, "malformed");
+  UniqueFd answer = std::move(message.fds[0]);
+  if (!CanBeWrapped(message.fds[1].get())) {
+    return RefuseToOpen(shared, service, std::move(answer), request::Result::kBadSocket);
+  }
+  StartWrap(shared, service, *std::move(wrap), std::move(answer), std::move(message.fds[1]));
+}
+
 // Closing a stranger's descriptor must not hold this process up (SO_LINGER, or a file system of the
 // stranger's own). False for one that was better kept: no request of ours has such a one.
 bool Dispose(channel::Message& message) {
   bool good = true;
   for (UniqueFd& fd : message.fds) {
+    if (!fd) continue;  // taken
     if (channel::CloseAtOnce(fd)) continue;
     (void)fd.Release();
     good = false;

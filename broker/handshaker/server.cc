@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 
+#include <algorithm>
 #include <asio/co_spawn.hpp>
 #include <asio/detached.hpp>
 #include <asio/use_awaitable.hpp>
@@ -73,25 +74,30 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Create(Snapshot snapshot) {
                  std::move(sealing),
                  std::move(snapshot.settings.rekey_lock),
                  {}});
+  RETURN_IF_ERROR(server->LoadCertificates(snapshot));
+  RETURN_IF_ERROR(server->LoadUpstreams(snapshot));
   RETURN_IF_ERROR(server->LoadServices(snapshot));
   RETURN_IF_ERROR(server->LoadListeners(snapshot));
   RETURN_IF_ERROR(sandbox::ConfineHandshaker(snapshot.confinement));
   return server;
 }
 
-absl::Status Server::LoadServices(Snapshot& snapshot) {
-  std::map<uint16_t, std::shared_ptr<const LoadedCertificate>> loaded;
+absl::Status Server::LoadCertificates(const Snapshot& snapshot) {
   for (const supervision::Certificate& certificate : snapshot.certificates) {
-    ASSIGN_OR_RETURN(loaded[certificate.id],
+    ASSIGN_OR_RETURN(certificates_[certificate.id],
                      LoadedCertificate::Load(library_.get(), *provider_, certificate));
-    expiries_.push_back({certificate.id, loaded[certificate.id]->not_after});
+    expiries_.push_back({certificate.id, certificates_[certificate.id]->not_after});
   }
+  return absl::OkStatus();
+}
+
+absl::Status Server::LoadServices(Snapshot& snapshot) {
   for (supervision::Service& service : snapshot.services) {
     std::vector<std::shared_ptr<const LoadedCertificate>> certificates;
     for (const uint16_t id : service.certificate_ids) {
-      if (!loaded.contains(id))
+      if (!certificates_.contains(id))
         return absl::InvalidArgumentError("service with unknown certificate");
-      certificates.push_back(loaded[id]);
+      certificates.push_back(certificates_[id]);
     }
     ASSIGN_OR_RETURN(auto tls, TlsContext::Create(library_.get(), service, std::move(certificates),
                                                   shared_->ktls.capabilities(), ticket_keys_));
@@ -103,7 +109,58 @@ absl::Status Server::LoadServices(Snapshot& snapshot) {
                     Queue(io_->get_executor(), std::move(service.queue), shared_->counters),
                     AsyncFd(io_->get_executor(), std::move(service.requests)),
                     {.service_id = service.id}});
+    RETURN_IF_ERROR(AllowRequests(service, *services_[service.id]));
   }
+  return absl::OkStatus();
+}
+
+absl::Status Server::LoadUpstreams(const Snapshot& snapshot) {
+  for (const supervision::TrustAnchors& anchors : snapshot.trust) {
+    ASSIGN_OR_RETURN(trust_[anchors.id],
+                     LoadTrust(library_.get(), anchors.file.get(), anchors.name));
+  }
+  for (const supervision::Upstream& upstream : snapshot.upstreams) {
+    if (!trust_.contains(upstream.trust_id) || !IsServerName(upstream.server_name)) {
+      return absl::InvalidArgumentError("malformed upstream");
+    }
+    ExpectedServer server{.name = upstream.server_name,
+                          .alpn = upstream.alpn,
+                          .pins = {},
+                          .trust = trust_[upstream.trust_id].get()};
+    for (const auto& pin : upstream.pins)
+      std::ranges::copy(pin, server.pins.emplace_back().begin());
+    if (upstream.certificate_id) {
+      if (!certificates_.contains(*upstream.certificate_id))
+        return absl::InvalidArgumentError("upstream with unknown certificate");
+      server.certificate = certificates_[*upstream.certificate_id];
+    }
+    upstreams_[upstream.id] = {upstream.name, Upstream{upstream.id, std::move(server)}};
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Server::AllowRequests(const supervision::Service& source, Service& service) {
+  service.wrap_server = source.wrap_server;
+  if (source.wrap_trust_id) {
+    if (!trust_.contains(*source.wrap_trust_id)) {
+      return absl::InvalidArgumentError("service with unknown trust anchors");
+    }
+    service.wrap_trust = trust_[*source.wrap_trust_id].get();
+  }
+  for (const uint16_t id : source.wrap_certificate_ids) {
+    if (!certificates_.contains(id))
+      return absl::InvalidArgumentError("service with unknown client certificate");
+    service.wrap_certificates[certificates_[id]->config_name] = certificates_[id];
+  }
+  for (const uint16_t id : source.upstream_ids) {
+    if (!upstreams_.contains(id)) {
+      return absl::InvalidArgumentError("service with unknown upstream");
+    }
+    service.upstreams.insert(upstreams_[id]);
+  }
+  if (service.wrap_trust == nullptr && service.upstreams.empty()) return absl::OkStatus();
+  ASSIGN_OR_RETURN(service.client, ClientContext::Create(library_.get(), service.name, service.ktls,
+                                                         shared_->ktls.capabilities()));
   return absl::OkStatus();
 }
 
@@ -119,6 +176,8 @@ absl::Status Server::LoadListeners(Snapshot& snapshot) {
 
 void Server::Run(UniqueFd control) {
   control_ = std::make_unique<AsyncFd>(io_->get_executor(), std::move(control));
+  shared_->connector.Use(
+      [this](const supervision::Message& message) { return Report(control_->get(), message); });
   for (const auto& acceptor : acceptors_) {
     asio::co_spawn(*io_, AcceptConnections(*shared_, *acceptor->service, acceptor->socket),
                    asio::detached);
@@ -164,6 +223,8 @@ asio::awaitable<void> Server::FollowSupervisor() {
     if (auto* keys = std::get_if<supervision::TicketKeys>(&*message)) {
       Wipe(keys->sealing.data(), keys->sealing.size());  // it never changes
       ticket_keys_.Set(std::move(*keys));
+    } else if (auto* connected = std::get_if<supervision::Connected>(&*message)) {
+      shared_->connector.OnConnected(std::move(*connected));
     } else if (const auto* drain = std::get_if<supervision::Drain>(&*message)) {
       asio::co_spawn(*io_, Drain(std::chrono::milliseconds(drain->deadline_ms)), asio::detached);
     } else {
@@ -203,6 +264,8 @@ asio::awaitable<void> Server::ReportCounters() {
 
 asio::awaitable<void> Server::Drain(std::chrono::milliseconds limit) {
   StopAccepting();
+  // The next generation answers them, by the configuration that is in force.
+  for (const auto& [id, service] : services_) service->requests.Cancel();
   const auto end = std::chrono::steady_clock::now() + limit;
   while (shared_->connections_active > 0 && std::chrono::steady_clock::now() < end) {
     co_await Sleep(kDrainPoll);

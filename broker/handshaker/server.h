@@ -40,7 +40,10 @@ class Server {
 
  private:
   Server() = default;
+  absl::Status LoadCertificates(const Snapshot& snapshot);
   absl::Status LoadServices(Snapshot& snapshot);
+  absl::Status LoadUpstreams(const Snapshot& snapshot);
+  absl::Status AllowRequests(const supervision::Service& source, Service& service);
   absl::Status LoadListeners(Snapshot& snapshot);
   void ReportFacts() const;
 
@@ -62,6 +65,9 @@ class Server {
   TicketKeyring ticket_keys_;
   std::unique_ptr<EventLoop> io_;
   std::unique_ptr<Shared> shared_;
+  std::map<uint16_t, std::shared_ptr<const LoadedCertificate>> certificates_;
+  std::map<uint16_t, X509StorePtr> trust_;
+  std::map<uint16_t, std::pair<std::string, Upstream>> upstreams_;  // with their names
   std::map<uint16_t, std::unique_ptr<Service>> services_;
   std::vector<supervision::Facts::Expiry> expiries_;
   std::vector<std::unique_ptr<Acceptor>> acceptors_;

@@ -6,11 +6,14 @@
 
 #include <asio/io_context.hpp>
 #include <chrono>
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
 
 #include "broker/handshaker/admission.h"
+#include "broker/handshaker/client_context.h"
+#include "broker/handshaker/connector.h"
 #include "broker/handshaker/ktls_capabilities.h"
 #include "broker/handshaker/queue.h"
 #include "broker/handshaker/tls_context.h"
@@ -56,6 +59,13 @@ struct Shared {
   UniqueFd rekey_lock;  // shared by all handshakers
   supervision::Counters counters;
   uint64_t connections_active = 0;  // handshakes, waiting hand-offs and relays
+  Connector connector;              // to upstreams
+};
+
+// A server that the configuration names, for those services that may have it dialled.
+struct Upstream {
+  uint16_t id = 0;
+  ExpectedServer server;
 };
 
 struct Service {
@@ -67,6 +77,15 @@ struct Service {
   AsyncFd requests;  // of its workers
   supervision::ServiceCounters counters;
   bool counters_changed = false;  // since they were reported
+
+  // What workers may ask for beside new keys.
+  bool wrap_server = false;
+  X509_STORE* wrap_trust = nullptr;  // null: not as a client
+  // With these, by their names in the configuration.
+  std::map<std::string, std::shared_ptr<const LoadedCertificate>> wrap_certificates;
+  std::unique_ptr<ClientContext> client;  // null: neither that nor dialling
+  std::map<std::string, Upstream> upstreams;
+  uint32_t opening = 0;  // such handshakes under way
 
   void CountDirect() {
     ++counters.direct;

@@ -34,14 +34,10 @@ class TlsContext {
   // handshakes with TLS 1.3. `secrets` has to outlive the object, or StopListening().
   absl::StatusOr<SslPtr> NewConnection(Tls13Secrets* secrets) const;
 
-  // From now on `secrets` is not written into any more.
-  static void StopListening(SSL* ssl);
-
  private:
   TlsContext(std::vector<std::shared_ptr<const LoadedCertificate>> certificates,
              const supervision::Service& service);
 
-  absl::Status SetPolicy(const supervision::Service& service, const KtlsCapabilities& capabilities);
   absl::Status SetCertificates();
   absl::Status SetResumption(const supervision::Service& service, const TicketKeyring& keyring);
   void SetAlpn();
@@ -49,7 +45,6 @@ class TlsContext {
   static int OnCertificate(SSL* ssl, void* context);
   static int OnAlpn(SSL* ssl, const unsigned char** out, unsigned char* out_size,
                     const unsigned char* in, unsigned int in_size, void* context);
-  static void OnKeyLog(const SSL* ssl, const char* line);
 
   SslCtxPtr context_;
   CertificateChoice certificates_;

@@ -27,12 +27,12 @@ bool SignService::AddKey(uint16_t certificate_id, PrivateKey key) {
   return keys_.try_emplace(certificate_id, std::move(key)).second;
 }
 
-bool SignService::AddChannel(uint16_t index, std::vector<uint16_t> certificate_ids,
-                             UniqueFd channel, RateLimit rate) {
+bool SignService::AddChannel(uint16_t index, Permission permission, UniqueFd channel,
+                             RateLimit rate) {
   const auto known = [this](uint16_t id) { return keys_.contains(id); };
-  if (!std::ranges::all_of(certificate_ids, known)) return false;
-  channels_.push_back({index, std::move(certificate_ids), std::move(channel),
-                       rate, Counters()});
+  if (!std::ranges::all_of(permission.server, known)) return false;
+  if (!std::ranges::all_of(permission.client, known)) return false;
+  channels_.push_back({index, std::move(permission), std::move(channel), rate, Counters()});
   return true;
 }
 
@@ -93,12 +93,16 @@ void SignService::Serve(Channel& channel) {
 
 signing::Reply SignService::Answer(Channel& channel, const signing::Sign& request) {
   if (!channel.rate.Take(RateLimit::Clock::now())) return Refuse(channel, request, Reason::kRate);
-  if (std::ranges::count(channel.certificate_ids, request.certificate_id) == 0) {
-    return Refuse(channel, request, Reason::kCertificate);
-  }
-  // The broker's certificates are for its servers; none is for a client.
+  const auto may = [&](const std::vector<uint16_t>& ids) {
+    return std::ranges::count(ids, request.certificate_id) > 0;
+  };
+  const bool may_server = may(channel.permission.server);
+  const bool may_client = may(channel.permission.client);
+  if (!may_server && !may_client) return Refuse(channel, request, Reason::kCertificate);
+  // A server's certificate is not for a client, nor the other way round, unless the configuration
+  // uses it for both.
   const auto shape = signing::ShapeOf(request.content);
-  if (!shape || *shape == signing::Shape::kTls13Client) {
+  if (!shape || !(signing::IsClientShape(*shape) ? may_client : may_server)) {
     return Refuse(channel, request, Reason::kContent);
   }
   const PrivateKey& key = keys_.at(request.certificate_id);

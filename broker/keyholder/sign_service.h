@@ -42,9 +42,14 @@ class SignService {
  public:
   // False if the id is taken.
   [[nodiscard]] bool AddKey(uint16_t certificate_id, PrivateKey key);
+  // What may be signed over a channel: as a server with these certificates, as a client with those.
+  struct Permission {
+    std::vector<uint16_t> server;
+    std::vector<uint16_t> client;
+  };
   // False if a certificate has no key here. `index` names the handshaker in log lines.
-  [[nodiscard]] bool AddChannel(uint16_t index, std::vector<uint16_t> certificate_ids,
-                                UniqueFd channel, RateLimit rate);
+  [[nodiscard]] bool AddChannel(uint16_t index, Permission permission, UniqueFd channel,
+                                RateLimit rate);
 
   // Serves all channels until the end of file on `control`, which is the only regular end.
   absl::Status Run(int control);
@@ -64,7 +69,7 @@ class SignService {
  private:
   struct Channel {
     uint16_t index;
-    std::vector<uint16_t> certificate_ids;
+    Permission permission;
     UniqueFd fd;
     RateLimit rate;
     Counters counters;

@@ -97,8 +97,10 @@ std::optional<Failed> Load(KeyholderSnapshot snapshot, SignService& service) {
   }
   for (HandshakerChannel& channel : snapshot.channels) {
     const RateLimit rate(channel.max_signatures, std::max(channel.max_signatures / 4, 1U));
-    if (service.AddChannel(channel.index, std::move(channel.certificate_ids),
-                           std::move(channel.channel), rate)) {
+    SignService::Permission permission{std::move(channel.certificate_ids),
+                                       std::move(channel.client_certificate_ids)};
+    if (service.AddChannel(channel.index, std::move(permission), std::move(channel.channel),
+                           rate)) {
       continue;
     }
     return Failed{Failed::Subject::kOther, channel.index,

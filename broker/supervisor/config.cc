@@ -20,6 +20,7 @@ constexpr uint32_t kMaxLimit = 1'000'000;
 constexpr std::chrono::seconds kMinIdleTimeout{1};
 constexpr size_t kMaxAlpnName = 255;   // RFC 7301 section 3.1
 constexpr size_t kMaxEntries = 65535;  // ids are 16 bits wide
+constexpr size_t kMaxPins = 16;
 
 constexpr std::string_view kAbsolute = "write it from the root, beginning with /";
 
@@ -41,6 +42,7 @@ class Reader {
     Section file(root, "", diagnostics_);
     if (auto broker = file.Table("broker")) ReadBroker(*broker);
     for (auto& [name, section] : file.Tables("certificate")) ReadCertificate(name, section);
+    for (auto& [name, section] : file.Tables("upstream")) ReadUpstream(name, section);
     for (auto& [name, section] : file.Tables("service")) ReadService(name, section);
     file.Finish();
     CheckWhole();
@@ -89,7 +91,59 @@ class Reader {
                                                  {"info", log::Level::kInfo},
                                                  {"debug", log::Level::kDebug}}),
          broker.log_level);
+    broker.ca_file = TakeTrust(section);
     section.Finish();
+  }
+
+  std::optional<At<Source>> TakeTrust(Section& section) {
+    const auto text = section.String("ca_file");
+    if (!text) return std::nullopt;
+    const auto source = Accept(ParseSource(text->value), text->position);
+    if (!source) return std::nullopt;
+    if (source->kind == Source::Kind::kUri) {
+      diagnostics_.Error(text->position, "'ca_file' is a URI",
+                         "a path or \"cred:NAME\" is needed; only keys have URIs");
+    }
+    return At<Source>{*source, text->position};
+  }
+
+  void ReadUpstream(const At<std::string>& name, Section& section) {
+    UpstreamConfig upstream;
+    upstream.name = name;
+    if (!IsCertificateName(name.value)) {
+      diagnostics_.Error(name.position, "\"" + name.value + "\" is no upstream name",
+                         "1 to 64 letters, digits, -, _ and . are possible");
+    }
+    if (!section.Has("address")) section.Missing("address", "add address = \"192.0.2.1:443\"");
+    if (const auto text = section.String("address")) {
+      const auto address = Accept(ParseAddress(text->value), text->position);
+      if (address) upstream.address = {*address, text->position};
+    }
+    if (!section.Has("name"))
+      section.Missing("name", "add the name that the server's certificate has to have");
+    if (const auto text = section.String("name")) {
+      if (auto server = Accept(ParseServerName(text->value), text->position))
+        upstream.server_name = *server;
+    }
+    ReadAlpn(section, upstream.alpn);
+    ReadPins(section, upstream);
+    if (const auto text = section.String("certificate"))
+      upstream.certificate = Find(config_.certificates, "certificate", text->value, text->position);
+    upstream.ca_file = TakeTrust(section);
+    section.Finish();
+    config_.upstreams.push_back(std::move(upstream));
+  }
+
+  void ReadPins(Section& section, UpstreamConfig& upstream) {
+    const auto list = section.Strings("pin");
+    if (!list) return;
+    if (list->value.size() > kMaxPins) {
+      diagnostics_.Error(list->position, std::to_string(list->value.size()) + " pins",
+                         "1 to " + std::to_string(kMaxPins) + " are possible");
+    }
+    for (const auto& [text, position] : list->value) {
+      if (auto pin = Accept(ParsePin(text), position)) upstream.pins.push_back(*std::move(pin));
+    }
   }
 
   void TakeSource(Section& section, std::string_view key, At<Source>& target) {
@@ -143,11 +197,15 @@ class Reader {
                                                {{"prefer", supervision::RekeyMode::kPrefer},
                                                 {"require", supervision::RekeyMode::kRequire}}),
          service.rekey);
-    ReadAlpn(section, service);
+    ReadAlpn(section, service.alpn);
     service.backlog.position = section.position();
     Take(section.Number("backlog", 1, kMaxBacklog), service.backlog);
     TakeList(section, "allow_users", service.allow_users);
     TakeList(section, "allow_groups", service.allow_groups);
+    ReadWrap(section, service);
+    ReadNames(section, "client_certificates", config_.certificates, "certificate",
+              service.client_certificates);
+    ReadNames(section, "dial", config_.upstreams, "upstream", service.dial);
     if (auto worker = section.Table("worker")) service.worker = ReadWorker(*worker);
     section.Finish();
     config_.services.push_back(std::move(service));
@@ -188,26 +246,52 @@ class Reader {
     if (!section.Has("certificates")) {
       section.Missing("certificates", "add certificates = [\"NAME\"] of a [certificate.NAME]");
     }
-    const auto list = section.Strings("certificates");
+    ReadNames(section, "certificates", config_.certificates, "certificate", service.certificates);
+  }
+
+  // A list of sections of that kind.
+  template <typename T>
+  void ReadNames(Section& section, std::string_view key, const std::vector<T>& all,
+                 const std::string& kind, std::vector<size_t>& indices) {
+    const auto list = section.Strings(key);
     if (!list) return;
     for (const auto& [name, position] : list->value) {
-      if (auto index = FindCertificate(name, position)) service.certificates.push_back(*index);
+      if (auto index = Find(all, kind, name, position)) indices.push_back(*index);
     }
   }
 
-  std::optional<size_t> FindCertificate(const std::string& name, Position position) {
+  // `kind` is that of the section which defines it.
+  template <typename T>
+  std::optional<size_t> Find(const std::vector<T>& all, const std::string& kind,
+                             const std::string& name, Position position) {
     std::vector<std::string> names;
-    for (const auto& certificate : config_.certificates) names.push_back(certificate.name.value);
+    for (const T& one : all) names.push_back(one.name.value);
     const auto found = std::ranges::find(names, name);
     if (found != names.end()) return static_cast<size_t>(found - names.begin());
     const std::string closest = Closest(name, names);
-    diagnostics_.Error(position, "there is no certificate \"" + name + "\"",
-                       closest.empty() ? "add a section [certificate." + name + "]"
+    diagnostics_.Error(position, "there is no " + kind + " \"" + name + "\"",
+                       closest.empty() ? "add a section [" + kind + "." + name + "]"
                                        : "did you mean \"" + closest + "\"?");
     return std::nullopt;
   }
 
-  void ReadAlpn(Section& section, ServiceConfig& service) {
+  void ReadWrap(Section& section, ServiceConfig& service) {
+    const auto list = section.Strings("wrap");
+    if (!list) return;
+    for (const auto& [role, position] : list->value) {
+      if (role == "server") {
+        service.wrap_server = true;
+      } else if (role == "client") {
+        service.wrap_client = true;
+        service.wrap_client_position = position;
+      } else {
+        diagnostics_.Error(position, "\"" + role + "\" is no side of a TLS connection",
+                           "\"server\" and \"client\" are possible");
+      }
+    }
+  }
+
+  void ReadAlpn(Section& section, std::vector<std::string>& alpn) {
     const auto list = section.Strings("alpn");
     if (!list) return;
     for (const auto& [name, position] : list->value) {
@@ -215,7 +299,7 @@ class Reader {
         diagnostics_.Error(position, "a protocol name of " + std::to_string(name.size()) + " bytes",
                            "at most 255 are possible");
       }
-      service.alpn.push_back(name);
+      alpn.push_back(name);
     }
   }
 
@@ -357,8 +441,10 @@ class Reader {
     if (config_.services.empty()) {
       diagnostics_.Error({}, "there is no service", "add a section [service.NAME]");
     }
-    if (std::max(config_.services.size(), config_.certificates.size()) > kMaxEntries) {
-      diagnostics_.Error({}, "too many services or certificates", "65535 of each are possible");
+    if (std::max({config_.services.size(), config_.certificates.size(), config_.upstreams.size()}) >
+        kMaxEntries) {
+      diagnostics_.Error({}, "too many services, certificates or upstreams",
+                         "65535 of each are possible");
     }
   }
 

@@ -30,12 +30,24 @@ struct BrokerConfig {
   uint32_t max_relayed = 8192;
   uint32_t max_signatures = 10'000;  // a second, for each handshaker
   log::Level log_level = log::Level::kInfo;
+  std::optional<At<Source>> ca_file;  // never a URI; else the system's
 };
 
 struct CertificateConfig {
   At<std::string> name;
   At<Source> chain;  // never a URI
   At<Source> key;
+};
+
+// A server that workers may have dialled.
+struct UpstreamConfig {
+  At<std::string> name;
+  At<handoff::Endpoint> address;
+  std::string server_name;
+  std::vector<std::string> alpn;
+  std::vector<std::vector<uint8_t>> pins;  // SHA-256 of the SubjectPublicKeyInfo; none: any key
+  std::optional<size_t> certificate;       // index into Config::certificates
+  std::optional<At<Source>> ca_file;       // else the broker's
 };
 
 // Of a worker that runs a program for each connection.
@@ -79,12 +91,18 @@ struct ServiceConfig {
   At<uint32_t> backlog{256, {}};
   std::vector<At<std::string>> allow_users;
   std::vector<At<std::string>> allow_groups;
+  bool wrap_server = false;
+  bool wrap_client = false;
+  Position wrap_client_position;
+  std::vector<size_t> client_certificates;  // indices into Config::certificates
+  std::vector<size_t> dial;                 // indices into Config::upstreams
   std::optional<WorkerConfig> worker;
 };
 
 struct Config {
   BrokerConfig broker;
   std::vector<CertificateConfig> certificates;
+  std::vector<UpstreamConfig> upstreams;
   std::vector<ServiceConfig> services;
 };
 

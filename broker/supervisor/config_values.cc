@@ -7,6 +7,10 @@
 #include <numeric>
 #include <optional>
 
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_split.h"
+#include "protocol/supervision.h"
+
 namespace tlsbroker::supervisor {
 namespace {
 
@@ -160,6 +164,44 @@ Parsed<ListenAddress> ParseListenAddress(std::string_view text) {
   }
   endpoint.port = static_cast<uint16_t>(*port);
   return ListenAddress(endpoint);
+}
+
+Parsed<handoff::Endpoint> ParseAddress(std::string_view text) {
+  auto parsed = ParseListenAddress(text);
+  if (auto* complaint = std::get_if<Complaint>(&parsed)) return std::move(*complaint);
+  const ListenAddress& address = std::get<ListenAddress>(parsed);
+  if (const auto* endpoint = std::get_if<handoff::Endpoint>(&address)) return *endpoint;
+  return Complaint{Quoted(text) + " is nothing to connect to",
+                   "write an address and a port, such as \"192.0.2.1:443\""};
+}
+
+Parsed<std::string> ParseServerName(std::string_view text) {
+  const std::string name(text);
+  in6_addr any;
+  if (inet_pton(AF_INET, name.c_str(), &any) == 1 || inet_pton(AF_INET6, name.c_str(), &any) == 1)
+    return name;
+  const auto is_label = [](absl::string_view label) {
+    return !label.empty() && label.size() <= 63 && std::ranges::all_of(label, [](char c) {
+      return IsLowerOrDigit(c) || (c >= 'A' && c <= 'Z') || c == '-' || c == '_';
+    });
+  };
+  // A leading dot would make OpenSSL take every name below.
+  const std::vector<absl::string_view> labels = absl::StrSplit(name, '.');
+  if (name.size() <= 253 && std::ranges::all_of(labels, is_label)) return name;
+  return Complaint{Quoted(text) + " is no host name",
+                   "write the name or the address that the certificate has"};
+}
+
+Parsed<std::vector<uint8_t>> ParsePin(std::string_view text) {
+  constexpr std::string_view kPrefix = "sha256//";
+  std::string digest;
+  if (text.starts_with(kPrefix) &&
+      absl::Base64Unescape(std::string(text.substr(kPrefix.size())), &digest) &&
+      digest.size() == supervision::Upstream::kPinSize) {
+    return std::vector<uint8_t>(digest.begin(), digest.end());
+  }
+  return Complaint{Quoted(text) + " is no pin",
+                   "write \"sha256//\" and the base64 of the SHA-256 of the server's public key"};
 }
 
 std::string ToString(const ListenAddress& address) {

@@ -41,6 +41,15 @@ using ListenAddress = std::variant<handoff::Endpoint, SystemdSocket>;
 Parsed<ListenAddress> ParseListenAddress(std::string_view text);
 std::string ToString(const ListenAddress& address);
 
+// The same without "systemd:NAME".
+Parsed<handoff::Endpoint> ParseAddress(std::string_view text);
+
+// "redis.example.org", "192.0.2.1": what a server's certificate can be for.
+Parsed<std::string> ParseServerName(std::string_view text);
+
+// "sha256//BASE64", as curl's --pinnedpubkey: 32 bytes.
+Parsed<std::vector<uint8_t>> ParsePin(std::string_view text);
+
 struct Source {
   enum class Kind {
     kPath,        // an absolute path

@@ -91,6 +91,11 @@ UniqueFd OpenKey(const At<Source>& source, Diagnostics& diagnostics) {
 
 }  // namespace
 
+UniqueFd OpenRegularFile(const At<Source>& source, const char* right, Diagnostics& diagnostics) {
+  auto file = OpenFile(source, right, diagnostics);
+  return file ? std::move(file->fd) : UniqueFd();
+}
+
 std::vector<Credential> OpenCredentials(const Config& config, Diagnostics& diagnostics) {
   std::vector<Credential> credentials;
   for (const CertificateConfig& certificate : config.certificates) {

@@ -21,6 +21,10 @@ struct Credential {
   std::string key_uri;
 };
 
+// A regular file that is not empty, for reading; invalid, and a complaint, if it is none. `right`
+// says what is needed.
+UniqueFd OpenRegularFile(const At<Source>& source, const char* right, Diagnostics& diagnostics);
+
 // In the order of config.certificates.
 std::vector<Credential> OpenCredentials(const Config& config, Diagnostics& diagnostics);
 

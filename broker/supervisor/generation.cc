@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <asio/co_spawn.hpp>
 #include <asio/detached.hpp>
+#include <cerrno>
 #include <utility>
 
+#include "broker/supervisor/upstreams.h"
 #include "broker/support/log.h"
 #include "broker/support/status.h"
 #include "protocol/channel.h"
@@ -21,14 +23,26 @@ std::vector<std::string> ChildEnvironment(log::Level log_level) {
 
 void Add(supervision::Counters& sum, const supervision::Counters& part) {
   using supervision::Counters;
-  for (uint64_t Counters::*value :
-       {&Counters::accepted, &Counters::handshakes_full, &Counters::handshakes_resumed,
-        &Counters::handshakes_failed, &Counters::handshakes_timed_out,
-        &Counters::refused_total_limit, &Counters::refused_source_limit,
-        &Counters::refused_relay_limit, &Counters::refused_ktls_required,
-        &Counters::handed_off_direct, &Counters::handed_off_relay, &Counters::ktls_install_failed,
-        &Counters::queue_waits, &Counters::relay_active, &Counters::handshakes_active,
-        &Counters::sign_failed, &Counters::rekeyed, &Counters::rekey_refused}) {
+  for (uint64_t Counters::*value : {&Counters::accepted,
+                                    &Counters::handshakes_full,
+                                    &Counters::handshakes_resumed,
+                                    &Counters::handshakes_failed,
+                                    &Counters::handshakes_timed_out,
+                                    &Counters::refused_total_limit,
+                                    &Counters::refused_source_limit,
+                                    &Counters::refused_relay_limit,
+                                    &Counters::refused_ktls_required,
+                                    &Counters::handed_off_direct,
+                                    &Counters::handed_off_relay,
+                                    &Counters::ktls_install_failed,
+                                    &Counters::queue_waits,
+                                    &Counters::relay_active,
+                                    &Counters::handshakes_active,
+                                    &Counters::sign_failed,
+                                    &Counters::rekeyed,
+                                    &Counters::rekey_refused,
+                                    &Counters::opened,
+                                    &Counters::open_failed}) {
     sum.*value += part.*value;
   }
 }
@@ -44,7 +58,10 @@ Generation::Generation(const asio::any_io_executor& executor, uint32_t number,
       number_(number),
       setup_(std::move(setup)),
       ticket_keys_(ticket_keys),
-      changed_(std::move(changed)) {}
+      changed_(std::move(changed)) {
+  for (const UpstreamConfig& upstream : setup_->config.upstreams)
+    upstreams_.push_back(upstream.address.value);
+}
 
 absl::Status Generation::Start(const Programs& programs) {
   std::vector<UniqueFd> keyholder_ends;
@@ -139,6 +156,12 @@ bool Generation::Handle(Child& child, supervision::Message message) {
     child.service_counters[counters->service_id] = std::move(*counters);
     return true;
   }
+  if (const auto* connect = std::get_if<supervision::Connect>(&message)) {
+    if (child.is_keyholder) return false;
+    // One that is lost is a request of a worker that fails.
+    (void)child.control.SendNow(ConnectFor(*connect));
+    return true;
+  }
   // It goes on with the connections that it has, and wants to be replaced. During the start the
   // keyholder says itself what is wrong.
   if (std::holds_alternative<supervision::Failed>(message) && !child.is_keyholder) {
@@ -146,6 +169,15 @@ bool Generation::Handle(Child& child, supervision::Message message) {
     return true;
   }
   return false;  // Drained is the last word of those who were told to end
+}
+
+supervision::Connected Generation::ConnectFor(const supervision::Connect& connect) const {
+  supervision::Connected answer{.request = connect.request, .error = 0, .socket = {}};
+  errno = EINVAL;
+  if (connect.upstream_id < upstreams_.size())
+    answer.socket = ConnectTo(upstreams_[connect.upstream_id]);
+  if (!answer.socket) answer.error = static_cast<uint32_t>(errno);
+  return answer;
 }
 
 bool Generation::HandleBeforeReady(Child& child, supervision::Message message) {

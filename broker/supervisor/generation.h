@@ -93,12 +93,14 @@ class Generation : public std::enable_shared_from_this<Generation> {
   asio::awaitable<void> RunChild(Child& child, Snapshot snapshot);
   asio::awaitable<bool> SendSnapshot(Child& child, const Snapshot& snapshot);
   bool Handle(Child& child, supervision::Message message);
+  supervision::Connected ConnectFor(const supervision::Connect& connect) const;
   bool HandleBeforeReady(Child& child, supervision::Message message);
   void End(Child& child);
 
   asio::any_io_executor executor_;
   const uint32_t number_;
   std::shared_ptr<const Setup> setup_;
+  std::vector<handoff::Endpoint> upstreams_;  // their addresses; handshakers that drain still ask
   const TicketKeyRing& ticket_keys_;
   const std::function<void()> changed_;
   std::vector<std::unique_ptr<Child>> children_;

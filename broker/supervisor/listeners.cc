@@ -12,6 +12,7 @@
 #include <cstring>
 
 #include "absl/strings/str_split.h"
+#include "broker/supervisor/socket_address.h"
 #include "broker/support/status.h"
 
 namespace tlsbroker::supervisor {
@@ -23,31 +24,6 @@ constexpr int kMaxInherited = 4096;
 // As much as net.core.somaxconn allows: how many wait is for the service's backlog to say, and that
 // pushes back on the handshakers before it fills the kernel's queue.
 constexpr int kTcpBacklog = INT32_MAX;
-
-struct SocketAddress {
-  sockaddr_storage storage{};
-  socklen_t size = 0;
-};
-
-SocketAddress ToSocketAddress(const handoff::Endpoint& endpoint) {
-  SocketAddress address;
-  if (endpoint.ipv6) {
-    sockaddr_in6 in6{};
-    in6.sin6_family = AF_INET6;
-    in6.sin6_port = htons(endpoint.port);
-    std::memcpy(&in6.sin6_addr, endpoint.address.data(), sizeof(in6.sin6_addr));
-    std::memcpy(&address.storage, &in6, sizeof(in6));
-    address.size = sizeof(in6);
-  } else {
-    sockaddr_in in{};
-    in.sin_family = AF_INET;
-    in.sin_port = htons(endpoint.port);
-    std::memcpy(&in.sin_addr, endpoint.address.data(), sizeof(in.sin_addr));
-    std::memcpy(&address.storage, &in, sizeof(in));
-    address.size = sizeof(in);
-  }
-  return address;
-}
 
 bool Enable(int socket, int level, int option) {
   const int on = 1;

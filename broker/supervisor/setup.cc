@@ -41,6 +41,7 @@ Setup CheckSetup(Diagnostics& diagnostics) {
   setup.config = ReadConfig(diagnostics);
   if (diagnostics.failed()) return setup;
   setup.credentials = OpenCredentials(setup.config, diagnostics);
+  setup.trust = OpenTrust(setup.config, diagnostics);
   setup.accounts = LookUpAccounts(setup.config, diagnostics);
   CheckWorkers(setup.config, diagnostics);
   return setup;

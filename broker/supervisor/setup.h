@@ -13,6 +13,7 @@
 #include "broker/supervisor/credentials.h"
 #include "broker/supervisor/listeners.h"
 #include "broker/supervisor/queue.h"
+#include "broker/supervisor/upstreams.h"
 
 namespace tlsbroker::supervisor {
 
@@ -21,6 +22,7 @@ struct Setup {
   Config config;
   Accounts accounts;
   std::vector<Credential> credentials;  // by certificate
+  Trust trust;
   std::vector<Listener> listeners;
   std::vector<std::shared_ptr<Queue>> queues;  // by service
   uint32_t handshakers = 0;                    // how many to start

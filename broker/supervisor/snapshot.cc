@@ -29,11 +29,20 @@ std::vector<uint16_t> Ids(const std::vector<size_t>& indices) {
 }
 
 // Every handshaker serves every service.
-std::vector<uint16_t> UsedCertificates(const Setup& setup) {
+std::set<uint16_t> ServerCertificates(const Setup& setup) {
   std::set<uint16_t> used;
   for (const ServiceConfig& service : setup.config.services)
     used.insert(service.certificates.begin(), service.certificates.end());
-  return {used.begin(), used.end()};
+  return used;
+}
+
+std::set<uint16_t> ClientCertificates(const Setup& setup) {
+  std::set<uint16_t> used;
+  for (const ServiceConfig& service : setup.config.services)
+    used.insert(service.client_certificates.begin(), service.client_certificates.end());
+  for (const UpstreamConfig& upstream : setup.config.upstreams)
+    if (upstream.certificate) used.insert(static_cast<uint16_t>(*upstream.certificate));
+  return used;
 }
 
 supervision::Certificate CertificateMessage(const Setup& setup, size_t index) {
@@ -66,9 +75,33 @@ absl::StatusOr<supervision::Service> ServiceMessage(const Setup& setup, size_t i
   message.rekey = service.rekey;
   message.alpn = service.alpn;
   message.certificate_ids = Ids(service.certificates);
+  message.wrap_server = service.wrap_server;
+  if (service.wrap_client) message.wrap_trust_id = setup.trust.general;
+  message.wrap_certificate_ids = Ids(service.client_certificates);
+  message.upstream_ids = Ids(service.dial);
   ASSIGN_OR_RETURN(message.queue, Duplicate(setup.queues[index]->sending()));
   ASSIGN_OR_RETURN(message.requests, Duplicate(setup.queues[index]->answering()));
   return message;
+}
+
+absl::StatusOr<supervision::TrustAnchors> TrustMessage(const Setup& setup, size_t index) {
+  const Trust::File& file = setup.trust.files[index];
+  supervision::TrustAnchors message;
+  message.id = static_cast<uint16_t>(index);
+  message.name = file.source.text;
+  ASSIGN_OR_RETURN(message.file, Duplicate(file.fd.get()));
+  return message;
+}
+
+supervision::Upstream UpstreamMessage(const Setup& setup, size_t index) {
+  const UpstreamConfig& upstream = setup.config.upstreams[index];
+  return {.id = static_cast<uint16_t>(index),
+          .name = upstream.name.value,
+          .server_name = upstream.server_name,
+          .alpn = upstream.alpn,
+          .pins = upstream.pins,
+          .trust_id = setup.trust.of_upstreams[index],
+          .certificate_id = upstream.certificate};
 }
 
 absl::StatusOr<supervision::Listener> ListenerMessage(const Listener& listener) {
@@ -111,7 +144,10 @@ absl::StatusOr<Snapshot> KeyholderSnapshot(const Setup& setup, std::vector<Uniqu
     supervision::HandshakerChannel channel;
     channel.index = static_cast<uint16_t>(i);
     channel.max_signatures = setup.config.broker.max_signatures;
-    channel.certificate_ids = UsedCertificates(setup);
+    const std::set<uint16_t> server = ServerCertificates(setup);
+    const std::set<uint16_t> client = ClientCertificates(setup);
+    channel.certificate_ids.assign(server.begin(), server.end());
+    channel.client_certificate_ids.assign(client.begin(), client.end());
     channel.channel = std::move(channels[i]);
     snapshot.push_back(std::move(channel));
   }
@@ -125,8 +161,15 @@ absl::StatusOr<Snapshot> HandshakerSnapshot(const Setup& setup, uint32_t generat
   snapshot.push_back(ConfinementOf(setup));
   snapshot.push_back(
       SettingsMessage(setup, generation, index, std::move(signing_channel), std::move(rekey_lock)));
-  for (const uint16_t id : UsedCertificates(setup))
-    snapshot.push_back(CertificateMessage(setup, id));
+  std::set<uint16_t> used = ServerCertificates(setup);
+  used.merge(ClientCertificates(setup));
+  for (const uint16_t id : used) snapshot.push_back(CertificateMessage(setup, id));
+  for (size_t i = 0; i < setup.trust.files.size(); ++i) {
+    ASSIGN_OR_RETURN(supervision::TrustAnchors trust, TrustMessage(setup, i));
+    snapshot.push_back(std::move(trust));
+  }
+  for (size_t i = 0; i < setup.config.upstreams.size(); ++i)
+    snapshot.push_back(UpstreamMessage(setup, i));
   for (size_t i = 0; i < setup.config.services.size(); ++i) {
     ASSIGN_OR_RETURN(supervision::Service service, ServiceMessage(setup, i));
     snapshot.push_back(std::move(service));

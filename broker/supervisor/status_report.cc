@@ -44,7 +44,9 @@ ordered_json Counters(const supervision::Counters& counters) {
           {"queue_waits", counters.queue_waits},
           {"sign_failed", counters.sign_failed},
           {"rekeyed", counters.rekeyed},
-          {"rekey_refused", counters.rekey_refused}};
+          {"rekey_refused", counters.rekey_refused},
+          {"opened", counters.opened},
+          {"open_failed", counters.open_failed}};
 }
 
 void AddProcesses(ordered_json& list, const Generation& generation) {

@@ -22,11 +22,13 @@ struct Command {
   int (*run)(std::span<char* const> arguments);
 };
 
+int RunConnect(std::span<char* const> arguments);
 int RunExec(std::span<char* const> arguments);
 int RunProbe(std::span<char* const> arguments);
 int RunReload(std::span<char* const> arguments);
 int RunRun(std::span<char* const> arguments);
 int RunStatus(std::span<char* const> arguments);
+int RunWrap(std::span<char* const> arguments);
 
 // Says so on stderr if stdout did not take everything, which would otherwise pass for a good end.
 int FinishStdout(int status);

@@ -13,6 +13,7 @@ namespace tlsbroker::tools {
 namespace {
 
 constexpr std::array kCommands = {
+    Command{"connect", "a TLS client as a filter for stdin and stdout", RunConnect},
     Command{"exec", "run a program that knows stdin and stdout for each connection", RunExec},
     Command{"probe", "what kernel TLS can do on this machine, and why not", RunProbe},
     Command{"reload", "has a running broker read its configuration again, and says what came of it",
@@ -21,6 +22,7 @@ constexpr std::array kCommands = {
             RunRun},
     Command{"status", "what a running broker does: services, workers, certificates, limits hit",
             RunStatus},
+    Command{"wrap", "run a program behind TLS on the TCP connection that is stdin", RunWrap},
 };
 
 void PrintUsage(FILE* to) {

@@ -123,7 +123,8 @@ std::string Counters(const ordered_json& status) {
        {"REFUSED", "all", count("refused_total_limit"), "per source", count("refused_source_limit"),
         "relays", count("refused_relay_limit"), "kTLS required", count("refused_ktls_required"),
         "signatures", count("sign_failed")},
-       {"KEY UPDATES", "done", count("rekeyed"), "refused", count("rekey_refused")}});
+       {"KEY UPDATES", "done", count("rekeyed"), "refused", count("rekey_refused")},
+       {"ASKED FOR", "opened", count("opened"), "failed", count("open_failed")}});
 }
 
 // One line for each reason.

@@ -1,7 +1,6 @@
 """Relayed connections: every end told apart from every cut, in both directions; KeyUpdate; and nobody who does not
 read costs memory. PROTOCOL.md section 3.2."""
 
-import concurrent.futures
 import hashlib
 import os
 import random
@@ -113,18 +112,8 @@ class Relay(unittest.TestCase):
         data = random.Random(1).randbytes(8 * MIB)
         for version in VERSIONS:
             with self.service.connect(context=self.service.context(version)) as tls:
-                with concurrent.futures.ThreadPoolExecutor(1) as pool:
-                    reader = pool.submit(lambda: self.read_exactly(tls, len(data)))
-                    tls.sendall(b"ECHO %d\n" % len(data) + data)
-                    self.assertEqual(hashlib.sha256(reader.result()).digest(), hashlib.sha256(data).digest())
-
-    @staticmethod
-    def read_exactly(tls, size):
-        pieces = []
-        while size:
-            pieces.append(tls.recv(min(size, 65536)))
-            size -= len(pieces[-1])
-        return b"".join(pieces)
+                received = testlib.both_ways(tls, b"ECHO %d\n" % len(data) + data, len(data))
+                self.assertEqual(hashlib.sha256(received).digest(), hashlib.sha256(data).digest())
 
     def resident(self):
         total = 0

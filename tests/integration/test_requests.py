@@ -9,6 +9,7 @@ import unittest
 import broker as testlib
 import echo_service
 
+WRAP, DIAL = bytes([1, 3, 4, 0, 1, 1]), bytes([1, 4, 5, 0, 1]) + b"a"
 REKEY = bytes([1, 1, 2, 0, 1, 1, 1, 0, 4]) + b"none"
 
 
@@ -33,14 +34,15 @@ class Requests(unittest.TestCase):
         connection = self.connection()
         bad = [REKEY[:-1], REKEY + b"x", b"\2" + REKEY[1:], bytes([1, 9]) + REKEY[2:], b"\0", b"\1", bytes(1024),
                bytes([1, 1, 2, 0, 1, 3]) + REKEY[6:], bytes([1, 1, 2, 0, 2, 1, 1]) + REKEY[6:],
-               bytes([1, 1, 2, 0, 1, 1, 1, 2, 1]) + bytes(513), bytes(2000)]
+               bytes([1, 1, 2, 0, 1, 1, 1, 2, 1]) + bytes(513), bytes(2000), DIAL, WRAP + b"x"]
         for message in bad:
             self.assertEqual(self.command(connection, f"REQUEST 2 {message.hex()}"), "-", message[:20])
         for count in (1, 3, 5):
             self.assertEqual(self.command(connection, f"REQUEST {count} {REKEY.hex()}"), "-", count)
+        self.assertEqual(self.command(connection, f"REQUEST 1 {WRAP.hex()}"), "-")
         answer = bytes.fromhex(self.command(connection, f"REQUEST 2 {REKEY.hex()}"))
         self.assertEqual(answer, bytes([1, 2, 3, 0, 1, 2, 1, 0, 0]), "refused: no token of this broker")
-        testlib.wait_until(lambda: self.refused() == len(bad) + 4, "count of the refused")
+        testlib.wait_until(lambda: self.refused() == len(bad) + 5, "count of the refused")
 
     def test_a_flood_is_the_own_services_problem(self):
         flooding, other = self.connection(), self.connection("other")
@@ -75,6 +77,14 @@ class Requests(unittest.TestCase):
         self.assertTrue(self.service.ask())
         other = self.connection("other")
         self.assertEqual(self.command(other, f"REQUEST 2 {REKEY.hex()}")[:12], bytes([1, 2, 3, 0, 1, 2]).hex())
+
+    def test_not_allowed(self):
+        """What the configuration says nothing of, and a socket that is no connected TCP."""
+        connection = self.connection()
+        for message, count, why in ((DIAL, 1, 2), (WRAP, 2, 3)):
+            answer = bytes.fromhex(self.command(connection, f"REQUEST {count} {message.hex()}"))
+            self.assertEqual(answer[:6], bytes([1, 5, 3, 0, 1, why]))
+        testlib.wait_until(lambda: self.service.status()["counters"]["open_failed"] == 2, "count of the refused")
 
     def test_over_a_reload(self):
         connection = self.connection()

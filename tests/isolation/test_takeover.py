@@ -1,6 +1,7 @@
 """A handshaker, and the keyholder, of a running broker are taken over: what they can still do. The full list of what is
 forbidden is in role_attempts_test.cc; here it is the real processes with what they really hold."""
 
+import errno
 import os
 import platform
 import struct
@@ -15,7 +16,11 @@ from takeover import Killed, Taken
 # protocol/signing.h
 CERTIFICATE, CONTENT, SCHEME, RATE = 1, 2, 3, 4
 ECDSA_P256, RSA_PKCS1 = 0x0403, 0x0401
+# protocol/supervision.h and .cc
+CONNECTED, CONNECT = 12, 22
+UPSTREAM, REQUEST, ERROR = 33, 34, 35
 TLS13_SERVER = b" " * 64 + b"TLS 1.3, server CertificateVerify\0" + bytes(32)
+TLS12_CLIENT = b"".join(bytes([kind, 0, 0, 64]) + bytes(64) for kind in (1, 2, 11, 12, 13, 14, 11, 16))
 
 
 def tlv(kind, value):
@@ -106,9 +111,8 @@ class Takeover(unittest.TestCase):
             signed = self.ask(process, channel, 0, ECDSA_P256, TLS13_SERVER)
             self.assertEqual(signed[:1], b"\2", "what a handshake signs, it may have signed")
             for content in (b"pay 1000 to me", bytes(200), TLS13_SERVER[:-1], TLS13_SERVER + bytes(200),
-                            TLS13_SERVER.replace(b"server", b"client"), b"\x30\x82" + bytes(98)):
-                if len(content) <= 256:
-                    self.assertEqual(self.refused(self.ask(process, channel, 0, ECDSA_P256, content)), CONTENT)
+                            TLS13_SERVER.replace(b"server", b"client"), b"\x30\x82" + bytes(98), TLS12_CLIENT):
+                self.assertEqual(self.refused(self.ask(process, channel, 0, ECDSA_P256, content)), CONTENT)
             for certificate in (1, 2, 65535):
                 self.assertEqual(self.refused(self.ask(process, channel, certificate, ECDSA_P256, TLS13_SERVER)),
                                  CERTIFICATE)
@@ -138,6 +142,18 @@ class Takeover(unittest.TestCase):
         self.assertGreater(signed, 0)
         self.assertLessEqual(signed, 25 + 100 * took + 1)
         time.sleep(0.25)  # until it may ask again
+        self.assertTrue(self.service.ask(), "given back, it serves")
+
+    def test_handshaker_asks_for_a_connection(self):
+        """What it can say has no address in it, and the configuration no upstream."""
+        with Taken(self.victim("handshaker")) as process:
+            for upstream in (0, 1, 65535):
+                ask = bytes([CONNECT]) + tlv(REQUEST, struct.pack("!I", 5)) + tlv(UPSTREAM, struct.pack("!H", upstream))
+                process.store(ask)
+                sent = process.call(takeover.SENDTO, 3, process.scratch, len(ask), 0x4040, 0, 0)
+                self.assertEqual(sent, len(ask))
+                refused = tlv(REQUEST, struct.pack("!I", 5)) + tlv(ERROR, struct.pack("!I", errno.EINVAL))
+                self.assertEqual(self.answer(process, 3), bytes([CONNECTED]) + refused)
         self.assertTrue(self.service.ask(), "given back, it serves")
 
     def test_handshaker_sends_nonsense_to_the_keyholder(self):

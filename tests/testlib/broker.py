@@ -13,6 +13,7 @@ import json
 import os
 import random
 import re
+import select
 import shutil
 import signal
 import socket
@@ -83,6 +84,27 @@ def wait_until(condition, what, timeout=10):
         if time.monotonic() > end:
             raise TimeoutError(f"after {timeout * PATIENCE} s: no {what}")
         time.sleep(0.02)
+
+
+def both_ways(tls, data, size=None):
+    """Writes `data` and reads so much, or to the end, in turns: an SSL object is for one thread. What it read."""
+    tls.setblocking(False)
+    not_now = ssl.SSLWantReadError, ssl.SSLWantWriteError
+    received, sent, ended = bytearray(), 0, False
+    while sent < len(data) or not ended:
+        ready = select.select([] if ended else [tls], [tls] if sent < len(data) else [], [], 30 * PATIENCE)
+        if not any(ready):
+            raise TimeoutError(f"sent {sent}, received {len(received)}")
+        with contextlib.suppress(*not_now):
+            while not ended:
+                piece = tls.recv(1 << 16)
+                received += piece
+                ended = not piece or len(received) == size
+        with contextlib.suppress(*not_now):
+            while sent < len(data):
+                sent += tls.send(data[sent:sent + (1 << 16)])
+    tls.setblocking(True)
+    return received
 
 
 class Certificate:
@@ -216,8 +238,11 @@ class Broker:
         """{role: [pid, ...]} of the broker; workers are all other children of the supervisor."""
         found = {"supervisor": [self.process.pid]}
         for pid in children(self.process.pid):
-            with open(f"/proc/{pid}/comm") as file:
-                comm = file.read().strip()
+            try:
+                with open(f"/proc/{pid}/comm", encoding="utf-8") as file:
+                    comm = file.read().strip()
+            except FileNotFoundError:
+                continue  # it has just ended
             role = next((r for n, r in ROLES.items() if n[:15] == comm), "worker")
             found.setdefault(role, []).append(pid)
         return found

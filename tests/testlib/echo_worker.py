@@ -18,6 +18,9 @@
     REQUEST n hex     n descriptors (the first for the answer) and these bytes to the broker; its answer or "-"
     FLOOD n           as many requests that are none
     LINGER, FILE      a request with a descriptor whose close would take long, or that is no socket
+    DIAL name text    has the broker connect to an upstream, sends it the text (| for CRLF), tells all: see opened()
+    DIALS n name      asks for an upstream so often, and waits for no answer
+    WRAP host port name text [alpn]... [cert:NAME]   connects by itself and has that wrapped, as a client; see there
     PUT /n/seed HTTP  for curl: SINK, SOURCE and WHO in one, the hashes in the header
 """
 
@@ -39,6 +42,7 @@ import time
 SOL_TLS, SET_RECORD_TYPE = 282, 1
 ALERT, HANDSHAKE, DATA = 21, 22, 23
 KEY_UPDATE = bytes([24, 0, 0, 1])
+NEW_SESSION_TICKET = b"\4"
 # Only takes connections and keeps them, having sent one byte.
 HOLDS = "hold" in sys.argv[1:]
 MODES = {1: "direct", 2: "bridge", 3: "relay"}
@@ -76,6 +80,8 @@ def describe(packet):
             told["conn"] = value.hex()
         elif kind == 0xE0:
             told["mode"], told["resumed"] = MODES[value[1]], bool(value[2] & 1)
+            if value[2] & 2:
+                told["role"] = "client"
         elif kind == 0xE2:
             told["token"] = value.hex()
         elif kind == 0x20:
@@ -103,6 +109,59 @@ def ask(message, descriptors, timeout=5):
             return b""
 
 
+def tlv(kind, value):
+    return bytes([kind]) + len(value).to_bytes(2, "big") + value
+
+
+def open_connection(message, descriptors=(), timeout=30):
+    """Wrap and Dial: (0, description, descriptor) or (why not, the broker's words, None)."""
+    requests = socket.socket(fileno=os.dup(descriptor_of("tlsbroker-requests.")))
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with requests, ours, theirs:
+        ours.settimeout(timeout)
+        rights = array.array("i", [theirs.fileno(), *descriptors])
+        requests.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+        theirs.close()
+        answer, fds, _, _ = socket.recv_fds(ours, 17000, 1, socket.MSG_CMSG_CLOEXEC)
+    if answer[:5] != b"\1\5\3\0\1" or len(fds) != (answer[5] == 0):
+        return -1, answer.hex(), None
+    value = answer[9:]
+    return (0, describe(value), fds[0]) if answer[5] == 0 else (answer[5], value.decode(), None)
+
+
+def opened(answer, text):
+    """As JSON: the result, the description, and what the server said until its end."""
+    result, told, fd = answer
+    if result != 0:
+        return {"result": result, "why": told}
+    with socket.socket(fileno=fd) as connection:
+        stream = Stream(connection, told["mode"] == "direct", bytes.fromhex(told.get("token", "")),
+                        told.get("role") == "client")
+        said, how = b"", "end"
+        try:
+            if stream.token:
+                stream.change_keys(2)
+            stream.send(text.encode() + b"\n")
+            while data := stream.receive():
+                said += data
+        except (OSError, Truncated) as why:
+            how = str(why)
+        if how == "end":
+            with contextlib.suppress(OSError):  # a server that has said its end may be gone
+                stream.end()
+        return {"result": 0, "said": said.decode(), "how": how, "blocking": connection.getblocking(), **told}
+
+
+def wrap_as_client(host, port, name, text, *options):
+    text = text.replace("_", " ").replace("|", "\r\n")
+    with socket.create_connection((host, int(port))) as plain:
+        message = b"\1\3" + tlv(4, b"\2") + tlv(5, name.encode())
+        for option in options:
+            kind, value = (9, option[5:]) if option.startswith("cert:") else (6, option)
+            message += tlv(kind, value.encode())
+        return opened(open_connection(message, [plain.fileno()]), text)
+
+
 def rekey(connection, direction, token):
     """Status and the next token."""
     message = bytes([1, 1, 2, 0, 1, direction, 1]) + len(token).to_bytes(2, "big") + token
@@ -113,8 +172,9 @@ def rekey(connection, direction, token):
 class Stream:
     """One connection: blocks until all was read, b"" at the authenticated end."""
 
-    def __init__(self, connection, direct, token=b""):
+    def __init__(self, connection, direct, token=b"", client=False):
         self.connection, self.direct, self.buffer, self.token = connection, direct, b"", token
+        self.client = client
 
     def change_keys(self, direction):
         status, token = rekey(self.connection, direction, self.token)
@@ -137,6 +197,8 @@ class Stream:
                 self.change_keys(1)
                 if data[4]:
                     self.change_keys(2)
+                continue
+            if kind == HANDSHAKE and self.client and data[:1] == NEW_SESSION_TICKET:
                 continue
             if kind != DATA and not (kind == ALERT and data[1:] == b"\x5a"):
                 raise Truncated(f"record {kind}: {data.hex()}")
@@ -265,6 +327,15 @@ def serve(stream, told):
         elif command in ("LINGER", "FILE"):
             trap(command)
             stream.send(b"done\n")
+        elif command == "DIAL":
+            text = " ".join(arguments[1:]).replace("|", "\r\n")
+            answer = opened(open_connection(b"\1\4" + tlv(5, arguments[0].encode())), text)
+            stream.send(json.dumps(answer).encode() + b"\n")
+        elif command == "DIALS":
+            dial_often(int(arguments[0]), arguments[1])
+            stream.send(b"done\n")
+        elif command == "WRAP":
+            stream.send(json.dumps(wrap_as_client(*arguments)).encode() + b"\n")
         elif command == "SPIN":
             while True:
                 pass
@@ -282,6 +353,15 @@ def flood(count):
         rights = array.array("i", [theirs.fileno(), theirs.fileno()])
         for i in range(count):
             requests.sendmsg([random.Random(i).randbytes(1 + i % 1024)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+
+
+def dial_often(count, name):
+    requests = socket.socket(fileno=os.dup(descriptor_of("tlsbroker-requests.")))
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with requests, ours, theirs:
+        for _ in range(count):
+            requests.sendmsg([b"\1\4" + tlv(5, name.encode())],
+                             [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [theirs.fileno()]))])
 
 
 def trap(kind):

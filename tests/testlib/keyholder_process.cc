@@ -64,9 +64,11 @@ void KeyholderProcess::SendCertificate(uint16_t id, const std::string& chain_pem
   Send(supervision::Certificate{id, "test", chain_pem, "", FileWith(key_file)});
 }
 
-UniqueFd KeyholderProcess::SendChannel(uint16_t index, std::vector<uint16_t> certificate_ids) {
+UniqueFd KeyholderProcess::SendChannel(uint16_t index, std::vector<uint16_t> certificate_ids,
+                                       std::vector<uint16_t> client_certificate_ids) {
   auto [ours, theirs] = channel::MakePair();
-  Send(supervision::HandshakerChannel{index, 10000, std::move(certificate_ids), std::move(theirs)});
+  Send(supervision::HandshakerChannel{index, 10000, std::move(certificate_ids),
+                                      std::move(client_certificate_ids), std::move(theirs)});
   return std::move(ours);
 }
 

@@ -32,7 +32,8 @@ class KeyholderProcess {
   void SendConfinement();
   void SendCertificate(uint16_t id, const std::string& chain_pem, const std::string& key_file);
   // The handshaker's end of a new channel.
-  UniqueFd SendChannel(uint16_t index, std::vector<uint16_t> certificate_ids);
+  UniqueFd SendChannel(uint16_t index, std::vector<uint16_t> certificate_ids,
+                       std::vector<uint16_t> client_certificate_ids = {});
   // Start, and the answer: Ready, Failed, or nothing if the program ended without one.
   std::optional<supervision::Message> Start();
 

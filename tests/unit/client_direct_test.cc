@@ -40,6 +40,7 @@ class ClientDirect : public ClientTest, public ::testing::WithParamInterface<uin
     }
     handoff::Description d = SomeDescription(handoff::Mode::kDirect);
     d.tls_version = tls13() ? "TLSv1.3" : "TLSv1.2";
+    d.we_are_client = we_are_client();
     worker_ = HandOff(std::move(worker), d);
     ready_ = true;
   }
@@ -48,6 +49,7 @@ class ClientDirect : public ClientTest, public ::testing::WithParamInterface<uin
     peer_.Reset();
   }
 
+  virtual bool we_are_client() const { return false; }
   static bool tls13() { return GetParam() == TLS_1_3_VERSION; }
 
   void PeerSends(std::string_view data) {
@@ -173,6 +175,84 @@ TEST_P(ClientDirect, AKeyUpdateIsTold) {
   EXPECT_EQ(Read(), tls13() ? TLSBROKER_E_REKEY : TLSBROKER_E_PROTOCOL);
   worker_.Abort();
   EXPECT_EQ(PeerSees(), tls13() ? "[2 80]FIN" : "[2 10]FIN");
+}
+
+// ---- What a server sends to its clients after the handshake
+
+class ClientOfAServer : public ClientDirect {
+ protected:
+  bool we_are_client() const override { return true; }
+
+  // A NewSessionTicket of `size` bytes, header included.
+  static std::string Ticket(size_t size) {
+    std::string ticket = {4, 0, static_cast<char>((size - 4) >> 8), static_cast<char>(size - 4)};
+    return ticket + std::string(size - 4, 't');
+  }
+  void PeerSendsHandshake(std::string_view content) { SendRecord(peer_.get(), 22, content); }
+};
+
+INSTANTIATE_TEST_SUITE_P(, ClientOfAServer, ::testing::Values(TLS_1_3_VERSION, TLS_1_2_VERSION),
+                         [](const auto& test) {
+                           return test.param == TLS_1_3_VERSION ? "Tls13" : "Tls12";
+                         });
+
+TEST_P(ClientOfAServer, TicketsAreSkipped) {
+  PeerSendsHandshake(Ticket(250));
+  PeerSends("data");
+  PeerSendsHandshake(Ticket(40) + Ticket(4));
+  const std::string large = Ticket(20000);
+  PeerSendsHandshake(large.substr(0, 2));
+  PeerSendsHandshake(large.substr(2, 16384));
+  PeerSendsHandshake(large.substr(2 + 16384) + Ticket(10));
+  PeerSends("more");
+  PeerSendsAlert(1, 0);
+  if (!tls13()) {
+    EXPECT_EQ(Read(), TLSBROKER_E_PROTOCOL) << "renegotiation";
+    return;
+  }
+  EXPECT_EQ(Read(), 4);
+  EXPECT_EQ(Read(), 4);
+  EXPECT_EQ(Read(), 0);
+}
+
+TEST_P(ClientOfAServer, TicketsAreSkippedBySplicing) {
+  if (!tls13()) return;
+  int pipe[2];
+  ASSERT_EQ(pipe2(pipe, O_CLOEXEC), 0);
+  const UniqueFd reading(pipe[0]), writing(pipe[1]);
+  PeerSendsHandshake(Ticket(250) + Ticket(250));
+  PeerSends("data");
+  PeerSendsHandshake(Ticket(250));
+  PeerSendsAlert(1, 0);
+  EXPECT_EQ(worker_.SpliceRead(writing.get(), 100), 4);
+  EXPECT_EQ(worker_.SpliceRead(writing.get(), 100), 0);
+}
+
+TEST_P(ClientOfAServer, AKeyUpdateBehindATicketIsSeen) {
+  if (!tls13()) return;
+  PeerSendsHandshake(Ticket(30) + std::string("\x18\x00\x00\x01\x00", 5));
+  EXPECT_EQ(Read(), TLSBROKER_E_REKEY);
+}
+
+TEST_P(ClientOfAServer, NothingElseIsSkipped) {
+  PeerSendsHandshake(Ticket(30) + std::string("\x0d\x00\x00\x00", 4));  // CertificateRequest
+  EXPECT_EQ(Read(), TLSBROKER_E_PROTOCOL);
+  worker_.Abort();
+  EXPECT_EQ(PeerSees(), "[2 10]FIN");
+}
+
+TEST_P(ClientOfAServer, TicketsWithoutAnEndAreTooMany) {
+  if (!tls13()) return;
+  for (int i = 0; i < 32; ++i) PeerSendsHandshake(Ticket(30));
+  PeerSends("data");
+  for (int i = 0; i < 33; ++i) PeerSendsHandshake(Ticket(30));
+  EXPECT_EQ(Read(), 4);
+  EXPECT_EQ(Read(), TLSBROKER_E_PROTOCOL);
+}
+
+TEST_P(ClientDirect, AServerGetsNoTickets) {
+  SendRecord(peer_.get(), 22, std::string_view("\x04\x00\x00\x00", 4));
+  EXPECT_EQ(Read(), TLSBROKER_E_PROTOCOL);
 }
 
 // Below the kernel's TLS, on the wire: a second socket cannot do that, so the record is spoiled by

@@ -4,10 +4,13 @@
 #include <sys/un.h>
 
 #include <cstring>
+#include <thread>
 
 #include "protocol/attach.h"
+#include "protocol/request.h"
 #include "tests/unit/client_operations.h"
 #include "tests/unit/client_worker.h"
+#include "tests/unit/ktls_pair.h"
 
 namespace tlsbroker {
 namespace {
@@ -65,6 +68,24 @@ Operation Attaching(const std::string& directory, attach::Answer answer, int res
             const auto queue = std::make_shared<Queue>();
             return [=] { return Queue::Attach(path.c_str(), *queue) == result; };
           }};
+}
+
+// A handshaker, in a thread that the filter does not hold: it opens one connection.
+void AnswerOpening(const WorkerPtr& worker) {
+  std::thread([worker] {
+    channel::Message message;
+    Require(channel::Receive(worker->requests.get(), request::kMaxMessage, 2, message) ==
+                channel::Result::kOk,
+            "a request");
+    int fds[2];
+    Require(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0, "socketpair");
+    worker->peer.Reset(fds[0]);
+    const UniqueFd end(fds[1]);
+    const request::Opened opened{request::Result::kDone, "",
+                                 handoff::Encode(SomeDescription(handoff::Mode::kRelay))};
+    (void)channel::Send(message.fds[0].get(), request::Encode(opened), {{end.get()}});
+    for (;;) pause();
+  }).detach();
 }
 
 Operation TakingFromAttached(const std::string& directory) {
@@ -159,6 +180,26 @@ std::vector<Operation> QueueOperations(const std::string& directory) {
          worker->TakeQueue();
          worker->OfferStream();
          return [=] { return worker->queue.Accept(worker->connection) == 0; };
+       }},
+      {"dialling",
+       {"tlsbroker_dial"},
+       [] {
+         const auto worker = std::make_shared<ClientWorker>();
+         worker->TakeQueue();
+         AnswerOpening(worker);
+         return [=] { return worker->queue.Dial("redis", worker->connection) == 0; };
+       }},
+      {"wrapping",
+       {"tlsbroker_wrap"},
+       [] {
+         const auto worker = std::make_shared<ClientWorker>();
+         worker->TakeQueue();
+         AnswerOpening(worker);
+         // Its own number is the connection's then.
+         const int socket = TcpPair().second.Release();
+         return [=] {
+           return worker->queue.Wrap(socket, TLSBROKER_SERVER, nullptr, worker->connection) == 0;
+         };
        }},
       {"nothing to take",
        {"tlsbroker_accept"},

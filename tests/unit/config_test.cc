@@ -73,12 +73,20 @@ max_handshakes_per_source = 2
 max_relayed = 20
 max_signatures = 30
 log_level = "debug"
+ca_file = "cred:ca"
 [certificate."a.example"]
 chain = "cred:chain"
 key = "pkcs11:object=x?pin-source=y"
 [certificate.b]
 chain = "/b.pem"
 key = "cred:b"
+[upstream.redis]
+address = "[2001:db8::1]:6380"
+name = "redis.example.org"
+alpn = ["redis"]
+ca_file = "/ca.pem"
+pin = ["sha256//AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="]
+certificate = "b"
 [service.web]
 listen = ["0.0.0.0:443", "[::1]:8443", "systemd:web"]
 certificates = ["b", "a.example"]
@@ -88,6 +96,9 @@ ktls = "require"
 backlog = 16
 allow_users = ["root"]
 allow_groups = ["daemon"]
+wrap = ["server", "client"]
+client_certificates = ["a.example"]
+dial = ["redis"]
 [service.web.worker]
 exec = ["/usr/bin/bc", "-lq"]
 user = "www-data"
@@ -107,14 +118,33 @@ network = true
   const ServiceConfig& web = config.services[0];
   EXPECT_THAT(web.certificates, ElementsAre(1, 0));
   EXPECT_EQ(ToString(web.listen[1].value), "[::1]:8443");
-  EXPECT_EQ(web.listen[1].position, (Position{20, 26}));
+  EXPECT_EQ(web.listen[1].position, (Position{28, 26}));
   EXPECT_EQ(ToString(web.listen[2].value), "systemd:web");
   EXPECT_THAT(web.alpn, ElementsAre("h2", "http/1.1"));
   EXPECT_EQ(web.worker->kind, WorkerConfig::Kind::kExec);
   EXPECT_THAT(web.worker->command.value, ElementsAre("/usr/bin/bc", "-lq"));
   EXPECT_TRUE(web.worker->network);
+  EXPECT_TRUE(web.wrap_server && web.wrap_client);
+  EXPECT_THAT(web.dial, ElementsAre(0));
+  EXPECT_EQ(config.broker.ca_file->value, (Source{Source::Kind::kCredential, "ca"}));
+  const UpstreamConfig& redis = config.upstreams.at(0);
+  EXPECT_EQ(redis.address.value.ToString(), "[2001:db8::1]:6380");
+  EXPECT_EQ(redis.server_name, "redis.example.org");
+  EXPECT_THAT(redis.alpn, ElementsAre("redis"));
+  EXPECT_EQ(redis.ca_file->value.text, "/ca.pem");
+  ASSERT_EQ(redis.pins.size(), 1u);
+  ASSERT_EQ(redis.pins[0].size(), 32u);
+  EXPECT_EQ(redis.pins[0][31], 31);
+  EXPECT_EQ(redis.certificate, 1u);
+  EXPECT_THAT(web.client_certificates, ElementsAre(0));
   EXPECT_EQ(web.worker->idle_timeout, std::chrono::minutes(5));
   EXPECT_TRUE(web.worker->systemd_style);
+}
+
+std::string ManyPins() {
+  std::string list;
+  for (int i = 0; i < 17; ++i) list += "\"sha256//AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\",";
+  return list;
 }
 
 struct BadCase {
@@ -141,7 +171,48 @@ const BadCase kBadCases[] = {
     {"UnknownKeyWithoutGuess",
      Service("colour = 1\n"),
      {"f:11:1: unknown key 'colour' in [service.b]; known are: listen, certificates, policy, ktls, "
-      "rekey, alpn, backlog, allow_users, allow_groups, worker"}},
+      "rekey, alpn, backlog, allow_users, allow_groups, wrap, client_certificates, dial, worker"}},
+    {"UpstreamWithNothing",
+     "[upstream.u]\n",
+     {"f:8:1: 'address' is missing in [upstream.u]; add address = \"192.0.2.1:443\"",
+      "f:8:1: 'name' is missing in [upstream.u]; add the name that the server's certificate has to "
+      "have"}},
+    {"UpstreamByHostName",
+     "[upstream.u]\naddress = \"redis.example.org:6380\"\nname = \"redis.example.org\"\n",
+     {"f:9:11: \"redis.example.org:6380\" has a host name, and there is no DNS in the broker; "
+      "write "
+      "an address, such as \"127.0.0.1:443\" or \"[::]:443\""}},
+    {"UpstreamThatListens",
+     "[upstream.u]\naddress = \"systemd:web\"\nname = \"a\"\n",
+     {"f:9:11: \"systemd:web\" is nothing to connect to; write an address and a port, such as "
+      "\"192.0.2.1:443\""}},
+    {"UpstreamWithBadNames",
+     "[upstream.\"a/b\"]\naddress = \"192.0.2.1:1\"\nname = \".example.org\"\n",
+     {"f:8:11: \"a/b\" is no upstream name; 1 to 64 letters, digits, -, _ and . are possible",
+      "f:10:8: \".example.org\" is no host name; write the name or the address that the "
+      "certificate "
+      "has"}},
+    {"UpstreamWithBadPin",
+     "[upstream.u]\naddress = \"192.0.2.1:1\"\nname = \"a\"\npin = [\"sha256//AAAA\"]\n",
+     {"f:11:8: \"sha256//AAAA\" is no pin; write \"sha256//\" and the base64 of the SHA-256 of the "
+      "server's public key"}},
+    {"UpstreamWithManyPins",
+     "[upstream.u]\naddress = \"192.0.2.1:1\"\nname = \"a\"\npin = [" + ManyPins() + "]\n",
+     {"f:11:7: 17 pins; 1 to 16 are possible"}},
+    {"UpstreamWithUnknownCertificate",
+     "[upstream.u]\naddress = \"192.0.2.1:1\"\nname = \"a\"\ncertificate = \"x\"\n",
+     {"f:11:15: there is no certificate \"x\"; add a section [certificate.x]"}},
+    {"UpstreamWithTrustByUri",
+     "[upstream.u]\naddress = \"192.0.2.1:1\"\nname = \"a\"\nca_file = \"pkcs11:x\"\n",
+     {"f:11:11: 'ca_file' is a URI; a path or \"cred:NAME\" is needed; only keys have URIs"}},
+    {"DialOfNobody",
+     "[upstream.redis]\naddress = \"192.0.2.1:1\"\nname = \"a\"\n" +
+         Service("dial = [\"rediss\", \"x\"]\n"),
+     {"f:14:9: there is no upstream \"rediss\"; did you mean \"redis\"?",
+      "f:14:19: there is no upstream \"x\"; add a section [upstream.x]"}},
+    {"WrapAsWhat",
+     Service("wrap = [\"server\", \"both\"]\n"),
+     {"f:11:19: \"both\" is no side of a TLS connection; \"server\" and \"client\" are possible"}},
     {"UnknownSection",
      "[services.b]\n",
      {"f:8:2: unknown key 'services'; did you mean 'service'?"}},

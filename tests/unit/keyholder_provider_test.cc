@@ -41,7 +41,8 @@ class Service {
     EXPECT_TRUE(service_->AddKey(kCertificateId, *std::move(key)));
     auto [ours, theirs] = channel::MakePair();
     channel_ = std::move(ours);
-    EXPECT_TRUE(service_->AddChannel(0, {kCertificateId}, std::move(theirs), RateLimit(1000, 1000)));
+    EXPECT_TRUE(
+        service_->AddChannel(0, {{kCertificateId}, {}}, std::move(theirs), RateLimit(1000, 1000)));
     std::tie(control_, control_theirs_) = channel::MakePair();
     thread_ = std::thread([this] { EXPECT_TRUE(service_->Run(control_theirs_.get()).ok()); });
   }

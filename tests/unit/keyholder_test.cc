@@ -53,6 +53,13 @@ Octets Tls13ClientContent() {
 Octets Tls12Content() {
   return Bytes(std::string(64, 'r') + "\x03\x00\x1d\x20"s + std::string(32, 's'));
 }
+Octets Tls12ClientContent() {
+  std::string out;
+  for (const char type : {1, 2, 11, 12, 13, 14, 11, 16}) {
+    out += std::string(1, type) + "\0\0\x40"s + std::string(64, 'm');
+  }
+  return Bytes(out);
+}
 
 // --- Keys and certificates that do not work ---
 
@@ -200,6 +207,12 @@ TEST_F(KeyholderLoading, SnapshotsThatContradictThemselves) {
   missing.SendCertificate(5, Pem(ec.certificate.get()), Pem(ec.key.get()));
   const UniqueFd channel = missing.SendChannel(0, {5, 6});
   EXPECT_THAT(FailureOf(missing).text, HasSubstr("not there"));
+
+  KeyholderProcess no_client;
+  no_client.SendConfinement();
+  no_client.SendCertificate(5, Pem(ec.certificate.get()), Pem(ec.key.get()));
+  const UniqueFd other_channel = no_client.SendChannel(0, {5}, {6});
+  EXPECT_THAT(FailureOf(no_client).text, HasSubstr("not there"));
 }
 
 // --- Life of the process ---
@@ -280,17 +293,20 @@ bool Verify(EVP_PKEY* key, const char* digest, int padding, const Octets& conten
                           content.size()) == 1;
 }
 
-// One keyholder with two certificates and two handshakers, each of which may use one.
+// One keyholder with three certificates and two handshakers: each may use one as a server, and the
+// first another one as a client.
 class KeyholderSigning : public NoFdLeaks {
  protected:
   static constexpr uint16_t kEcId = 1;
   static constexpr uint16_t kRsaId = 2;
+  static constexpr uint16_t kClientId = 4;
 
   void SetUp() override {
     keyholder_.SendConfinement();
     keyholder_.SendCertificate(kEcId, Pem(ec_.certificate.get()), Pem(ec_.key.get()));
     keyholder_.SendCertificate(kRsaId, Pem(rsa_.certificate.get()), Pem(rsa_.key.get()));
-    channel_ = keyholder_.SendChannel(0, {kEcId});
+    keyholder_.SendCertificate(kClientId, Pem(client_.certificate.get()), Pem(client_.key.get()));
+    channel_ = keyholder_.SendChannel(0, {kEcId}, {kClientId});
     honest_.emplace(keyholder_.SendChannel(1, {kRsaId}));
     const auto answer = keyholder_.Start();
     ASSERT_TRUE(answer && std::holds_alternative<supervision::Ready>(*answer)) << keyholder_.Log();
@@ -334,6 +350,7 @@ class KeyholderSigning : public NoFdLeaks {
 
   const Identity ec_{"P-256"};
   const Identity rsa_{"RSA 2048"};
+  const Identity client_{"P-256"};
   KeyholderProcess keyholder_;
   UniqueFd channel_;
   std::optional<KeyholderClient> honest_;
@@ -361,13 +378,25 @@ TEST_F(KeyholderSigning, RefusesTheCertificateOfAnotherService) {
 
 TEST_F(KeyholderSigning, IsNoSigningOracle) {
   for (const Octets& content : {Octets(32, 'h'), Octets(48, 'h'), Bytes("GET / HTTP/1.1\r\n"),
-                                Octets(64, ' '), Octets(130, ' '), Tls13ClientContent()}) {
+                                Octets(64, ' '), Octets(130, ' ')}) {
     EXPECT_EQ(ReasonFor(kEcId, schemes::kEcdsaSecp256r1Sha256, content), Reason::kContent);
+    EXPECT_EQ(ReasonFor(kClientId, schemes::kEcdsaSecp256r1Sha256, content), Reason::kContent);
   }
   EXPECT_EQ(ReasonFor(kEcId, schemes::kEcdsaSecp384r1Sha384, Tls13Content()), Reason::kScheme);
   EXPECT_EQ(ReasonFor(kEcId, schemes::kRsaPssRsaeSha256, Tls13Content()), Reason::kScheme);
   EXPECT_EQ(ReasonFor(kEcId, 0x0203, Tls12Content()), Reason::kScheme);  // ECDSA with SHA-1
   EXPECT_EQ(ReasonFor(kEcId, 0, Tls13Content()), Reason::kScheme);
+}
+
+TEST_F(KeyholderSigning, SignsAsAClientOnlyWithClientCertificates) {
+  for (const Octets& content : {Tls13ClientContent(), Tls12ClientContent()}) {
+    EXPECT_EQ(ReasonFor(kEcId, schemes::kEcdsaSecp256r1Sha256, content), Reason::kContent);
+    EXPECT_EQ(ReasonFor(kClientId, schemes::kEcdsaSecp256r1Sha256, content), std::nullopt);
+    EXPECT_FALSE(honest_->Sign(kClientId, schemes::kEcdsaSecp256r1Sha256, content).ok());
+  }
+  for (const Octets& content : {Tls13Content(), Tls12Content()}) {
+    EXPECT_EQ(ReasonFor(kClientId, schemes::kEcdsaSecp256r1Sha256, content), Reason::kContent);
+  }
 }
 
 TEST_F(KeyholderSigning, KeepsPkcs1OutOfTls13) {
@@ -443,7 +472,7 @@ class TwoChannels : public NoFdLeaks {
     for (uint16_t i = 0; i < 2; ++i) {
       auto [ours, theirs] = channel::MakePair();
       handshakers_[i] = std::move(ours);
-      EXPECT_TRUE(service_.AddChannel(i, {1}, std::move(theirs), rate));
+      EXPECT_TRUE(service_.AddChannel(i, {{1}, {}}, std::move(theirs), rate));
     }
   }
   void SendRequest(int handshaker) {

@@ -183,6 +183,41 @@ TEST(SigningShapes, Tls12NearMisses) {
   EXPECT_FALSE(ShapeOf(ToOctets("x" + Tls12(3, 23, 65, Point(65)))));
 }
 
+// One message of a TLS 1.2 handshake.
+std::string Message(char type, size_t size) {
+  std::string out(1, type);
+  for (const int shift : {16, 8, 0}) out += static_cast<char>(size >> shift & 0xff);
+  return out + std::string(size, '\x3c');
+}
+
+std::string Transcript(bool with_status = false) {
+  return Message(1, 200) + Message(2, 80) + Message(11, 700) +
+         (with_status ? Message(22, 300) : "") + Message(12, 140) + Message(13, 60) +
+         Message(14, 0) + Message(11, 600) + Message(16, 66);
+}
+
+TEST(SigningShapes, Tls12ClientCertificateVerify) {
+  EXPECT_EQ(ShapeOf(ToOctets(Transcript())), Shape::kTls12Client);
+  EXPECT_EQ(ShapeOf(ToOctets(Transcript(/*with_status=*/true))), Shape::kTls12Client);
+  EXPECT_TRUE(IsClientShape(Shape::kTls12Client) && IsClientShape(Shape::kTls13Client));
+  EXPECT_FALSE(IsClientShape(Shape::kTls12Server) || IsClientShape(Shape::kTls13Server));
+}
+
+TEST(SigningShapes, Tls12TranscriptsThatAreNone) {
+  const std::string whole = Transcript();
+  for (size_t size = 0; size < whole.size(); ++size) {
+    ASSERT_FALSE(ShapeOf(ToOctets(whole.substr(0, size)))) << size;
+  }
+  EXPECT_FALSE(ShapeOf(ToOctets(whole + "x")));
+  EXPECT_FALSE(ShapeOf(ToOctets(whole + Message(15, 70)))) << "our own CertificateVerify";
+  EXPECT_FALSE(ShapeOf(ToOctets(whole.substr(204)))) << "without ClientHello";
+  EXPECT_FALSE(ShapeOf(ToOctets(Message(1, 500) + Message(2, 80))));
+  EXPECT_FALSE(ShapeOf(ToOctets(Message(1, 200) + whole)));
+  const std::string tiny = Message(1, 0) + Message(2, 0) + Message(11, 0) + Message(12, 0) +
+                           Message(13, 0) + Message(14, 0) + Message(11, 0) + Message(16, 32);
+  EXPECT_FALSE(ShapeOf(ToOctets(tiny))) << "as short as the other shapes";
+}
+
 TEST(SigningShapes, NothingElse) {
   EXPECT_FALSE(ShapeOf({}));
   for (const size_t size : {1, 20, 32, 48, 64, 68, 256}) {  // hashes, randoms alone, anything
@@ -213,12 +248,14 @@ TEST(SigningSchemes, EveryKeyHasExactlyItsSchemes) {
     EXPECT_EQ(fitting(KeyType::kEcP384, shape), (Schemes{0x0503}));
     EXPECT_EQ(fitting(KeyType::kEd25519, shape), (Schemes{0x0807}));
   }
-  EXPECT_EQ(fitting(KeyType::kRsa, kTls12Server),
-            (Schemes{0x0401, 0x0501, 0x0601, 0x0804, 0x0805, 0x0806}));
-  EXPECT_EQ(fitting(KeyType::kRsaPss, kTls12Server), (Schemes{0x0809, 0x080a, 0x080b}));
-  EXPECT_EQ(fitting(KeyType::kEcP256, kTls12Server), (Schemes{0x0403, 0x0503, 0x0603}));
-  EXPECT_EQ(fitting(KeyType::kEcP384, kTls12Server), (Schemes{0x0403, 0x0503, 0x0603}));
-  EXPECT_EQ(fitting(KeyType::kEd25519, kTls12Server), (Schemes{0x0807}));
+  for (const Shape shape : {kTls12Server, kTls12Client}) {
+    EXPECT_EQ(fitting(KeyType::kRsa, shape),
+              (Schemes{0x0401, 0x0501, 0x0601, 0x0804, 0x0805, 0x0806}));
+    EXPECT_EQ(fitting(KeyType::kRsaPss, shape), (Schemes{0x0809, 0x080a, 0x080b}));
+    EXPECT_EQ(fitting(KeyType::kEcP256, shape), (Schemes{0x0403, 0x0503, 0x0603}));
+    EXPECT_EQ(fitting(KeyType::kEcP384, shape), (Schemes{0x0403, 0x0503, 0x0603}));
+    EXPECT_EQ(fitting(KeyType::kEd25519, shape), (Schemes{0x0807}));
+  }
 }
 
 }  // namespace

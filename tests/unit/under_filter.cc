@@ -43,6 +43,7 @@ const std::map<std::string, int> kConstants = {
     {"SOL_SOCKET", SOL_SOCKET},
     {"SO_DOMAIN", SO_DOMAIN},
     {"SO_TYPE", SO_TYPE},
+    {"SO_PROTOCOL", SO_PROTOCOL},
     {"SO_RCVTIMEO", SO_RCVTIMEO},
     {"PR_SET_NO_NEW_PRIVS", PR_SET_NO_NEW_PRIVS},
     {"SECCOMP_SET_MODE_STRICT", SECCOMP_SET_MODE_STRICT},

@@ -71,6 +71,30 @@ enum tlsbroker_result {
   /* The queue is at its end: the broker that started this worker is gone for good and no further
    * connection will come. */
   TLSBROKER_E_GONE = -5006,
+
+  /* From here on: why tlsbroker_wrap() and tlsbroker_dial() give no connection. */
+
+  /* Not by the service's `wrap` or `dial` in the configuration, or the queue has no way to ask. */
+  TLSBROKER_E_NOT_ALLOWED = -5007,
+  /* As many as can be are under way. */
+  TLSBROKER_E_BUSY = -5008,
+  /* The upstream's address does not answer, or refuses. */
+  TLSBROKER_E_CONNECT = -5009,
+  TLSBROKER_E_TIMEOUT = -5010,
+  /* No common version or suite, or an alert of the other side. */
+  TLSBROKER_E_HANDSHAKE = -5011,
+  /* The server's certificate: for another name; not valid now; self-signed; of an authority that is
+   * not trusted; with none of the keys that the configuration pins; wrong in another way. */
+  TLSBROKER_E_WRONG_NAME = -5012,
+  TLSBROKER_E_EXPIRED = -5013,
+  TLSBROKER_E_SELF_SIGNED = -5014,
+  TLSBROKER_E_UNKNOWN_CA = -5015,
+  TLSBROKER_E_PIN = -5016,
+  TLSBROKER_E_CERTIFICATE = -5017,
+  /* The service requires kernel TLS and there is none, or too many connections are relayed. */
+  TLSBROKER_E_KTLS = -5018,
+  /* The broker's log says what. */
+  TLSBROKER_E_BROKER = -5019,
 };
 
 /* A static English sentence without a full stop, for a negative result of any function here. Safe
@@ -146,6 +170,58 @@ TLSBROKER_API void tlsbroker_queue_free(tlsbroker_queue* queue);
  * not before a pause.
  */
 TLSBROKER_API int tlsbroker_accept(tlsbroker_queue* queue, unsigned flags, tlsbroker_conn** conn);
+
+/* ---- Connections that do not come from the queue ---- */
+
+enum tlsbroker_role { TLSBROKER_SERVER = 1, TLSBROKER_CLIENT = 2 };
+
+struct tlsbroker_wrap_options {
+  size_t size;             /* sizeof(struct tlsbroker_wrap_options) */
+  const char* name;        /* the server's name, or address: verified, and sent as SNI */
+  const char* const* alpn; /* in order of preference; may be NULL if alpn_count is 0 */
+  size_t alpn_count;       /* at most 16 */
+  const char* certificate; /* for servers that ask for one, by its name in the broker's
+                            * configuration; NULL: none */
+};
+
+/* How long these functions wait for the broker, in milliseconds, before TLSBROKER_E_TIMEOUT. The
+ * broker gives up before, after its handshake_timeout. */
+#define TLSBROKER_OPEN_TIMEOUT_MS 60000
+
+/*
+ * Turns `fd`, a connected TCP socket of the program's own, into a TLS connection: STARTTLS, or a
+ * client. The next byte that either side sends is the handshake's, so read not a byte more than the
+ * answer before; the broker does the handshake, in this call.
+ *
+ * TLSBROKER_SERVER: with the service's certificates, policy and protocols; `options` is NULL. Needs
+ * wrap = ["server"] in the service's configuration.
+ * TLSBROKER_CLIENT: verifies the server's certificate by `options->name` and the certificates that
+ * the broker trusts; `options` is not NULL. Needs wrap = ["client"], and a certificate that is in
+ * the service's client_certificates.
+ *
+ * Takes `fd` if it returns 0, and *conn is owned by the caller as one of tlsbroker_accept(). In
+ * direct mode it is the same socket. If it fails `fd` stays the caller's; after anything but
+ * -EINVAL, -EPROTOTYPE, -EMFILE, TLSBROKER_E_NOT_ALLOWED and TLSBROKER_E_BUSY it is only good for
+ * closing.
+ *
+ * Returns 0; -EINVAL: options that cannot be; -EPROTOTYPE: no connected TCP socket; -EMFILE;
+ * TLSBROKER_E_TRUNCATED: the other side is gone; the TLSBROKER_E_ values from NOT_ALLOWED on;
+ * -ENOMEM. Blocks until the handshake is over.
+ */
+TLSBROKER_API int tlsbroker_wrap(tlsbroker_queue* queue, int fd, enum tlsbroker_role role,
+                                 const struct tlsbroker_wrap_options* options,
+                                 tlsbroker_conn** conn);
+
+/*
+ * Connects to the server [upstream.NAME] of the broker's configuration, for programs that have no
+ * network: address, name and trust are the configuration's, and so is who may (`dial` of the
+ * service).
+ *
+ * Returns as tlsbroker_wrap(). tlsbroker_conn_peer() is the server. Blocks until the handshake is
+ * over.
+ */
+TLSBROKER_API int tlsbroker_dial(tlsbroker_queue* queue, const char* upstream,
+                                 tlsbroker_conn** conn);
 
 /* ---- What the connection is ----
  *

@@ -128,6 +128,22 @@ class Queue {
     return result;
   }
 
+  // Takes `fd` if it returns 0. `options` is for clients, and nullptr for servers.
+  int Wrap(int fd, tlsbroker_role role, const tlsbroker_wrap_options* options,
+           Connection& connection) {
+    tlsbroker_conn* opened = nullptr;
+    const int result = tlsbroker_wrap(queue_.get(), fd, role, options, &opened);
+    if (result == 0) connection = Connection(opened);
+    return result;
+  }
+
+  int Dial(const char* upstream, Connection& connection) {
+    tlsbroker_conn* opened = nullptr;
+    const int result = tlsbroker_dial(queue_.get(), upstream, &opened);
+    if (result == 0) connection = Connection(opened);
+    return result;
+  }
+
  private:
   struct Freer {
     void operator()(tlsbroker_queue* queue) const { tlsbroker_queue_free(queue); }

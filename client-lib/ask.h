@@ -1,0 +1,34 @@
+// One request to the broker and its answer (PROTOCOL.md section 6). Part of libtlsbroker; runs in
+// workers.
+
+#ifndef TLSBROKER_CLIENT_LIB_ASK_H_
+#define TLSBROKER_CLIENT_LIB_ASK_H_
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "protocol/channel.h"
+
+namespace tlsbroker::client {
+
+struct Answered {
+  size_t max_size;
+  size_t max_fds;
+  std::chrono::milliseconds timeout;
+};
+
+// A message whose descriptor finds no free number is delivered without it, and the connection is
+// lost; accept(2) takes the number first. So look for one before there is something to lose. 0, or
+// -errno; `any_fd` is copied to find out.
+int CheckFreeDescriptor(int any_fd);
+
+// nullopt if there is no answer in time, or none that fits; errno is then ETIMEDOUT, or something
+// else if nobody will ever answer. `fds` stay the caller's.
+std::optional<channel::Message> Ask(int requests, std::span<const uint8_t> message,
+                                    std::span<const int> fds, const Answered& answered);
+
+}  // namespace tlsbroker::client
+
+#endif  // TLSBROKER_CLIENT_LIB_ASK_H_
