@@ -14,8 +14,12 @@ namespace {
 
 using std::chrono::milliseconds;
 
-// How long connections wait in the queue before another worker is started for them.
+// How long connections wait in the queue before another worker is started for them, and how often
+// it is looked at meanwhile: it may be another one that waits each time.
 constexpr milliseconds kScalePause{100};
+constexpr int kScaleLooks = 5;
+// How long a worker may take to get ready before that is no excuse any more.
+constexpr milliseconds kStartTime{1'000};
 // Between the end of a worker that was started on demand and the next look at the queue: bounds
 // what a worker costs that ends without taking the connection that it was started for.
 constexpr milliseconds kDemandPause{10};
@@ -80,19 +84,35 @@ asio::awaitable<void> WorkerPool::RunOnDemand() {
   Changed();
 }
 
-// One worker for the first connection, and one more whenever connections still wait a little later.
+// One worker for the first connection, and one more whenever connections keep waiting.
 asio::awaitable<void> WorkerPool::FollowDemand() {
   while (!stopping_ && QueueIsGood()) {
     const bool demanded = co_await demand_->Readable();
     if (!demanded) co_return;
     last_use_ = Clock::now();
     if (busy() > 0) {
-      co_await demand_pause_.Wait(Clock::now() + kScalePause);
-      if (busy() == 0) co_await demand_pause_.Wait(Clock::now() + kDemandPause);
-      if (queue_->waiting() == 0) continue;
+      const bool waiting = co_await KeepWaiting();
+      if (!waiting) continue;
     }
     if (!stopping_ && QueueIsGood() && StartFreeSlot()) use_.Notify();
   }
+}
+
+asio::awaitable<bool> WorkerPool::KeepWaiting() {
+  int looks = 0;
+  while (const size_t waiting = queue_->waiting()) {
+    newest_took_ |= waiting < newest_found_;
+    const bool settled = newest_took_ || Clock::now() > newest_started_ + kStartTime;
+    if (settled && looks >= kScaleLooks) co_return true;
+    ++looks;
+    co_await demand_pause_.Wait(Clock::now() + kScalePause / kScaleLooks);
+    if (stopping_) co_return false;
+    if (busy() > 0) continue;
+    co_await demand_pause_.Wait(Clock::now() + kDemandPause);
+    co_return queue_->waiting() > 0;
+  }
+  newest_took_ = true;
+  co_return false;
 }
 
 asio::awaitable<void> WorkerPool::EndIdle() {
@@ -139,6 +159,9 @@ bool WorkerPool::StartFreeSlot() {
   const auto slot = std::ranges::find_if(slots_, [](const auto& each) { return !each->busy; });
   if (slot == slots_.end()) return false;
   (*slot)->busy = true;
+  newest_started_ = Clock::now();
+  newest_found_ = queue_->waiting();
+  newest_took_ = false;
   asio::co_spawn(executor_, RunSlot(*slot), asio::detached);
   return true;
 }

@@ -102,6 +102,7 @@ class WorkerPool : public std::enable_shared_from_this<WorkerPool> {
 
   asio::awaitable<void> RunOnDemand();
   asio::awaitable<void> FollowDemand();
+  asio::awaitable<bool> KeepWaiting();
   asio::awaitable<void> EndIdle();
   void Drain();
   size_t busy() const;
@@ -128,6 +129,9 @@ class WorkerPool : public std::enable_shared_from_this<WorkerPool> {
   Event end_wait_;      // something in gone() has changed
   std::vector<std::shared_ptr<Slot>> slots_;     // `count`
   std::vector<std::shared_ptr<Slot>> draining_;  // no more than that
+  Clock::time_point newest_started_;  // of the worker that was started last
+  size_t newest_found_ = 0;           // how many connections waited for it
+  bool newest_took_ = false;          // it has taken one, as far as can be seen from here
   bool waiting_for_demand_ = false;
   uint64_t handed_off_ = 0;
   Clock::time_point last_use_;

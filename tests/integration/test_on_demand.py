@@ -50,9 +50,13 @@ class OnDemand(unittest.TestCase):
 
     def test_only_as_many_as_are_needed(self):
         self.start('start = "on-demand"\ncount = 4\n')
+        self.service.ask()
+        slow = 0  # those that may have waited so long that another worker was started
         for _ in range(20):
+            began = time.monotonic()
             self.service.ask()
-        self.assertEqual(len(self.workers()), 1)
+            slow += time.monotonic() - began > 0.08
+        self.assertLessEqual(len(self.workers()), 1 + slow)
 
     def test_scaling(self):
         """Workers that serve one connection for ever: one more for each that waits, up to `count`."""
