@@ -2,7 +2,6 @@
 // it. The broker does the TLS; what comes is the server's and is passed on as it is.
 
 #include <fcntl.h>
-#include <getopt.h>
 #include <netdb.h>
 #include <signal.h>
 #include <sys/socket.h>
@@ -12,7 +11,6 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -21,19 +19,20 @@
 #include "client-lib/tools/command.h"
 #include "client-lib/tools/exec/options.h"
 #include "client-lib/tools/opening.h"
+#include "client-lib/tools/option_words.h"
 
 namespace tlsbroker::tools {
 namespace {
 
 constexpr char kUsage[] =
-    "usage: tlsbroker connect --socket FILE [OPTION]... HOST:PORT | UPSTREAM\n"
+    "usage: tlsbroker connect --socket FILE [OPTION]... HOST PORT | UPSTREAM\n"
     "\n"
     "Connects to a TLS server with the help of a running broker, sends it the standard\n"
     "input and writes what it says to the standard output. The end of each direction is\n"
     "passed on; it ends when both have ended.\n"
     "\n"
     "  --socket FILE   SERVICE.sock in the broker's runtime directory. The service needs\n"
-    "                  wrap = [\"client\"] for HOST:PORT, dial = [\"UPSTREAM\"] for UPSTREAM\n"
+    "                  wrap = [\"client\"] for HOST PORT, dial = [\"UPSTREAM\"] for UPSTREAM\n"
     "  --name NAME     the name that the server's certificate has to have; HOST\n"
     "  --alpn NAME     a protocol to offer (ALPN); may be repeated\n"
     "  --certificate NAME\n"
@@ -45,7 +44,8 @@ constexpr char kUsage[] =
 
 struct ConnectOptions {
   std::string socket;
-  std::string target;
+  std::string target;  // a host, or an upstream
+  std::string port;    // of a host; empty: an upstream
   ClientOptions client;
 };
 
@@ -54,14 +54,9 @@ std::variant<ConnectOptions, int> Parse(std::span<char* const> arguments) {
       {"socket", required_argument, nullptr, 'k'}, {"name", required_argument, nullptr, 'n'},
       {"alpn", required_argument, nullptr, 'a'},   {"certificate", required_argument, nullptr, 'c'},
       {"help", no_argument, nullptr, 'h'},         {}};
-  std::string name = "tlsbroker connect";  // getopt_long(3) wants it first
-  std::vector<char*> words = {name.data()};
-  words.insert(words.end(), arguments.begin(), arguments.end());
-  words.push_back(nullptr);
-  const int count = static_cast<int>(words.size()) - 1;
+  OptionWords words("tlsbroker connect", arguments);
   ConnectOptions options;
-  optind = 1;
-  for (int c; (c = getopt_long(count, words.data(), "", kOptions, nullptr)) != -1;) {
+  for (int c; (c = words.Next(kOptions)) != -1;) {
     switch (c) {
       case 'k':
         options.socket = optarg;
@@ -82,34 +77,23 @@ std::variant<ConnectOptions, int> Parse(std::span<char* const> arguments) {
         return kExitPermanent;
     }
   }
-  if (options.socket.empty() || optind != count - 1) {
+  const std::vector<std::string> target = words.Rest();
+  if (options.socket.empty() || target.empty() || target.size() > 2) {
     fputs(kUsage, stderr);
     return kExitPermanent;
   }
-  options.target = words[static_cast<size_t>(optind)];
+  options.target = target[0];
+  if (target.size() == 2) options.port = target[1];
   return options;
 }
 
-struct HostPort {
-  std::string host, port;
-};
-
-// nullopt: an upstream; its name has no colon.
-std::optional<HostPort> Split(const std::string& target) {
-  const size_t colon = target.rfind(':');
-  if (colon == std::string::npos) return std::nullopt;
-  std::string host = target.substr(0, colon);
-  if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
-  return HostPort{host, target.substr(colon + 1)};
-}
-
-UniqueFd ConnectTo(const HostPort& target) {
+UniqueFd ConnectTo(const std::string& host, const std::string& port) {
   addrinfo hints{};
   hints.ai_socktype = SOCK_STREAM;
   addrinfo* found = nullptr;
-  const int error = getaddrinfo(target.host.c_str(), target.port.c_str(), &hints, &found);
+  const int error = getaddrinfo(host.c_str(), port.c_str(), &hints, &found);
   if (error != 0) {
-    fprintf(stderr, "tlsbroker connect: %s: %s\n", target.host.c_str(), gai_strerror(error));
+    fprintf(stderr, "tlsbroker connect: %s: %s\n", host.c_str(), gai_strerror(error));
     return {};
   }
   UniqueFd connected;
@@ -118,7 +102,7 @@ UniqueFd ConnectTo(const HostPort& target) {
     if (fd && connect(fd.get(), at->ai_addr, at->ai_addrlen) == 0) connected = std::move(fd);
   }
   if (!connected) {
-    fprintf(stderr, "tlsbroker connect: %s:%s: %s\n", target.host.c_str(), target.port.c_str(),
+    fprintf(stderr, "tlsbroker connect: %s:%s: %s\n", host.c_str(), port.c_str(),
             strerror(errno));
   }
   freeaddrinfo(found);
@@ -126,11 +110,11 @@ UniqueFd ConnectTo(const HostPort& target) {
 }
 
 int Open(const ConnectOptions& options, Connection& connection) {
-  if (auto target = Split(options.target)) {
-    UniqueFd socket = ConnectTo(*target);
+  if (!options.port.empty()) {
+    UniqueFd socket = ConnectTo(options.target, options.port);
     if (!socket) return TLSBROKER_E_CONNECT;
     ClientOptions client = options.client;
-    if (client.name.empty()) client.name = target->host;
+    if (client.name.empty()) client.name = options.target;
     return WrapSocket("connect", options.socket, std::move(socket), TLSBROKER_CLIENT, client,
                       connection);
   }

@@ -3,11 +3,9 @@
 // each connection.
 
 #include <fcntl.h>
-#include <getopt.h>
 #include <signal.h>
 #include <unistd.h>
 
-#include <charconv>
 #include <cstdio>
 #include <string>
 #include <variant>
@@ -18,6 +16,7 @@
 #include "client-lib/tools/exec/options.h"
 #include "client-lib/tools/exec/session.h"
 #include "client-lib/tools/opening.h"
+#include "client-lib/tools/option_words.h"
 
 namespace tlsbroker::tools {
 namespace {
@@ -48,11 +47,6 @@ struct WrapOptions {
   ExecOptions exec;
 };
 
-bool ParseFd(const std::string& text, int& fd) {
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), fd);
-  return error == std::errc() && end == text.data() + text.size() && fd >= 0;
-}
-
 std::variant<WrapOptions, int> Parse(std::span<char* const> arguments) {
   constexpr option kOptions[] = {{"socket", required_argument, nullptr, 'k'},
                                  {"client", required_argument, nullptr, 'c'},
@@ -61,14 +55,9 @@ std::variant<WrapOptions, int> Parse(std::span<char* const> arguments) {
                                  {"fd", required_argument, nullptr, 'f'},
                                  {"help", no_argument, nullptr, 'h'},
                                  {}};
-  std::string name = "tlsbroker wrap";  // getopt_long(3) wants it first
-  std::vector<char*> words = {name.data()};
-  words.insert(words.end(), arguments.begin(), arguments.end());
-  words.push_back(nullptr);
-  const int count = static_cast<int>(words.size()) - 1;
+  OptionWords words("tlsbroker wrap", arguments);
   WrapOptions options;
-  optind = 1;
-  for (int c; (c = getopt_long(count, words.data(), "+", kOptions, nullptr)) != -1;) {
+  for (int c; (c = words.Next(kOptions)) != -1;) {
     bool good = true;
     switch (c) {
       case 'k':
@@ -85,7 +74,7 @@ std::variant<WrapOptions, int> Parse(std::span<char* const> arguments) {
         options.client.certificate = optarg;
         break;
       case 'f':
-        good = ParseFd(optarg, options.fd);
+        good = ParseNumber(optarg, options.fd) && options.fd >= 0;
         break;
       case 'h':
         fputs(kUsage, stdout);
@@ -95,9 +84,7 @@ std::variant<WrapOptions, int> Parse(std::span<char* const> arguments) {
     }
     if (!good) return kExitPermanent;
   }
-  for (int i = optind; i < count; ++i) {
-    options.exec.program.emplace_back(words[static_cast<size_t>(i)]);
-  }
+  options.exec.program = words.Rest();
   const bool only_of_a_client = !options.client.alpn.empty() || !options.client.certificate.empty();
   const bool contradicts = options.client.name.empty() && only_of_a_client;
   if (!options.socket.empty() && !options.exec.program.empty() && !contradicts) return options;

@@ -114,7 +114,7 @@ class ByHand(unittest.TestCase):
         server = self.enterContext(Talk(["stdbuf", "-oL", "openssl", "s_server", "-accept", str(port), "-cert",
                                          self.certificate.chain, "-key", self.certificate.key]))
         server.wait("ACCEPT")
-        tool = self.enterContext(Talk([TOOL, "connect", "--socket", self.socket_of(), f"localhost:{port}"]))
+        tool = self.enterContext(Talk([TOOL, "connect", "--socket", self.socket_of(), "localhost", str(port)]))
         tool.say("hello")
         server.wait("hello")
         if not can_follow():
@@ -141,18 +141,20 @@ class ByHand(unittest.TestCase):
                               capture_output=True, timeout=30 * testlib.PATIENCE)
 
     def test_connect(self):
-        for target in (f"localhost:{self.server.port}", f"127.0.0.1:{self.server.port}", "up"):
+        port = str(self.server.port)
+        for target in (["localhost", port], ["127.0.0.1", port], ["up"]):
             with self.subTest(target):
-                done = self.run_tool("connect", target)
+                done = self.run_tool("connect", *target)
                 self.assertEqual((done.stdout, done.returncode), (b"HELLO HELLO\n", 0), done.stderr)
 
     def test_exit_status(self):
-        port = self.server.port
+        port = str(self.server.port)
         for arguments, status, words in (
-                (["--name", "wrong.example", f"localhost:{port}"], 100, "for another name"),
-                ([f"localhost:{testlib.free_port()}"], 111, "refused"),
+                (["--name", "wrong.example", "localhost", port], 100, "for another name"),
+                (["localhost", str(testlib.free_port())], 111, "refused"),
                 (["nobody"], 100, "does not allow"),
                 (["--nonsense", "up"], 100, ""),
+                (["localhost", port, "more"], 100, "usage"),
                 ([], 100, "usage")):
             with self.subTest(arguments):
                 done = self.run_tool("connect", *arguments)
@@ -177,7 +179,7 @@ class ByHand(unittest.TestCase):
 
         thread = threading.Thread(target=serve)
         thread.start()
-        done = self.run_tool("connect", f"localhost:{listener.getsockname()[1]}", data=bytes(size))
+        done = self.run_tool("connect", "localhost", str(listener.getsockname()[1]), data=bytes(size))
         thread.join(30)
         self.assertEqual((len(done.stdout), done.returncode, received), (size, 0, [size]), done.stderr)
 

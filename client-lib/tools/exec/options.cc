@@ -1,13 +1,11 @@
 #include "client-lib/tools/exec/options.h"
 
-#include <getopt.h>
-
 #include <array>
-#include <charconv>
 #include <cstdio>
 #include <string_view>
 
 #include "client-lib/tools/command.h"
+#include "client-lib/tools/option_words.h"
 
 namespace tlsbroker::tools {
 namespace {
@@ -35,13 +33,6 @@ constexpr char kUsage[] =
     "TIME is a number and ms, s, m or h. Exit status: 0; 100 usage or a lasting error;\n"
     "111 an error that may pass.\n";
 
-std::optional<uint32_t> ParseNumber(std::string_view text) {
-  uint32_t number = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
-  return number;
-}
-
 std::optional<ExecOptions::Duration> ParseTime(std::string_view text) {
   struct Unit {
     std::string_view name;
@@ -53,9 +44,9 @@ std::optional<ExecOptions::Duration> ParseTime(std::string_view text) {
   if (text == "0") return ExecOptions::Duration(0);
   for (const Unit& unit : kUnits) {
     if (!text.ends_with(unit.name)) continue;
-    const auto number = ParseNumber(text.substr(0, text.size() - unit.name.size()));
-    if (!number) return std::nullopt;
-    return ExecOptions::Duration(*number * unit.milliseconds);
+    uint32_t number = 0;
+    if (!ParseNumber(text.substr(0, text.size() - unit.name.size()), number)) return std::nullopt;
+    return ExecOptions::Duration(number * unit.milliseconds);
   }
   return std::nullopt;
 }
@@ -92,18 +83,9 @@ std::variant<ExecOptions, int> ParseExecOptions(std::span<char* const> arguments
                                  {"grace", required_argument, nullptr, 'g'},
                                  {"help", no_argument, nullptr, 'h'},
                                  {}};
-  // getopt_long(3) wants the command's name first.
-  std::string name = "tlsbroker exec";
-  std::vector<char*> words = {name.data()};
-  words.insert(words.end(), arguments.begin(), arguments.end());
-  words.push_back(nullptr);
-  const int count = static_cast<int>(words.size()) - 1;
-
+  OptionWords words("tlsbroker exec", arguments);
   ExecOptions options;
-  optind = 1;
-  int index = 0;
-  // '+': the first word that is no option is the program; what follows is the program's.
-  for (int c; (c = getopt_long(count, words.data(), "+", kOptions, &index)) != -1;) {
+  for (int c; (c = words.Next(kOptions)) != -1;) {
     bool good = true;
     const char* needed = "a number";
     switch (c) {
@@ -118,10 +100,10 @@ std::variant<ExecOptions, int> ParseExecOptions(std::span<char* const> arguments
         good = Take(ParseStyle(optarg), options.style);
         break;
       case 'c':
-        good = Take(ParseNumber(optarg), options.max_connections) && options.max_connections > 0;
+        good = ParseNumber(optarg, options.max_connections) && options.max_connections > 0;
         break;
       case 'p':
-        good = Take(ParseNumber(optarg), options.max_per_source);
+        good = ParseNumber(optarg, options.max_per_source);
         break;
       case 'i':
         needed = kTimeNeeded;
@@ -142,9 +124,9 @@ std::variant<ExecOptions, int> ParseExecOptions(std::span<char* const> arguments
         fputs(kUsage, stderr);
         return kExitPermanent;
     }
-    if (!good) return Refuse(kOptions[index].name, optarg, needed);
+    if (!good) return Refuse(kOptions[words.index()].name, optarg, needed);
   }
-  for (int i = optind; i < count; ++i) options.program.emplace_back(words[static_cast<size_t>(i)]);
+  options.program = words.Rest();
   if (options.program.empty()) {
     fprintf(stderr, "tlsbroker exec: no program\n%s", kUsage);
     return kExitPermanent;

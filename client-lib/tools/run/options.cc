@@ -1,12 +1,9 @@
 #include "client-lib/tools/run/options.h"
 
-#include <getopt.h>
-
-#include <charconv>
 #include <cstdio>
-#include <string_view>
 
 #include "client-lib/tools/command.h"
+#include "client-lib/tools/option_words.h"
 
 namespace tlsbroker::tools {
 namespace {
@@ -33,12 +30,6 @@ constexpr char kUsage[] =
     "Exit status: the daemon's, 128 and the signal's number if one has ended it; 100 usage\n"
     "or a lasting error; 111 an error that may pass.\n";
 
-template <typename Number>
-bool Take(std::string_view text, Number& number) {
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  return error == std::errc() && end == text.data() + text.size() && number > 0;
-}
-
 }  // namespace
 
 std::variant<RunOptions, int> ParseRunOptions(std::span<char* const> arguments) {
@@ -50,18 +41,9 @@ std::variant<RunOptions, int> ParseRunOptions(std::span<char* const> arguments) 
                                  {"max-connections", required_argument, nullptr, 'c'},
                                  {"help", no_argument, nullptr, 'h'},
                                  {}};
-  // getopt_long(3) wants the command's name first.
-  std::string name = "tlsbroker run";
-  std::vector<char*> words = {name.data()};
-  words.insert(words.end(), arguments.begin(), arguments.end());
-  words.push_back(nullptr);
-  const int count = static_cast<int>(words.size()) - 1;
-
+  OptionWords words("tlsbroker run", arguments);
   RunOptions options;
-  optind = 1;
-  int index = 0;
-  // '+': the first word that is no option is the program; what follows is the program's.
-  for (int c; (c = getopt_long(count, words.data(), "+", kOptions, &index)) != -1;) {
+  for (int c; (c = words.Next(kOptions)) != -1;) {
     const char* needed = nullptr;
     switch (c) {
       case 'k':
@@ -71,7 +53,7 @@ std::variant<RunOptions, int> ParseRunOptions(std::span<char* const> arguments) 
         options.service = optarg;
         break;
       case 'p':
-        if (!Take(optarg, options.port)) needed = "a port number";
+        if (!ParseNumber(optarg, options.port) || options.port == 0) needed = "a port number";
         break;
       case 'l':
         options.listen = Address::Parse(optarg);
@@ -81,7 +63,8 @@ std::variant<RunOptions, int> ParseRunOptions(std::span<char* const> arguments) 
         options.direct = true;
         break;
       case 'c':
-        if (!Take(optarg, options.max_connections)) needed = "a number";
+        if (!ParseNumber(optarg, options.max_connections) || options.max_connections == 0)
+          needed = "a number";
         break;
       case 'h':
         fputs(kUsage, stdout);
@@ -91,12 +74,12 @@ std::variant<RunOptions, int> ParseRunOptions(std::span<char* const> arguments) 
         return kExitPermanent;
     }
     if (needed != nullptr) {
-      fprintf(stderr, "tlsbroker run: --%s \"%s\": %s is needed\n", kOptions[index].name, optarg,
-              needed);
+      fprintf(stderr, "tlsbroker run: --%s \"%s\": %s is needed\n", kOptions[words.index()].name,
+              optarg, needed);
       return kExitPermanent;
     }
   }
-  for (int i = optind; i < count; ++i) options.program.emplace_back(words[static_cast<size_t>(i)]);
+  options.program = words.Rest();
   if (options.program.empty()) {
     fprintf(stderr, "tlsbroker run: no program\n%s", kUsage);
     return kExitPermanent;
