@@ -42,6 +42,16 @@ class Credentials(unittest.TestCase):
             with broker:
                 testlib.tls_connect(port, testlib.tls_context(certificate)).close()
 
+    def test_key_by_uri(self):
+        """By OSSL_STORE, the way of tokens too; Debian 12 has no provider for PKCS #11."""
+        broker = testlib.Broker("")
+        certificate = testlib.Certificate(broker.directory)
+        port = testlib.free_port()
+        broker.write_config(f'[certificate.c]\nchain = "{certificate.chain}"\nkey = "file:{certificate.key}"\n'
+                            f'[service.web]\nlisten = ["127.0.0.1:{port}"]\ncertificates = ["c"]\n')
+        with broker:
+            testlib.tls_connect(port, testlib.tls_context(certificate)).close()
+
 
 @unittest.skipUnless(shutil.which("systemd-socket-activate"), "no systemd-socket-activate")
 class SocketActivation(unittest.TestCase):
