@@ -494,6 +494,8 @@ class Opening:
         worker = shutil.copy(os.path.join(echo_service.HERE, "smtp_worker.py"), home)
         library = shutil.copy(testlib.program("client-lib/libtlsbroker.so.0"), home)
         certificate = testlib.Certificate(home)
+        environment = [f"{name}={value}" for name, value in testlib.sanitizer_environment().items()]
+        command = ["/usr/bin/env", *environment, "/usr/bin/python3", worker, str(port), library]
         config = echo_service.CERTIFICATE.format(certificate) + f"""
 [service.mail]
 listen = ["127.0.0.1:{testlib.free_port()}"]
@@ -501,7 +503,7 @@ certificates = ["{certificate.id}"]
 ktls = "{self.ktls}"
 wrap = ["server"]
 [service.mail.worker]
-command = ["/usr/bin/python3", "{worker}", "{port}", "{library}"]
+command = {json.dumps(command)}
 user = "www-data"
 network = true
 read_only = ["{home}"]
