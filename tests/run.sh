@@ -124,7 +124,8 @@ guest_suite() { # KERNEL
   # shellcheck disable=SC2016
   run_guest "$1 programs" "$1" -- /bin/sh -c 'status=0; for program; do "$program" || status=1; done; exit $status' \
     sh "$build"/tests/interop/interop-ktls-socket "$build"/tests/unit/unit-client-direct \
-    "$build"/tests/unit/unit-client-system-calls "$build"/tests/isolation/isolation-worker
+    "$build"/tests/unit/unit-client-system-calls "$build"/tests/isolation/isolation-roles \
+    "$build"/tests/isolation/isolation-worker
   # shellcheck disable=SC2086
   {
     for part in clients probe one_segment wire secret_search rekey; do
