@@ -76,10 +76,15 @@ class Answer : public Recipient {
   asio::awaitable<bool> HandOff(const handoff::Description& description, UniqueFd fd) override {
     const request::Opened opened{Result::kDone, "", handoff::Encode(description)};
     const int fds[] = {fd.get()};
-    if (opened.description.empty()) co_return false;
+    // The worker may have set SO_LINGER on a socket of its own and have closed it since.
+    if (opened.description.empty()) {
+      (void)channel::CloseAtOnce(fd);
+      co_return false;
+    }
     const UniqueFd socket = std::move(socket_);
     const bool sent = channel::Send(socket.get(), request::Encode(opened), fds,
                                     /*dont_wait=*/true) == channel::Result::kOk;
+    if (!sent) (void)channel::CloseAtOnce(fd);
     ++(sent ? shared_->counters.opened : shared_->counters.open_failed);
     co_return sent;
   }

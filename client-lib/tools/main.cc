@@ -12,6 +12,20 @@
 namespace tlsbroker::tools {
 namespace {
 
+#if defined(__SANITIZE_ADDRESS__)
+// LeakSanitizer looks into /proc at the end, which no worker can see, with system calls that a
+// confined one dies of.
+bool g_is_worker = false;
+extern "C" __attribute__((visibility("default"))) int __lsan_is_turned_off();
+extern "C" int __lsan_is_turned_off() { return g_is_worker ? 1 : 0; }
+
+void NoteWorker(std::string_view command) {
+  g_is_worker = command == "exec" || command == "run" || command == "wrap";
+}
+#else
+void NoteWorker(std::string_view) {}
+#endif
+
 constexpr std::array kCommands = {
     Command{"connect", "a TLS client as a filter for stdin and stdout", RunConnect},
     Command{"exec", "run a program that knows stdin and stdout for each connection", RunExec},
@@ -46,6 +60,7 @@ int Run(std::span<char* const> arguments) {
     puts("tlsbroker " TLSBROKER_VERSION);
     return FinishStdout(kExitOk);
   }
+  NoteWorker(first);
   for (const Command& command : kCommands) {
     if (first == command.name) return command.run(arguments.subspan(1));
   }
@@ -62,13 +77,6 @@ int FinishStdout(int status) {
 }
 
 }  // namespace tlsbroker::tools
-
-#if defined(__SANITIZE_ADDRESS__)
-// LeakSanitizer looks into /proc at the end, which no worker can see, with system calls that a
-// confined one dies of.
-extern "C" __attribute__((visibility("default"))) const char* __asan_default_options();
-extern "C" const char* __asan_default_options() { return "detect_leaks=0"; }
-#endif
 
 int main(int argc, char* argv[]) {
   const std::span<char* const> all(argv, static_cast<size_t>(argc));
