@@ -16,7 +16,6 @@
 #include <vector>
 
 #include "broker/support/log.h"
-#include "client-lib/tools/exec/confine.h"
 #include "client-lib/tools/exec/environment.h"
 #include "client-lib/tools/exec/log_lines.h"
 #include "client-lib/tools/exec/program.h"
@@ -36,10 +35,13 @@ std::string StatusText(int status) {
 
 class Session {
  public:
-  Session(Connection connection, const ExecOptions& options)
-      : connection_(std::move(connection)),
+  Session(Task task, const ExecOptions& options, const SessionFilter& filter)
+      : connection_(std::move(task.connection)),
         options_(options),
-        name_(log::Field("conn", IdText(connection_.get()))) {}
+        filter_(filter),
+        name_(std::move(task.name)),
+        environment_(std::move(task.environment)),
+        started_(task.started) {}
 
   void Run();
 
@@ -63,11 +65,12 @@ class Session {
   void Terminate(const std::string& why);
   bool Watch(int fd, uint32_t events);
   bool WatchBridge();
-  std::vector<std::string> Environment() const;
 
   Connection connection_;
   const ExecOptions& options_;
-  const std::string name_;  // of the connection, in every line of the log
+  const SessionFilter& filter_;
+  const std::string name_;
+  std::vector<std::string> environment_;
   Program program_;
   LogLines errors_;
   UniqueFd epoll_, signals_;
@@ -82,7 +85,7 @@ class Session {
   uint64_t bytes_in_ = 0;
   uint64_t bytes_out_ = 0;
 
-  const Clock::time_point started_ = Clock::now();
+  const Clock::time_point started_;
   Clock::time_point last_byte_ = started_;
   Clock::time_point kill_at_ = Clock::time_point::max();
 };
@@ -100,19 +103,11 @@ bool Session::WatchBridge() {
                              [this](int fd) { return Watch(fd, EPOLLIN | EPOLLOUT); });
 }
 
-std::vector<std::string> Session::Environment() const {
-  std::vector<std::string> variables = EnvironmentOf(connection_.get());
-  if (options_.style == Style::kSystemd) {
-    variables.insert(variables.end(), {"LISTEN_FDS=1", "LISTEN_FDNAMES=connection"});
-  }
-  return variables;
-}
-
 // Edge by edge: Linux 6.1 shows a connection as readable while only a part of a record is there.
 bool Session::Start() {
   connection_.SetNonblocking(true);
   const int error =
-      Program::Start(options_.program, Environment(), options_.style, program_);
+      Program::Start(options_.program, std::move(environment_), options_.style, program_);
   if (error < 0) {
     log::Error("the program cannot be started" + name_ + log::Field("why", strerror(-error)));
     return false;
@@ -132,7 +127,7 @@ bool Session::Start() {
     program_.Reap();
     return false;
   }
-  if (const int refused = ConfineSession(program_.pid()); refused < 0) {
+  if (const int refused = filter_.Load(program_.pid()); refused < 0) {
     log::Error("no filter for a connection" + name_ + log::Field("why", strerror(-refused)));
     program_.Reap();
     return false;
@@ -192,7 +187,7 @@ bool Session::MoveIn() {
 }
 
 bool Session::Discard() {
-  std::array<char, 16 * 1024> nowhere;
+  static std::array<char, 16 * 1024> nowhere;
   const ssize_t n = connection_.Read(nowhere.data(), nowhere.size());
   if (n == -EAGAIN) return false;
   if (n == 0) incoming_ = Incoming::kEnded;
@@ -315,9 +310,19 @@ void Session::Finish() {
 
 }  // namespace
 
-void ServeByProgram(Connection connection, const ExecOptions& options) {
+Task::Task(Connection taken, const ExecOptions& options)
+    : connection(std::move(taken)),
+      name(log::Field("conn", IdText(connection.get()))),
+      environment(EnvironmentOf(connection.get())),
+      started(Clock::now()) {
+  if (options.style == Style::kSystemd) {
+    environment.insert(environment.end(), {"LISTEN_FDS=1", "LISTEN_FDNAMES=connection"});
+  }
+}
+
+void ServeByProgram(Task task, const ExecOptions& options, const SessionFilter& filter) {
   signal(SIGPIPE, SIG_IGN);
-  Session(std::move(connection), options).Run();
+  Session(std::move(task), options, filter).Run();
 }
 
 }  // namespace tlsbroker::tools
