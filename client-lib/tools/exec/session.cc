@@ -65,6 +65,7 @@ class Session {
   void Terminate(const std::string& why);
   bool Watch(int fd, uint32_t events);
   bool WatchBridge();
+  void Note(const epoll_event& event);
 
   Connection connection_;
   const ExecOptions& options_;
@@ -79,7 +80,11 @@ class Session {
   bool output_ended_ = false;
   bool end_waits_ = false;         // there was no room for it
   bool connection_alarm_ = false;  // poll(2) says that the socket has an error or is shut
-  bool killed_ = false;            // SIGKILL was sent
+  // Something has happened since the last attempt, which found nothing to do. Epoll begins by telling
+  // what is there.
+  bool try_in_ = false, try_out_ = false, try_errors_ = false;
+  bool ended_ = false;   // the program has; how is exit_status_
+  bool killed_ = false;  // SIGKILL was sent
   std::optional<int> exit_status_;
   std::string failure_;  // why the connection cannot end cleanly, whatever the program says
   uint64_t bytes_in_ = 0;
@@ -141,8 +146,9 @@ void Session::Run() {
             log::Field("peer", connection_.peer()));
   for (;;) {
     Move();
-    if (!exit_status_ && (exit_status_ = program_.Ended())) {
+    if (ended_ && !exit_status_ && (exit_status_ = program_.Ended())) {
       if (*exit_status_ != 0) kill_at_ = std::min(kill_at_, Clock::now() + options_.grace);
+      try_out_ = try_errors_ = true;
       Move();  // what it wrote last
     }
     KeepTime();
@@ -153,16 +159,17 @@ void Session::Run() {
 }
 
 void Session::Move() {
-  for (bool moved = true; moved;) {
-    const bool in = MoveIn();
+  do {
+    const bool in = try_in_ && MoveIn();
     const bool between = program_.bridge && program_.bridge->Move();
-    const bool out = MoveOut();
-    const bool errors = errors_.Copy(program_.errors, name_);
-    moved = in || between || out || errors;
+    const bool out = (try_out_ || connection_alarm_) && MoveOut();
+    try_errors_ = try_errors_ && errors_.Copy(program_.errors, name_);
+    // What the bridge has moved is room on the one side and bytes on the other.
+    try_in_ = in || between;
+    try_out_ = out || between;
     if (in || out) last_byte_ = Clock::now();
-    if (moved) KeepTime();
-    if (!failure_.empty()) break;
-  }
+    if (in || out || try_errors_) KeepTime();
+  } while ((try_in_ || try_out_ || try_errors_) && failure_.empty());
 }
 
 bool Session::MoveIn() {
@@ -270,12 +277,29 @@ int Session::MillisecondsLeft() const {
 void Session::Wait() {
   std::array<epoll_event, 8> events;
   const int n = epoll_wait(epoll_.get(), events.data(), events.size(), MillisecondsLeft());
-  for (int i = 0; i < n; ++i) {
-    const epoll_event& event = events[static_cast<size_t>(i)];
-    if (event.data.fd == signals_.get()) TakeSignals();
-    if (event.data.fd == connection_.fd() && (event.events & (EPOLLERR | EPOLLHUP)) != 0) {
-      connection_alarm_ = true;
-    }
+  for (int i = 0; i < n; ++i) Note(events[static_cast<size_t>(i)]);
+  try_out_ = try_out_ || end_waits_;
+}
+
+void Session::Note(const epoll_event& event) {
+  constexpr uint32_t kBroken = EPOLLERR | EPOLLHUP;
+  const int fd = event.data.fd;
+  if (fd == connection_.fd()) {
+    try_in_ = try_in_ || (event.events & (EPOLLIN | EPOLLRDHUP | kBroken)) != 0;
+    try_out_ = try_out_ || (event.events & (EPOLLOUT | kBroken)) != 0;
+    connection_alarm_ = connection_alarm_ || (event.events & kBroken) != 0;
+  } else if (fd == program_.input.get()) {
+    try_in_ = true;
+  } else if (fd == program_.output.get()) {
+    try_out_ = true;
+  } else if (fd == program_.errors.get()) {
+    try_errors_ = true;
+  } else if (fd == program_.pidfd()) {
+    ended_ = true;
+  } else if (fd == signals_.get()) {
+    TakeSignals();
+  } else {
+    try_in_ = try_out_ = true;  // the bridge's
   }
 }
 
