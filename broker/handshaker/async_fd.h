@@ -31,8 +31,8 @@ class AsyncFd {
   // The peer of a socket is gone for both directions (EPOLLHUP), or the socket has an error.
   asio::awaitable<bool> WaitHangup();
 
-  // Waits without a coroutine: calls `handler` once, unless Cancel() comes first. It is destroyed in
-  // any case, and may hold what has to live as long.
+  // Waits without a coroutine: calls `handler` once, unless Cancel() comes first. It is destroyed
+  // in any case, and may hold what has to live as long.
   template <typename Handler>
   void OnReadable(Handler handler) {
     Call(asio::posix::stream_descriptor::wait_read, std::move(handler));

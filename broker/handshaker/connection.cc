@@ -97,9 +97,8 @@ asio::awaitable<void> HandOffRelayed(Shared& shared, Service& service,
     co_return;
   }
   UniqueFd theirs(pair[1]);
-  const auto relay =
-      std::make_shared<Relay>(shared, std::move(client), std::move(ssl), sealer,
-                              AsyncFd(shared.io.get_executor(), UniqueFd(pair[0])));
+  const auto relay = std::make_shared<Relay>(shared, std::move(client), std::move(ssl), sealer,
+                                             AsyncFd(shared.io.get_executor(), UniqueFd(pair[0])));
   const bool handed_off = co_await recipient.HandOff(description, std::move(theirs));
   if (!handed_off) co_return;
   ++shared.counters.handed_off_relay;

@@ -1,5 +1,7 @@
 #include "broker/handshaker/relay.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 
 #include <array>
@@ -64,15 +66,20 @@ Relay::Relay(Shared& shared, AsyncFd client, SslPtr ssl, Sealer sealer, AsyncFd 
   SSL_set_msg_callback_arg(ssl_.get(), this);
 }
 
+// Nothing was read that is not passed on, and the worker has just been told: it is early to look.
 void Relay::Start() {
-  Advance(&Relay::ClientToWorker);
-  Advance(&Relay::WorkerToClient);
+  Wait(Need::kClientReadable, &Relay::ClientToWorker);
+  Wait(Need::kWorkerReadable, &Relay::WorkerToClient);
 }
 
 void Relay::Advance(Direction direction) {
   if (client_.cancelled()) return;  // the other direction has failed
+  Wait((this->*direction)(), direction);
+}
+
+void Relay::Wait(Need need, Direction direction) {
   const auto later = [self = shared_from_this(), direction] { self->Advance(direction); };
-  switch ((this->*direction)()) {
+  switch (need) {
     case Need::kClientReadable:
       return client_.OnReadable(later);
     case Need::kClientWritable:
@@ -145,8 +152,7 @@ Relay::Need Relay::WorkerToClient() {
 
 // A worker that has ended may leave without reading the rest; WorkerToClient sees it go.
 Relay::Need Relay::PassToWorker(std::span<const uint8_t> bytes) {
-  const Need need =
-      worker_closed_ ? Need::kFailed : Pass(&Relay::WriteToWorker, bytes, to_worker_);
+  const Need need = worker_closed_ ? Need::kFailed : Pass(&Relay::WriteToWorker, bytes, to_worker_);
   if (need != Need::kFailed || !worker_ended_) return need;
   to_worker_.clear();
   return Need::kGoOn;
@@ -175,8 +181,7 @@ Relay::Written Relay::WriteToWorker(std::span<const uint8_t> bytes) {
 Relay::Written Relay::WriteToClient(std::span<const uint8_t> bytes) {
   if (sealer_ == Sealer::kKernel) return Send(client_.get(), bytes, Need::kClientWritable);
   const SslResult written = Write(ssl_.get(), bytes);
-  return {written.size,
-          written.error == SSL_ERROR_NONE ? Need::kGoOn : NeedOf(written.error)};
+  return {written.size, written.error == SSL_ERROR_NONE ? Need::kGoOn : NeedOf(written.error)};
 }
 
 Relay::Written Relay::Send(int socket, std::span<const uint8_t> bytes, Need room) {
@@ -218,6 +223,9 @@ void Relay::SendFailure() {
 }
 
 Relay::Need Relay::SendCloseNotify() {
+  // One segment for the alert and the end of the stream, which shutdown(2) sends in any case.
+  const int on = 1;
+  setsockopt(client_.get(), IPPROTO_TCP, TCP_CORK, &on, sizeof(on));
   Need need = Need::kGoOn;
   if (sealer_ == Sealer::kKernel) {
     const int error = SendAlertRecord(client_.get(), SSL3_AL_WARNING, SSL_AD_CLOSE_NOTIFY);

@@ -64,6 +64,7 @@ class Relay : public std::enable_shared_from_this<Relay> {
 
   // Goes on in one direction until it has to wait, and comes back when it has waited.
   void Advance(Direction direction);
+  void Wait(Need need, Direction direction);
   Need ClientToWorker();
   Need WorkerToClient();
 

@@ -237,9 +237,8 @@ absl::StatusOr<DirectionKeys> DeriveTls13Direction(OSSL_LIB_CTX* library, Suite 
 absl::StatusOr<SecretBytes> NextSecret(OSSL_LIB_CTX* library, Suite suite,
                                        const SecretBytes& secret) {
   SecretBytes next;
-  RETURN_IF_ERROR(
-      LabelExpander(library, Tls13Digest(suite))
-          .Expand(secret, "traffic upd", next.Resize(secret.size())));
+  RETURN_IF_ERROR(LabelExpander(library, Tls13Digest(suite))
+                      .Expand(secret, "traffic upd", next.Resize(secret.size())));
   return next;
 }
 
