@@ -4,10 +4,11 @@
 #include <openssl/ui.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <string_view>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "broker/keyholder/memory.h"
 #include "broker/support/status.h"
 
 namespace tlsbroker {
@@ -92,13 +93,36 @@ absl::StatusOr<X509Ptr> LeafOfChain(std::string_view chain_pem) {
   return leaf;
 }
 
-absl::StatusOr<EvpPkeyPtr> ReadKeyFile(int fd) {
-  const KeyFileBuffer buffer(kMaxKeyFile + 1);
-  if (buffer.bytes().empty()) return ErrnoStatus("no memory for the private key");
+// OSSL_STORE reads whatever there is, and looks for a decoder among all there are, for each key
+// again: a millisecond. A decoder that stays has found it.
+EvpPkeyPtr KeyFileReader::DecodePem(std::string_view text) {
+  constexpr std::string_view kUsual[] = {"-----BEGIN PRIVATE KEY-----\n",
+                                         "-----BEGIN EC PRIVATE KEY-----\n",
+                                         "-----BEGIN RSA PRIVATE KEY-----\n"};
+  if (std::ranges::none_of(kUsual, [&](auto begin) { return text.starts_with(begin); })) return {};
+  if (decoder_ == nullptr) {
+    decoder_.reset(OSSL_DECODER_CTX_new_for_pkey(&decoded_, "PEM", nullptr, nullptr,
+                                                 EVP_PKEY_KEYPAIR, nullptr, nullptr));
+  }
+  const BioPtr bio(BIO_new_mem_buf(text.data(), static_cast<int>(text.size())));
+  const bool done =
+      decoder_ != nullptr && OSSL_DECODER_from_bio(decoder_.get(), bio.get()) == 1;
+  ERR_clear_error();
+  EvpPkeyPtr key(std::exchange(decoded_, nullptr));
+  return done ? std::move(key) : nullptr;
+}
+
+absl::StatusOr<EvpPkeyPtr> KeyFileReader::Read(int fd) {
+  if (!buffer_) buffer_.emplace(kMaxKeyFile + 1);
+  if (buffer_->bytes().empty()) return ErrnoStatus("no memory for the private key");
   // Another generation may have read the same open file before.
   (void)lseek(fd, 0, SEEK_SET);
-  ASSIGN_OR_RETURN(const size_t size, ReadAll(fd, buffer.bytes()));
-  const BioPtr bio(BIO_new_mem_buf(buffer.bytes().data(), static_cast<int>(size)));
+  ASSIGN_OR_RETURN(const size_t size, ReadAll(fd, buffer_->bytes()));
+  const auto* bytes = buffer_->bytes().data();
+  if (auto key = DecodePem({reinterpret_cast<const char*>(bytes), size}); key != nullptr) {
+    return key;
+  }
+  const BioPtr bio(BIO_new_mem_buf(bytes, static_cast<int>(size)));
   bool asked = false;
   const UiMethodPtr ui(UI_UTIL_wrap_read_pem_callback(RefusePassphrase, 0));
   const OsslStoreCtxPtr store(OSSL_STORE_attach(bio.get(), "file", nullptr, nullptr, ui.get(),

@@ -44,8 +44,8 @@ absl::Status WrongDescriptor() {
   return absl::InternalError("a descriptor from the supervisor is not what it should be");
 }
 
-absl::StatusOr<EvpPkeyPtr> ReadKey(const Certificate& certificate) {
-  if (certificate.key_file) return ReadKeyFile(certificate.key_file.get());
+absl::StatusOr<EvpPkeyPtr> ReadKey(const Certificate& certificate, KeyFileReader& files) {
+  if (certificate.key_file) return files.Read(certificate.key_file.get());
   return ReadKeyUri(certificate.key_uri);
 }
 
@@ -53,12 +53,13 @@ Failed Because(Failed::Subject subject, uint16_t id, const absl::Status& status)
   return {subject, id, std::string(status.message())};
 }
 
-std::optional<Failed> LoadKey(const Certificate& certificate, SignService& service) {
+std::optional<Failed> LoadKey(const Certificate& certificate, KeyFileReader& files,
+                              SignService& service) {
   const auto leaf = LeafOfChain(certificate.chain_pem);
   if (!leaf.ok()) {
     return Because(Failed::Subject::kCertificateChain, certificate.id, leaf.status());
   }
-  auto read = ReadKey(certificate);
+  auto read = ReadKey(certificate, files);
   if (!read.ok()) return Because(Failed::Subject::kCertificateKey, certificate.id, read.status());
   auto key = PrivateKey::Create(*std::move(read), leaf->get());
   if (!key.ok()) return Because(Failed::Subject::kCertificateKey, certificate.id, key.status());
@@ -92,8 +93,9 @@ absl::StatusOr<KeyholderSnapshot> ReceiveSnapshot(int control) {
 }
 
 std::optional<Failed> Load(KeyholderSnapshot snapshot, SignService& service) {
+  KeyFileReader files;
   for (const Certificate& certificate : snapshot.certificates) {
-    if (auto failed = LoadKey(certificate, service)) return failed;
+    if (auto failed = LoadKey(certificate, files, service)) return failed;
   }
   for (HandshakerChannel& channel : snapshot.channels) {
     const RateLimit rate(channel.max_signatures, std::max(channel.max_signatures / 4, 1U));

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <cstring>
 #include <string>
 #include <variant>
 #include <vector>
@@ -109,6 +110,11 @@ int RunWrap(std::span<char* const> arguments) {
   if (const int* status = std::get_if<int>(&parsed)) return *status;
   const WrapOptions& options = std::get<WrapOptions>(parsed);
   log::Init("wrap", log::InheritedLevel());
+  SessionFilter filter;
+  if (const int refused = filter.Make(); refused < 0) {
+    log::Error("no filter for the connection" + log::Field("why", strerror(-refused)));
+    return kExitTemporary;
+  }
   const bool client = !options.client.name.empty();
   Connection connection;
   const int error =
@@ -119,7 +125,7 @@ int RunWrap(std::span<char* const> arguments) {
   sigemptyset(&term);
   sigaddset(&term, SIGTERM);
   sigprocmask(SIG_BLOCK, &term, nullptr);
-  ServeByProgram(std::move(connection), options.exec);
+  ServeByProgram(Task(std::move(connection), options.exec), options.exec, filter);
   return kExitOk;
 }
 

@@ -1,6 +1,7 @@
 """What was measured, and how it is shown: a table in Markdown, JSON, and bars in SVG."""
 
 import json
+import math
 import statistics
 from xml.sax.saxutils import escape
 
@@ -32,13 +33,36 @@ class Measure:
         return [subject, show(self.median(subject)), spread, "" if ratio is None else f"{ratio:.2f}"]
 
 
+class Histogram:
+    """How often which values came, in buckets of which each is twice as wide as the one before."""
+
+    def __init__(self, unit):
+        self.unit, self.values = unit, []
+
+    def rows(self):
+        """(low, high, count) of all buckets from the lowest value's to the highest one's."""
+        numbers = [max(0, math.frexp(value)[1]) for value in self.values]  # 2^(n-1) <= value < 2^n
+        return [(2 ** (n - 1) if n else 0, 2 ** n, numbers.count(n)) for n in range(min(numbers), max(numbers) + 1)]
+
+    def lines(self):
+        """As text, to be shown with a font of fixed width."""
+        rows = self.rows()
+        most = max(count for _, _, count in rows)
+        return [f"{low:>7}–{high:<7} {self.unit} {count:>7} " + "#" * math.ceil(50 * count / most) for low, high, count in rows]
+
+
 class Results:
     def __init__(self, directory, say=print):
         self.directory, self.measures, self.notes, self.say = directory, {}, [], say
+        self.histograms = {}
 
     def add(self, title, unit, subject, value, baseline="in-process OpenSSL", digits=1):
         measure = self.measures.setdefault(title, Measure(title, unit, baseline, digits))
         measure.add(subject, value)
+
+    def distribute(self, title, unit, values):
+        """More values for a histogram."""
+        self.histograms.setdefault(title, Histogram(unit)).values += values
 
     def note(self, text):
         self.notes.append(text)
@@ -55,6 +79,7 @@ class Results:
     def json(self):
         return {"measures": {m.title: {"unit": m.unit, "baseline": m.baseline, "digits": m.digits, "values": m.values,
                                        "medians": {s: m.median(s) for s in m.values}} for m in self.measures.values()},
+                "histograms": {title: {"unit": h.unit, "rows": h.rows()} for title, h in self.histograms.items()},
                 "notes": self.notes}
 
     def table(self, measure):
@@ -65,6 +90,8 @@ class Results:
 
     def markdown(self):
         text = "\n".join(self.table(measure) for measure in self.measures.values())
+        for title, histogram in self.histograms.items():
+            text += f"\n### {title}\n\n```\n" + "\n".join(histogram.lines()) + "\n```\n"
         if self.notes:
             text += "\n### Also\n\n" + "\n".join(f"- {note}" for note in self.notes) + "\n"
         return text

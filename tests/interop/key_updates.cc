@@ -1,11 +1,12 @@
 // A TLS 1.3 client that changes its keys in the middle of a transfer, and has the other side change
 // its own: sends bytes to a service that sends them back, compares, and counts the KeyUpdates that
-// came. Usage: key-updates PORT MIB COUNT PER-SECOND
+// came. Usage: key-updates PORT MIB COUNT PER-SECOND; 0 a second: all at once, before the transfer
 
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <openssl/ssl.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -48,8 +49,10 @@ int main(int argc, char** argv) {
   const auto port = static_cast<uint16_t>(std::atoi(argv[1]));
   const uint64_t size = std::strtoull(argv[2], nullptr, 10) << 20;
   const int count = std::atoi(argv[3]);
-  const auto pause = std::chrono::milliseconds(1000 / std::atoi(argv[4]) + 10);
+  const int per_second = std::atoi(argv[4]);
+  const auto pause = std::chrono::milliseconds(1000 / std::max(per_second, 1) + 10);
 
+  signal(SIGPIPE, SIG_IGN);
   SSL_CTX* context = SSL_CTX_new(TLS_client_method());
   SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION);
   SSL* ssl = SSL_new(context);
@@ -63,11 +66,15 @@ int main(int argc, char** argv) {
   SSL_set_mode(ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
   SSL_set_msg_callback(ssl, OnMessage);
   if (SSL_connect(ssl) != 1) Fail("handshake", 0);
+  int updates = 0;
+  for (; per_second == 0 && updates < count; ++updates) {
+    if (SSL_key_update(ssl, SSL_KEY_UPDATE_NOT_REQUESTED) != 1 || SSL_do_handshake(ssl) != 1)
+      Fail("KeyUpdate", 0);
+  }
   fcntl(fd, F_SETFL, O_NONBLOCK);
 
   std::vector<uint8_t> out(16384), in(65536);
   uint64_t sent = 0, received = 0;
-  int updates = 0;
   bool ended = false;
   Clock::time_point next = Clock::now() + pause;
   const auto step = size / static_cast<uint64_t>(count + 1);

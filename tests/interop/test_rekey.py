@@ -118,7 +118,7 @@ class Rekey(unittest.TestCase):
     def test_too_many(self):
         for name, port in self.service.ports.items():
             with self.subTest(service=name):
-                done = subprocess.run([KEY_UPDATES, str(port), "8", "50", "50"], capture_output=True, text=True,
+                done = subprocess.run([KEY_UPDATES, str(port), "8", "50", "0"], capture_output=True, text=True,
                                       timeout=300 * testlib.PATIENCE, check=False)
                 self.assertEqual(done.returncode, 1, done.stdout)
         if self.rekey:

@@ -27,6 +27,7 @@
 import array
 import concurrent.futures
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -50,8 +51,14 @@ TEXTS = {0x01: "alpn", 0x02: "server_name", 0xE1: "reason", 0xE3: "service"}
 SSL_TEXTS = {0x21: "version", 0x23: "cipher", 0x25: "key_algorithm", 0x26: "group"}
 
 
+@functools.lru_cache(maxsize=2)
 def source(size, seed):
     return random.Random(seed).randbytes(size)
+
+
+@functools.lru_cache(maxsize=2)
+def source_hash(size, seed):
+    return hashlib.sha256(source(size, seed)).hexdigest()
 
 
 def fields(packet):
@@ -292,8 +299,9 @@ def serve(stream, told):
         elif command == "SINK":
             stream.send(sink(stream, int(arguments[0])).encode() + b"\n")
         elif command == "SOURCE":
-            data = source(int(arguments[0]), arguments[1])
-            stream.send(data + hashlib.sha256(data).hexdigest().encode() + b"\n")
+            wanted = int(arguments[0]), arguments[1]
+            stream.send(source(*wanted))
+            stream.send(source_hash(*wanted).encode() + b"\n")
         elif command == "PUT":
             return put(stream, arguments[0], told)
         elif command == "ABORT":

@@ -9,13 +9,22 @@ skipped. Where TLSBROKER_EXPECT says what the machine must be able to do, a skip
 
 import os
 import sys
+import time
 import unittest
 
 
 class Result(unittest.TextTestResult):
-    """Counts what ran; a subtest that fails counts for its test."""
+    """Counts what ran, and says how long it took; a subtest that fails counts for its test."""
 
     passed = 0
+
+    def startTest(self, test):
+        self.started = time.monotonic()
+        super().startTest(test)
+
+    def stopTest(self, test):
+        super().stopTest(test)
+        self.stream.writeln(f"  {time.monotonic() - self.started:.1f} s")
 
     def addSuccess(self, test):
         super().addSuccess(test)

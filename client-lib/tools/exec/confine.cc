@@ -5,9 +5,12 @@
 #include "client-lib/tools/exec/confine.h"
 
 #include <fcntl.h>
+#include <linux/seccomp.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -15,6 +18,7 @@
 #include <initializer_list>
 
 #include "client-lib/filter.h"
+#include "protocol/unique_fd.h"
 
 namespace tlsbroker::tools {
 namespace {
@@ -31,6 +35,24 @@ constexpr int kWaiting[] = {SCMP_SYS(epoll_wait), SCMP_SYS(epoll_pwait),
 
 // Of a process with one thread: no locks to wait for, and no memory but malloc's first arena.
 constexpr int kComputing[] = {SCMP_SYS(brk), SCMP_SYS(munmap), SCMP_SYS(exit_group)};
+
+// Stand in the filter for what only a connection's process knows. No process has such numbers
+// (PID_MAX_LIMIT).
+constexpr pid_t kProgram = 0x7fffff01;
+constexpr pid_t kOurselves = 0x7fffff02;
+
+uint32_t Known(uint32_t operand, pid_t program) {
+  switch (operand) {
+    case static_cast<uint32_t>(kProgram):
+      return static_cast<uint32_t>(program);
+    case static_cast<uint32_t>(-kProgram):
+      return static_cast<uint32_t>(-program);
+    case static_cast<uint32_t>(kOurselves):
+      return static_cast<uint32_t>(getpid());
+    default:
+      return operand;
+  }
+}
 
 // Keeps the first error, so that the list reads as one.
 class AllowList {
@@ -57,8 +79,14 @@ class AllowList {
     return Add(SCMP_ACT_ERRNO(static_cast<uint32_t>(error)), call, conditions);
   }
 
-  int Load() {
-    if (error_ == 0) Keep(seccomp_load(filter_.get()));
+  int Export(std::vector<sock_filter>& code) {
+    // By a search tree instead of one call after the other: the kernel runs a new filter for each
+    // call that there is, to see which ones it allows without a look at their arguments.
+    Keep(seccomp_attr_set(filter_.get(), SCMP_FLTATR_CTL_OPTIMIZE, 2));
+    const UniqueFd file(memfd_create("filter", MFD_CLOEXEC));
+    if (!file) Keep(-errno);
+    if (error_ == 0) Keep(seccomp_export_bpf(filter_.get(), file.get()));
+    if (error_ == 0) Keep(ReadCode(file.get(), code));
     return error_;
   }
 
@@ -69,6 +97,12 @@ class AllowList {
                                   static_cast<unsigned>(conditions.size()), conditions.begin()));
     }
     return *this;
+  }
+  static int ReadCode(int file, std::vector<sock_filter>& code) {
+    const off_t size = lseek(file, 0, SEEK_END);
+    if (size < 0) return -errno;
+    code.resize(static_cast<size_t>(size) / sizeof(sock_filter));
+    return pread(file, code.data(), static_cast<size_t>(size), 0) == size ? 0 : -EIO;
   }
   void Keep(int result) {
     if (result < 0 && error_ == 0) error_ = result;
@@ -93,10 +127,10 @@ void AllowConnection(AllowList& list) {
 }
 
 // While it is a zombie its number is nobody else's (Program::Reap).
-void AllowProgram(AllowList& list, pid_t program) {
-  list.Allow(SCMP_SYS(waitid), {Is(0, P_PID), Is(1, program)})
-      .Allow(SCMP_SYS(wait4), {Is(0, program)})
-      .Allow(SCMP_SYS(kill), {Is(0, -program)});
+void AllowProgram(AllowList& list) {
+  list.Allow(SCMP_SYS(waitid), {Is(0, P_PID), Is(1, kProgram)})
+      .Allow(SCMP_SYS(wait4), {Is(0, kProgram)})
+      .Allow(SCMP_SYS(kill), {Is(0, -kProgram)});
 }
 
 void AllowComputing(AllowList& list) {
@@ -115,7 +149,7 @@ void AllowSanitizer([[maybe_unused]] AllowList& list) {
     list.Allow(call);
   }
   list.Allow(SCMP_SYS(mprotect), {Masked(2, PROT_EXEC, 0)})
-      .Allow(SCMP_SYS(tgkill), {Is(0, getpid())})
+      .Allow(SCMP_SYS(tgkill), {Is(0, kOurselves)})
       .Refuse(EACCES, SCMP_SYS(open))
       .Refuse(EACCES, SCMP_SYS(openat))
       .Refuse(ENOTTY, SCMP_SYS(ioctl), {Is(1, TCGETS)});
@@ -124,13 +158,23 @@ void AllowSanitizer([[maybe_unused]] AllowList& list) {
 
 }  // namespace
 
-int ConfineSession(pid_t program) {
+int SessionFilter::Make() {
   AllowList list;
   AllowConnection(list);
-  AllowProgram(list, program);
+  AllowProgram(list);
   AllowComputing(list);
   AllowSanitizer(list);
-  return list.Load();
+  return list.Export(code_);
+}
+
+int SessionFilter::Load(pid_t program) const {
+  std::vector<sock_filter> code = code_;
+  for (sock_filter& step : code) {
+    if (BPF_CLASS(step.code) == BPF_JMP) step.k = Known(step.k, program);
+  }
+  const sock_fprog filter = {static_cast<unsigned short>(code.size()), code.data()};
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return -errno;
+  return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &filter) == 0 ? 0 : -errno;
 }
 
 }  // namespace tlsbroker::tools

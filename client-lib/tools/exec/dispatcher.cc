@@ -51,6 +51,10 @@ int Dispatcher::Attach() {
 }
 
 int Dispatcher::Run() {
+  if (const int error = filter_.Make(); error < 0) {
+    log::Error("no filter for connections" + log::Field("why", strerror(-error)));
+    return kExitTemporary;
+  }
   const sigset_t signals = HandledSignals();
   sigprocmask(SIG_BLOCK, &signals, nullptr);
   signals_.Reset(signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
@@ -109,6 +113,7 @@ void Dispatcher::Serve(Connection connection) {
     }
     return;
   }
+  Task task(std::move(connection), options_);
   const pid_t dispatcher = getpid();
   const pid_t pid = fork();
   if (pid == 0) {
@@ -116,17 +121,16 @@ void Dispatcher::Serve(Connection connection) {
     if (getppid() != dispatcher) _exit(kExitTemporary);
     queue_ = Queue();
     signals_.Reset();
-    ServeByProgram(std::move(connection), options_);
+    ServeByProgram(std::move(task), options_, filter_);
     _exit(kExitOk);
   }
   if (pid < 0) {
-    log::Error("no process for a connection" + log::Field("conn", IdText(connection.get())) +
-               log::Field("why", strerror(errno)));
+    log::Error("no process for a connection" + task.name + log::Field("why", strerror(errno)));
     if (by_source_[source] == 0) by_source_.erase(source);
     return;
   }
   // The connection is the child's now: no end of it may come from here.
-  connection.Forget();
+  task.connection.Forget();
   ++by_source_[source];
   sessions_.emplace(pid, source);
 }

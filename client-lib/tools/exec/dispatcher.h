@@ -8,6 +8,7 @@
 #include <map>
 #include <string>
 
+#include "client-lib/tools/exec/confine.h"
 #include "client-lib/tools/exec/options.h"
 #include "protocol/unique_fd.h"
 #include "tlsbroker/tlsbroker.hpp"
@@ -33,6 +34,7 @@ class Dispatcher {
   bool MayStart() const { return !ending_ && queue_ && sessions_.size() < options_.max_connections; }
 
   const ExecOptions& options_;
+  SessionFilter filter_;
   Queue queue_;
   UniqueFd signals_;
   std::map<pid_t, std::string> sessions_;      // with their clients' addresses

@@ -20,13 +20,24 @@ namespace {
 
 std::vector<char*> Pointers(const std::vector<std::string>& words) {
   std::vector<char*> pointers;
+  pointers.reserve(words.size() + 1);
   for (const std::string& word : words) pointers.push_back(const_cast<char*>(word.c_str()));
   pointers.push_back(nullptr);
   return pointers;
 }
 
+// What the child of vfork(2) needs. It has our memory: what it changes here is changed here.
+struct Launch {
+  const std::vector<std::string>& command;
+  std::vector<std::string> environment;
+  Style style;
+  std::vector<int> table;  // of descriptors: what is to be 0, 1, 2...
+  std::vector<char*> arguments{};
+  std::vector<char*> variables{};
+};
+
 // Descriptors of any numbers to 0, 1, 2...: first out of the way of each other, then into place.
-bool Place(std::vector<int> sources) {
+bool Place(std::vector<int>& sources) {
   for (int& fd : sources) {
     fd = fcntl(fd, F_DUPFD_CLOEXEC, static_cast<int>(sources.size()));
     if (fd < 0) return false;
@@ -38,10 +49,9 @@ bool Place(std::vector<int> sources) {
   return close_range(static_cast<unsigned>(target), ~0U, 0) == 0;
 }
 
-// Sessions have one thread, so that memory can be had here.
-[[noreturn]] void BecomeProgram(const std::vector<std::string>& command,
-                                std::vector<std::string> environment, Style style,
-                                const std::vector<int>& table) {
+// Sessions have one thread, so that memory can be had here, and no signal handlers. What stays
+// behind stays in `launch`, whose owner frees it.
+[[noreturn]] void BecomeProgram(Launch& launch) {
   setpgid(0, 0);
   // Should this connection's process be killed, the program has nobody to talk to.
   prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -49,12 +59,25 @@ bool Place(std::vector<int> sources) {
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
   signal(SIGPIPE, SIG_DFL);
-  if (style == Style::kSystemd) {
-    for (std::string& variable : ReceiverVariables()) environment.push_back(std::move(variable));
+  if (launch.style == Style::kSystemd) {
+    for (std::string& variable : ReceiverVariables()) {
+      launch.environment.push_back(std::move(variable));
+    }
   }
-  if (Place(table)) execve(command[0].c_str(), Pointers(command).data(), Pointers(environment).data());
-  dprintf(STDERR_FILENO, "%s cannot be executed: %s\n", command[0].c_str(), strerror(errno));
+  launch.arguments = Pointers(launch.command);
+  launch.variables = Pointers(launch.environment);
+  if (Place(launch.table)) {
+    execve(launch.arguments[0], launch.arguments.data(), launch.variables.data());
+  }
+  dprintf(STDERR_FILENO, "%s cannot be executed: %s\n", launch.arguments[0], strerror(errno));
   _exit(127);
+}
+
+// fork(2) would copy, fault in and throw away again what only execve(2) is needed for.
+pid_t Spawn(Launch launch) {
+  const pid_t pid = vfork();
+  if (pid == 0) BecomeProgram(launch);
+  return pid;
 }
 
 // The program's descriptors, which close with this, and ours.
@@ -94,14 +117,12 @@ struct Plumbing {
 
 }  // namespace
 
-int Program::Start(const std::vector<std::string>& command,
-                   const std::vector<std::string>& environment, Style style, Program& program) {
+int Program::Start(const std::vector<std::string>& command, std::vector<std::string> environment,
+                   Style style, Program& program) {
   Plumbing plumbing;
   if (const int error = plumbing.Open(style, program); error < 0) return error;
-  const pid_t pid = fork();
+  const pid_t pid = Spawn({command, std::move(environment), style, plumbing.Table()});
   if (pid < 0) return -errno;
-  if (pid == 0) BecomeProgram(command, environment, style, plumbing.Table());
-  setpgid(pid, pid);  // whoever of the two is first; fails once the program has been executed
   program.pid_ = pid;
   program.pidfd_.Reset(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
   program.errors = std::move(plumbing.errors.read_end);

@@ -18,10 +18,10 @@ namespace tlsbroker::tools {
 
 class Program {
  public:
-  // Returns at once; a program that cannot be executed says so on its standard error and ends with
-  // status 127. -errno on failure.
-  static int Start(const std::vector<std::string>& command,
-                   const std::vector<std::string>& environment, Style style, Program& program);
+  // Returns when it is executed; a program that cannot be says so on its standard error and ends
+  // with status 127. -errno on failure.
+  static int Start(const std::vector<std::string>& command, std::vector<std::string> environment,
+                   Style style, Program& program);
 
   // Our ends; non-blocking.
   UniqueFd input, output, errors;

@@ -16,7 +16,6 @@
 #include <vector>
 
 #include "broker/support/log.h"
-#include "client-lib/tools/exec/confine.h"
 #include "client-lib/tools/exec/environment.h"
 #include "client-lib/tools/exec/log_lines.h"
 #include "client-lib/tools/exec/program.h"
@@ -36,10 +35,13 @@ std::string StatusText(int status) {
 
 class Session {
  public:
-  Session(Connection connection, const ExecOptions& options)
-      : connection_(std::move(connection)),
+  Session(Task task, const ExecOptions& options, const SessionFilter& filter)
+      : connection_(std::move(task.connection)),
         options_(options),
-        name_(log::Field("conn", IdText(connection_.get()))) {}
+        filter_(filter),
+        name_(std::move(task.name)),
+        environment_(std::move(task.environment)),
+        started_(task.started) {}
 
   void Run();
 
@@ -63,11 +65,13 @@ class Session {
   void Terminate(const std::string& why);
   bool Watch(int fd, uint32_t events);
   bool WatchBridge();
-  std::vector<std::string> Environment() const;
+  void Note(const epoll_event& event);
 
   Connection connection_;
   const ExecOptions& options_;
-  const std::string name_;  // of the connection, in every line of the log
+  const SessionFilter& filter_;
+  const std::string name_;
+  std::vector<std::string> environment_;
   Program program_;
   LogLines errors_;
   UniqueFd epoll_, signals_;
@@ -76,13 +80,17 @@ class Session {
   bool output_ended_ = false;
   bool end_waits_ = false;         // there was no room for it
   bool connection_alarm_ = false;  // poll(2) says that the socket has an error or is shut
-  bool killed_ = false;            // SIGKILL was sent
+  // Something has happened since the last attempt, which found nothing to do. Epoll begins by telling
+  // what is there.
+  bool try_in_ = false, try_out_ = false, try_errors_ = false;
+  bool ended_ = false;   // the program has; how is exit_status_
+  bool killed_ = false;  // SIGKILL was sent
   std::optional<int> exit_status_;
   std::string failure_;  // why the connection cannot end cleanly, whatever the program says
   uint64_t bytes_in_ = 0;
   uint64_t bytes_out_ = 0;
 
-  const Clock::time_point started_ = Clock::now();
+  const Clock::time_point started_;
   Clock::time_point last_byte_ = started_;
   Clock::time_point kill_at_ = Clock::time_point::max();
 };
@@ -100,19 +108,11 @@ bool Session::WatchBridge() {
                              [this](int fd) { return Watch(fd, EPOLLIN | EPOLLOUT); });
 }
 
-std::vector<std::string> Session::Environment() const {
-  std::vector<std::string> variables = EnvironmentOf(connection_.get());
-  if (options_.style == Style::kSystemd) {
-    variables.insert(variables.end(), {"LISTEN_FDS=1", "LISTEN_FDNAMES=connection"});
-  }
-  return variables;
-}
-
 // Edge by edge: Linux 6.1 shows a connection as readable while only a part of a record is there.
 bool Session::Start() {
   connection_.SetNonblocking(true);
   const int error =
-      Program::Start(options_.program, Environment(), options_.style, program_);
+      Program::Start(options_.program, std::move(environment_), options_.style, program_);
   if (error < 0) {
     log::Error("the program cannot be started" + name_ + log::Field("why", strerror(-error)));
     return false;
@@ -132,7 +132,7 @@ bool Session::Start() {
     program_.Reap();
     return false;
   }
-  if (const int refused = ConfineSession(program_.pid()); refused < 0) {
+  if (const int refused = filter_.Load(program_.pid()); refused < 0) {
     log::Error("no filter for a connection" + name_ + log::Field("why", strerror(-refused)));
     program_.Reap();
     return false;
@@ -146,8 +146,9 @@ void Session::Run() {
             log::Field("peer", connection_.peer()));
   for (;;) {
     Move();
-    if (!exit_status_ && (exit_status_ = program_.Ended())) {
+    if (ended_ && !exit_status_ && (exit_status_ = program_.Ended())) {
       if (*exit_status_ != 0) kill_at_ = std::min(kill_at_, Clock::now() + options_.grace);
+      try_out_ = try_errors_ = true;
       Move();  // what it wrote last
     }
     KeepTime();
@@ -158,16 +159,17 @@ void Session::Run() {
 }
 
 void Session::Move() {
-  for (bool moved = true; moved;) {
-    const bool in = MoveIn();
+  do {
+    const bool in = try_in_ && MoveIn();
     const bool between = program_.bridge && program_.bridge->Move();
-    const bool out = MoveOut();
-    const bool errors = errors_.Copy(program_.errors, name_);
-    moved = in || between || out || errors;
+    const bool out = (try_out_ || connection_alarm_) && MoveOut();
+    try_errors_ = try_errors_ && errors_.Copy(program_.errors, name_);
+    // What the bridge has moved is room on the one side and bytes on the other.
+    try_in_ = in || between;
+    try_out_ = out || between;
     if (in || out) last_byte_ = Clock::now();
-    if (moved) KeepTime();
-    if (!failure_.empty()) break;
-  }
+    if (in || out || try_errors_) KeepTime();
+  } while ((try_in_ || try_out_ || try_errors_) && failure_.empty());
 }
 
 bool Session::MoveIn() {
@@ -192,7 +194,7 @@ bool Session::MoveIn() {
 }
 
 bool Session::Discard() {
-  std::array<char, 16 * 1024> nowhere;
+  static std::array<char, 16 * 1024> nowhere;
   const ssize_t n = connection_.Read(nowhere.data(), nowhere.size());
   if (n == -EAGAIN) return false;
   if (n == 0) incoming_ = Incoming::kEnded;
@@ -275,12 +277,29 @@ int Session::MillisecondsLeft() const {
 void Session::Wait() {
   std::array<epoll_event, 8> events;
   const int n = epoll_wait(epoll_.get(), events.data(), events.size(), MillisecondsLeft());
-  for (int i = 0; i < n; ++i) {
-    const epoll_event& event = events[static_cast<size_t>(i)];
-    if (event.data.fd == signals_.get()) TakeSignals();
-    if (event.data.fd == connection_.fd() && (event.events & (EPOLLERR | EPOLLHUP)) != 0) {
-      connection_alarm_ = true;
-    }
+  for (int i = 0; i < n; ++i) Note(events[static_cast<size_t>(i)]);
+  try_out_ = try_out_ || end_waits_;
+}
+
+void Session::Note(const epoll_event& event) {
+  constexpr uint32_t kBroken = EPOLLERR | EPOLLHUP;
+  const int fd = event.data.fd;
+  if (fd == connection_.fd()) {
+    try_in_ = try_in_ || (event.events & (EPOLLIN | EPOLLRDHUP | kBroken)) != 0;
+    try_out_ = try_out_ || (event.events & (EPOLLOUT | kBroken)) != 0;
+    connection_alarm_ = connection_alarm_ || (event.events & kBroken) != 0;
+  } else if (fd == program_.input.get()) {
+    try_in_ = true;
+  } else if (fd == program_.output.get()) {
+    try_out_ = true;
+  } else if (fd == program_.errors.get()) {
+    try_errors_ = true;
+  } else if (fd == program_.pidfd()) {
+    ended_ = true;
+  } else if (fd == signals_.get()) {
+    TakeSignals();
+  } else {
+    try_in_ = try_out_ = true;  // the bridge's
   }
 }
 
@@ -315,9 +334,19 @@ void Session::Finish() {
 
 }  // namespace
 
-void ServeByProgram(Connection connection, const ExecOptions& options) {
+Task::Task(Connection taken, const ExecOptions& options)
+    : connection(std::move(taken)),
+      name(log::Field("conn", IdText(connection.get()))),
+      environment(EnvironmentOf(connection.get())),
+      started(Clock::now()) {
+  if (options.style == Style::kSystemd) {
+    environment.insert(environment.end(), {"LISTEN_FDS=1", "LISTEN_FDNAMES=connection"});
+  }
+}
+
+void ServeByProgram(Task task, const ExecOptions& options, const SessionFilter& filter) {
   signal(SIGPIPE, SIG_IGN);
-  Session(std::move(connection), options).Run();
+  Session(std::move(task), options, filter).Run();
 }
 
 }  // namespace tlsbroker::tools

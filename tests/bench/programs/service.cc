@@ -167,10 +167,11 @@ void ServeForever(int entry, const std::function<std::unique_ptr<Stream>()>& tak
       const int fd = events[i].data.fd;
       if (fd == entry) {
         std::unique_ptr<Stream> stream = take();
+        const uint64_t now = NowNs();
         if (!stream) continue;
         const int its = stream->fd();
         watch(its);
-        connections[its] = {std::move(stream), NowNs()};
+        connections[its] = {std::move(stream), now};
       } else if (Taken& taken = connections[fd]; !ServeCommand(*taken.stream, taken.at)) {
         taken.stream->End();
         epoll_ctl(epoll, EPOLL_CTL_DEL, fd, nullptr);
