@@ -3,8 +3,12 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <climits>
+#include <cstdint>
 
 #include "protocol/channel.h"
 #include "tlsbroker/tlsbroker.h"
@@ -19,13 +23,32 @@ bool PeerClosed(int socket) {
   return poll(&p, 1, 0) != 0;
 }
 
+// Waits as recv(2) would, but in poll(2): a reader that sleeps in recv(2) is also woken, for
+// nothing, when the broker takes what was written before (unix_write_space), so once for each
+// answer. False, with EAGAIN: O_NONBLOCK is set, or SO_RCVTIMEO is over.
+bool WaitReadable(int socket) {
+  timeval limit{};
+  socklen_t size = sizeof(limit);
+  if ((fcntl(socket, F_GETFL) & O_NONBLOCK) == 0 &&
+      getsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &limit, &size) == 0) {
+    const bool forever = limit.tv_sec == 0 && limit.tv_usec == 0;
+    const int64_t ms = int64_t{limit.tv_sec} * 1000 + (limit.tv_usec + 999) / 1000;
+    pollfd p{socket, POLLIN, 0};
+    const int n = poll(&p, 1, forever ? -1 : static_cast<int>(std::min<int64_t>(ms, INT_MAX)));
+    if (n > 0 || (n < 0 && errno == EINTR)) return true;
+  }
+  errno = EAGAIN;
+  return false;
+}
+
 }  // namespace
 
 ssize_t ReadStream(int socket, void* buffer, size_t size, int flags) {
+  const bool dont_wait = (flags & MSG_DONTWAIT) != 0;
   ssize_t n;
   do {
-    n = recv(socket, buffer, size, flags);
-  } while (n < 0 && errno == EINTR);
+    n = recv(socket, buffer, size, MSG_DONTWAIT);
+  } while (n < 0 && (errno == EINTR || (errno == EAGAIN && !dont_wait && WaitReadable(socket))));
   if (n > 0) return n;
   if (n == 0) return PeerClosed(socket) ? TLSBROKER_E_TRUNCATED : 0;
   return errno == ECONNRESET ? TLSBROKER_E_TRUNCATED : -errno;

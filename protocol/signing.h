@@ -29,6 +29,7 @@ inline constexpr size_t kMaxContent = 32 * 1024;
 inline constexpr size_t kMaxShortContent = 256;
 inline constexpr size_t kMaxSignature = 2048;  // RSA with 16384 bits, OpenSSL's limit
 inline constexpr size_t kMaxMessage = kMaxContent + 64;
+inline constexpr size_t kMaxReply = kMaxSignature + 64;
 
 // The SignatureScheme code points that are in use here (RFC 8446 section 4.2.3).
 namespace schemes {

@@ -31,6 +31,17 @@ class AsyncFd {
   // The peer of a socket is gone for both directions (EPOLLHUP), or the socket has an error.
   asio::awaitable<bool> WaitHangup();
 
+  // Waits without a coroutine: calls `handler` once, unless Cancel() comes first. It is destroyed
+  // in any case, and may hold what has to live as long.
+  template <typename Handler>
+  void OnReadable(Handler handler) {
+    Call(asio::posix::stream_descriptor::wait_read, std::move(handler));
+  }
+  template <typename Handler>
+  void OnWritable(Handler handler) {
+    Call(asio::posix::stream_descriptor::wait_write, std::move(handler));
+  }
+
   // Wakes the waiters, and makes all further waits fail: the end of this descriptor's life.
   void Cancel();
   bool cancelled() const { return cancelled_; }
@@ -41,6 +52,14 @@ class AsyncFd {
   UniqueFd Release();
 
  private:
+  template <typename Handler>
+  void Call(asio::posix::stream_descriptor::wait_type type, Handler handler) {
+    descriptor_.async_wait(type,
+                           [handler = std::move(handler)](const asio::error_code& error) mutable {
+                             if (!error) handler();
+                           });
+  }
+
   asio::awaitable<bool> Wait(asio::posix::stream_descriptor::wait_type type);
 
   // Others may have this socket, and have set SO_LINGER: that must not hold this process up.

@@ -97,7 +97,7 @@ absl::StatusOr<std::shared_ptr<const LoadedCertificate>> LoadedCertificate::Load
 std::string KeyAlgorithm(const X509* certificate) {
   const EVP_PKEY* key = X509_get0_pubkey(certificate);
   if (key == nullptr) return "";
-  switch (EVP_PKEY_get_base_id(key)) {
+  switch (EVP_PKEY_get_id(key)) {
     case EVP_PKEY_RSA:
     case EVP_PKEY_RSA_PSS:
       return absl::StrCat("RSA", EVP_PKEY_get_bits(key));

@@ -97,17 +97,18 @@ asio::awaitable<void> HandOffRelayed(Shared& shared, Service& service,
     co_return;
   }
   UniqueFd theirs(pair[1]);
-  const auto executor = co_await asio::this_coro::executor;
-  Relay relay(executor, std::move(client), std::move(ssl), sealer,
-              AsyncFd(executor, UniqueFd(pair[0])));
-  ++shared.counters.relay_active;
+  const auto relay = std::make_shared<Relay>(shared, std::move(client), std::move(ssl), sealer,
+                                             AsyncFd(shared.io.get_executor(), UniqueFd(pair[0])));
   const bool handed_off = co_await recipient.HandOff(description, std::move(theirs));
-  if (handed_off) {
-    ++shared.counters.handed_off_relay;
-    service.CountRelay(description.reason);
-    co_await relay.Run();
-  }
-  --shared.counters.relay_active;
+  if (!handed_off) co_return;
+  ++shared.counters.handed_off_relay;
+  service.CountRelay(description.reason);
+  relay->Start();
+}
+
+void Log(const handoff::Description& description, Clock::time_point started) {
+  if (log::level() < log::Level::kInfo) return;
+  log::Info(LogLine(description, Clock::now() - started));
 }
 
 // What PROTOCOL.md, section 3, promises to workers. Nobody shares the socket yet.
@@ -175,7 +176,7 @@ asio::awaitable<Delivery> Deliver(Shared& shared, Service& service, Accepted con
     if (outcome.result == InstallResult::kOk) {
       description.rekey_token = TokenFor(shared, handshake, outcome.socket->get());
       { const Handshaken wiped = std::move(handshake); }
-      log::Info(LogLine(description, Clock::now() - started));
+      Log(description, started);
       UniqueFd socket = Blocking(std::move(*outcome.socket).Release());
       const bool handed_off = co_await recipient.HandOff(description, std::move(socket));
       if (handed_off) {
@@ -190,7 +191,7 @@ asio::awaitable<Delivery> Deliver(Shared& shared, Service& service, Accepted con
   }
   if (!MayRelay(shared, service)) co_return Delivery::kNotPossible;
   description.mode = handoff::Mode::kRelay;
-  log::Info(LogLine(description, Clock::now() - started));
+  Log(description, started);
   SslPtr ssl = handshake.TakeSsl();
   co_await HandOffRelayed(shared, service, description, std::move(connection.socket),
                           std::move(ssl), sealer, recipient);

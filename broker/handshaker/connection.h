@@ -11,30 +11,17 @@
 
 namespace tlsbroker {
 
-// Handshake, kernel TLS, hand-off; without kernel TLS relays until the connection ends. Everything
-// that goes wrong ends here, counted and logged.
+// Handshake, kernel TLS, hand-off; without kernel TLS a relay, which lives on when this has ended.
+// Everything that goes wrong before ends here, counted and logged.
 asio::awaitable<void> ServeConnection(Shared& shared, Service& service, Accepted connection);
-
-// Counts a connection for as long as its coroutine lives, however it ends.
-class ActiveConnection {
- public:
-  explicit ActiveConnection(Shared& shared) : shared_(shared) { ++shared_.connections_active; }
-  ActiveConnection(const ActiveConnection&) = delete;
-  ActiveConnection& operator=(const ActiveConnection&) = delete;
-  ~ActiveConnection() { --shared_.connections_active; }
-
- private:
-  Shared& shared_;
-};
 
 // Socket options that have to be set before the first byte.
 void Prepare(const Shared& shared, const Service& service, Accepted& connection);
 
 enum class Delivery { kDone, kNotPossible, kInDoubt };
 
-// What comes after the handshake: kernel TLS or, if that may be, a relay, for as long as the
-// connection lives. kNotPossible: `recipient` got nothing, and has to do without; counted and
-// logged.
+// What comes after the handshake: kernel TLS or, if that may be, a relay. kNotPossible: `recipient`
+// got nothing, and has to do without; counted and logged.
 asio::awaitable<Delivery> Deliver(Shared& shared, Service& service, Accepted connection,
                                   Handshaken handshake, Recipient& recipient,
                                   std::chrono::steady_clock::time_point started);

@@ -122,7 +122,7 @@ class Handshaker {
 
   // SSL_ERROR_NONE: done. SSL_ERROR_WANT_READ: another record, please.
   int Step(std::span<const uint8_t> record) {
-    ERR_clear_error();
+    ClearErrors();
     const int size = static_cast<int>(record.size());
     if (size > 0 && BIO_write(SSL_get_rbio(done_.ssl()), record.data(), size) != size)
       return SSL_ERROR_SSL;

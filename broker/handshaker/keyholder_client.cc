@@ -63,7 +63,7 @@ absl::Status KeyholderClient::Exchange(std::span<const uint8_t> request) {
     return absl::UnavailableError("the keyholder takes no request");
   }
   RETURN_IF_ERROR(WaitReadable(channel_.get(), deadline));
-  if (channel::Receive(channel_.get(), signing::kMaxMessage, 0, message_, /*dont_wait=*/true) !=
+  if (channel::Receive(channel_.get(), signing::kMaxReply, 0, message_, /*dont_wait=*/true) !=
       channel::Result::kOk) {
     return absl::UnavailableError("the keyholder closed the channel");
   }

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <array>
+#include <string_view>
 #include <utility>
 
 #include "broker/support/openssl_ptr.h"
@@ -20,7 +21,7 @@ constexpr size_t kSaltSize = 32;
 constexpr size_t kTagSize = 16;
 constexpr size_t kKeySize = 32;
 constexpr std::array<uint8_t, 12> kNonce{};  // of a key that is used once
-constexpr uint8_t kVersion = 1;
+constexpr uint8_t kVersion = 2;
 
 // Version, suite, role, cookie, then both secrets of one size.
 constexpr size_t kHeaderSize = 3 + sizeof(uint64_t);
@@ -36,20 +37,24 @@ struct Plain {
   Plain& operator=(const Plain&) = delete;
 };
 
+// HKDF-Expand alone: the sealing key is random itself (RFC 5869 section 3.3).
 absl::Status DeriveKey(OSSL_LIB_CTX* library, const SecretBytes& sealing,
                        std::span<const uint8_t> salt, SecretBytes& key) {
   const EvpKdfPtr kdf(EVP_KDF_fetch(library, OSSL_KDF_NAME_HKDF, nullptr));
   const EvpKdfCtxPtr context(kdf ? EVP_KDF_CTX_new(kdf.get()) : nullptr);
   char digest[] = "SHA256";
-  char label[] = "tlsbroker rekey token";
+  char mode[] = "EXPAND_ONLY";
+  constexpr std::string_view kLabel = "tlsbroker rekey token";
+  std::array<uint8_t, kLabel.size() + kSaltSize> info{};
+  std::ranges::copy(salt, std::ranges::copy(kLabel, info.begin()).out);
   const auto octets = [](const char* name, const void* data, size_t size) {
     return OSSL_PARAM_construct_octet_string(name, const_cast<void*>(data), size);
   };
   const OSSL_PARAM params[] = {
+      OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_MODE, mode, 0),
       OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, digest, 0),
       octets(OSSL_KDF_PARAM_KEY, sealing.bytes().data(), sealing.size()),
-      octets(OSSL_KDF_PARAM_SALT, salt.data(), salt.size()),
-      octets(OSSL_KDF_PARAM_INFO, label, sizeof(label) - 1),
+      octets(OSSL_KDF_PARAM_INFO, info.data(), info.size()),
       OSSL_PARAM_construct_end(),
   };
   const auto out = key.Resize(kKeySize);

@@ -1,13 +1,13 @@
 #include "broker/handshaker/relay.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 
 #include <array>
-#include <asio/experimental/awaitable_operators.hpp>
-#include <asio/redirect_error.hpp>
-#include <asio/use_awaitable.hpp>
+#include <asio/steady_timer.hpp>
 #include <cerrno>
-#include <vector>
+#include <utility>
 
 #include "broker/handshaker/ktls_socket.h"
 #include "broker/handshaker/ticket_keys.h"
@@ -30,7 +30,7 @@ struct SslResult {
 
 SslResult Read(SSL* ssl, std::span<uint8_t> buffer) {
   SslResult result;
-  ERR_clear_error();
+  ClearErrors();
   const int ok = SSL_read_ex(ssl, buffer.data(), buffer.size(), &result.size);
   if (ok != 1) result.error = SSL_get_error(ssl, ok);
   return result;
@@ -38,31 +38,22 @@ SslResult Read(SSL* ssl, std::span<uint8_t> buffer) {
 
 SslResult Write(SSL* ssl, std::span<const uint8_t> bytes) {
   SslResult result;
-  ERR_clear_error();
+  ClearErrors();
   const int ok = SSL_write_ex(ssl, bytes.data(), bytes.size(), &result.size);
   if (ok != 1) result.error = SSL_get_error(ssl, ok);
   return result;
 }
 
-// SendAll() for bytes that do not outlive a suspension.
-asio::awaitable<bool> SendCopy(AsyncFd& socket, std::span<const uint8_t> bytes) {
-  const ssize_t n = send(socket.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-  if (n == static_cast<ssize_t>(bytes.size())) co_return true;
-  if (n < 0 && errno != EAGAIN) co_return false;
-  const auto rest = bytes.subspan(n < 0 ? 0 : static_cast<size_t>(n));
-  const std::vector<uint8_t> kept(rest.begin(), rest.end());
-  co_return co_await SendAll(socket, kept);
-}
-
 }  // namespace
 
-Relay::Relay(const asio::any_io_executor& executor, AsyncFd client, SslPtr ssl, Sealer sealer,
-             AsyncFd worker)
-    : client_(std::move(client)),
+Relay::Relay(Shared& shared, AsyncFd client, SslPtr ssl, Sealer sealer, AsyncFd worker)
+    : shared_(shared),
+      active_(shared),
+      client_(std::move(client)),
       ssl_(std::move(ssl)),
       sealer_(sealer),
-      worker_(std::move(worker)),
-      linger_(executor) {
+      worker_(std::move(worker)) {
+  ++shared_.counters.relay_active;
   SSL_set_rfd(ssl_.get(), client_.get());
   if (sealer_ == Sealer::kOpenssl) {
     SSL_set_wfd(ssl_.get(), client_.get());
@@ -75,84 +66,141 @@ Relay::Relay(const asio::any_io_executor& executor, AsyncFd client, SslPtr ssl, 
   SSL_set_msg_callback_arg(ssl_.get(), this);
 }
 
-asio::awaitable<void> Relay::Run() {
-  using namespace asio::experimental::awaitable_operators;  // NOLINT: Asio's && for coroutines
-  co_await (ClientToWorker() && WorkerToClient());
+// Nothing was read that is not passed on, and the worker has just been told: it is early to look.
+void Relay::Start() {
+  Wait(Need::kClientReadable, &Relay::ClientToWorker);
+  Wait(Need::kWorkerReadable, &Relay::WorkerToClient);
 }
 
+void Relay::Advance(Direction direction) {
+  if (client_.cancelled()) return;  // the other direction has failed
+  Wait((this->*direction)(), direction);
+}
+
+void Relay::Wait(Need need, Direction direction) {
+  const auto later = [self = shared_from_this(), direction] { self->Advance(direction); };
+  switch (need) {
+    case Need::kClientReadable:
+      return client_.OnReadable(later);
+    case Need::kClientWritable:
+      return client_.OnWritable(later);
+    case Need::kWorkerReadable:
+      return worker_.OnReadable(later);
+    case Need::kWorkerWritable:
+      return worker_.OnWritable(later);
+    case Need::kGoOn:
+    case Need::kNothingMore:
+      return;
+    case Need::kFailed:
+      return Abort();
+  }
+}
+
+// What waits holds this object; with it goes the last that does.
 void Relay::Abort() {
-  linger_.cancel();
   client_.Cancel();
   worker_.Cancel();
 }
 
-asio::awaitable<bool> Relay::WaitForClient(int ssl_error) {
-  if (ssl_error == SSL_ERROR_WANT_READ) co_return co_await client_.WaitReadable();
-  if (ssl_error == SSL_ERROR_WANT_WRITE) co_return co_await client_.WaitWritable();
-  co_return false;
+Relay::Need Relay::NeedOf(int ssl_error) {
+  if (ssl_error == SSL_ERROR_WANT_READ) return Need::kClientReadable;
+  if (ssl_error == SSL_ERROR_WANT_WRITE) return Need::kClientWritable;
+  return Need::kFailed;
 }
 
-asio::awaitable<void> Relay::ClientToWorker() {
+Relay::Need Relay::ClientToWorker() {
+  if (const Need need = PassToWorker(to_worker_); need != Need::kGoOn) return need;
   while (true) {
     const SslResult read = Read(ssl_.get(), Scratch());
     if (refused_) {
       SendFailure();
-      break;
+      return Need::kFailed;
     }
     if (read.error == SSL_ERROR_ZERO_RETURN) {
       // The authenticated end. Our end of the pair stays open: its close would mean truncation.
       client_ended_ = true;
       shutdown(worker_.get(), SHUT_WR);
-      if (worker_closed_) break;
-      co_return;
+      return worker_closed_ ? Need::kFailed : Need::kNothingMore;
     }
-    if (read.error != SSL_ERROR_NONE) {
-      if (!co_await WaitForClient(read.error)) break;
-      continue;
-    }
+    if (read.error != SSL_ERROR_NONE) return NeedOf(read.error);
     // Asking for more after a short record mostly costs a call and a buffer that say "nothing".
     const bool drained = read.size < SSL3_RT_MAX_PLAIN_LENGTH && SSL_has_pending(ssl_.get()) == 0;
-    if (!worker_closed_) {
-      const bool passed_on = co_await SendCopy(worker_, Scratch().first(read.size));
-      // A worker that has ended may leave without reading the rest; WorkerToClient sees it go.
-      if (!passed_on && !worker_ended_) break;
-    }
-    if (drained && !co_await client_.WaitReadable()) break;
+    const Need need = PassToWorker(Scratch().first(read.size));
+    if (need != Need::kGoOn) return need;
+    if (drained) return Need::kClientReadable;
   }
-  Abort();
 }
 
-asio::awaitable<void> Relay::WorkerToClient() {
+Relay::Need Relay::WorkerToClient() {
+  if (const Need need = PassToClient(to_client_); need != Need::kGoOn) return need;
   while (true) {
+    if (owes_end_) {
+      if (const Need need = SendCloseNotify(); need != Need::kGoOn) return need;
+    }
     channel::StreamRead read;
     const channel::Result result = channel::ReceiveStream(worker_.get(), Scratch(), read);
-    if (result == channel::Result::kWouldBlock) {
-      if (!co_await worker_.WaitReadable()) co_return;
-      continue;
-    }
-    if (result != channel::Result::kOk) break;
+    if (result == channel::Result::kWouldBlock) return Need::kWorkerReadable;
+    if (result != channel::Result::kOk) return WorkerClosed();
     if (worker_ended_) continue;  // nothing counts behind END
+    worker_ended_ = owes_end_ = read.end;
+    const Need need = PassToClient(Scratch().first(read.size));
+    if (need != Need::kGoOn) return need;
     const bool drained = read.size < Scratch().size();
-    if (read.size > 0 && !co_await WriteToClient(Scratch().first(read.size))) co_return Abort();
-    if (!read.end) {
-      if (drained && !co_await worker_.WaitReadable()) co_return;
-      continue;
-    }
-    worker_ended_ = true;
-    if (!co_await SendCloseNotify()) co_return Abort();
+    if (drained && !read.end) return Need::kWorkerReadable;
   }
-  co_await WorkerClosed();
+}
+
+// A worker that has ended may leave without reading the rest; WorkerToClient sees it go.
+Relay::Need Relay::PassToWorker(std::span<const uint8_t> bytes) {
+  const Need need = worker_closed_ ? Need::kFailed : Pass(&Relay::WriteToWorker, bytes, to_worker_);
+  if (need != Need::kFailed || !worker_ended_) return need;
+  to_worker_.clear();
+  return Need::kGoOn;
+}
+
+Relay::Need Relay::PassToClient(std::span<const uint8_t> bytes) {
+  return Pass(&Relay::WriteToClient, bytes, to_client_);
+}
+
+Relay::Need Relay::Pass(Written (Relay::*write)(std::span<const uint8_t>),
+                        std::span<const uint8_t> bytes, std::vector<uint8_t>& kept) {
+  Need need = Need::kGoOn;
+  while (!bytes.empty() && need == Need::kGoOn) {
+    const Written written = (this->*write)(bytes);
+    bytes = bytes.subspan(written.size);
+    need = written.need;
+  }
+  if (!bytes.empty() || !kept.empty()) kept = std::vector<uint8_t>(bytes.begin(), bytes.end());
+  return need;
+}
+
+Relay::Written Relay::WriteToWorker(std::span<const uint8_t> bytes) {
+  return Send(worker_.get(), bytes, Need::kWorkerWritable);
+}
+
+Relay::Written Relay::WriteToClient(std::span<const uint8_t> bytes) {
+  if (sealer_ == Sealer::kKernel) return Send(client_.get(), bytes, Need::kClientWritable);
+  const SslResult written = Write(ssl_.get(), bytes);
+  return {written.size, written.error == SSL_ERROR_NONE ? Need::kGoOn : NeedOf(written.error)};
+}
+
+Relay::Written Relay::Send(int socket, std::span<const uint8_t> bytes, Need room) {
+  const ssize_t n = send(socket, bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+  if (n >= 0) return {static_cast<size_t>(n), Need::kGoOn};
+  if (errno == EINTR) return {};
+  return {0, errno == EAGAIN ? room : Need::kFailed};
 }
 
 // Without END the client gets no close_notify: it must not take a part for the whole.
-asio::awaitable<void> Relay::WorkerClosed() {
+Relay::Need Relay::WorkerClosed() {
   worker_closed_ = true;
-  if (!worker_ended_ && !client_.cancelled()) SendFailure();
-  if (!worker_ended_ || client_ended_ || client_.cancelled()) co_return Abort();
-  asio::error_code ended_before;
-  linger_.expires_after(kRelayLinger);
-  co_await linger_.async_wait(asio::redirect_error(asio::use_awaitable, ended_before));
-  Abort();
+  if (!worker_ended_) SendFailure();
+  if (!worker_ended_ || client_ended_) return Need::kFailed;
+  const auto timer = std::make_shared<asio::steady_timer>(shared_.io, kRelayLinger);
+  timer->async_wait([timer, relay = weak_from_this()](const asio::error_code&) {
+    if (const auto still_there = relay.lock()) still_there->Abort();
+  });
+  return Need::kNothingMore;
 }
 
 // OpenSSL sends an alert for what it finds wrong itself, and has no function for another one. So
@@ -174,48 +222,23 @@ void Relay::SendFailure() {
   }
 }
 
-asio::awaitable<bool> Relay::WriteToClient(std::span<const uint8_t> bytes) {
-  return sealer_ == Sealer::kKernel ? SendCopy(client_, bytes) : WriteByOpenssl(bytes);
-}
-
-asio::awaitable<bool> Relay::WriteByOpenssl(std::span<const uint8_t> bytes) {
-  std::vector<uint8_t> kept;
-  while (!bytes.empty()) {
-    const SslResult written = Write(ssl_.get(), bytes);
-    bytes = bytes.subspan(written.size);
-    if (written.error == SSL_ERROR_NONE) continue;
-    if (kept.empty()) {
-      kept.assign(bytes.begin(), bytes.end());
-      bytes = kept;
-    }
-    if (!co_await WaitForClient(written.error)) co_return false;
-  }
-  co_return true;
-}
-
-asio::awaitable<bool> Relay::SendCloseNotify() {
-  asio::awaitable<bool> sending =
-      sealer_ == Sealer::kKernel ? KernelCloseNotify() : OpensslCloseNotify();
-  const bool sent = co_await std::move(sending);
-  if (sent) shutdown(client_.get(), SHUT_WR);
-  co_return sent;
-}
-
-asio::awaitable<bool> Relay::OpensslCloseNotify() {
-  while (true) {
-    ERR_clear_error();
-    const int result = SSL_shutdown(ssl_.get());
-    if (result >= 0) co_return true;  // 0: sent, the client's is still to come
-    if (!co_await WaitForClient(SSL_get_error(ssl_.get(), result))) co_return false;
-  }
-}
-
-asio::awaitable<bool> Relay::KernelCloseNotify() {
-  while (true) {
+Relay::Need Relay::SendCloseNotify() {
+  // One segment for the alert and the end of the stream, which shutdown(2) sends in any case.
+  const int on = 1;
+  setsockopt(client_.get(), IPPROTO_TCP, TCP_CORK, &on, sizeof(on));
+  Need need = Need::kGoOn;
+  if (sealer_ == Sealer::kKernel) {
     const int error = SendAlertRecord(client_.get(), SSL3_AL_WARNING, SSL_AD_CLOSE_NOTIFY);
-    if (error == 0) co_return true;
-    if (error != EAGAIN || !co_await client_.WaitWritable()) co_return false;
+    if (error != 0) need = error == EAGAIN ? Need::kClientWritable : Need::kFailed;
+  } else {
+    ClearErrors();
+    const int result = SSL_shutdown(ssl_.get());  // 0: sent, the client's is still to come
+    if (result < 0) need = NeedOf(SSL_get_error(ssl_.get(), result));
   }
+  if (need != Need::kGoOn) return need;
+  owes_end_ = false;
+  shutdown(client_.get(), SHUT_WR);
+  return Need::kGoOn;
 }
 
 void Relay::OnMessage(int is_write, int /*version*/, int content_type, const void* data,

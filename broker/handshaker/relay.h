@@ -5,13 +5,14 @@
 #ifndef TLSBROKER_BROKER_HANDSHAKER_RELAY_H_
 #define TLSBROKER_BROKER_HANDSHAKER_RELAY_H_
 
-#include <asio/awaitable.hpp>
-#include <asio/steady_timer.hpp>
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <span>
+#include <vector>
 
 #include "broker/handshaker/async_fd.h"
+#include "broker/handshaker/service.h"
 #include "broker/support/openssl_ptr.h"
 
 namespace tlsbroker {
@@ -30,43 +31,73 @@ enum class Sealer {
             // nonces
 };
 
-class Relay {
+class Relay : public std::enable_shared_from_this<Relay> {
  public:
-  // `ssl` has done its handshake and holds no data; `worker` is our end of the pair.
-  Relay(const asio::any_io_executor& executor, AsyncFd client, SslPtr ssl, Sealer sealer,
-        AsyncFd worker);
+  // `ssl` has done its handshake and holds no data; `worker` is our end of the pair. Counts as
+  // relayed as long as it lives.
+  Relay(Shared& shared, AsyncFd client, SslPtr ssl, Sealer sealer, AsyncFd worker);
   Relay(const Relay&) = delete;
   Relay& operator=(const Relay&) = delete;
+  ~Relay() { --shared_.counters.relay_active; }
 
-  // Returns when both directions have ended and the worker has closed, or one side failed. Both
-  // descriptors are closed by the destructor.
-  asio::awaitable<void> Run();
+  // From here on it lives by itself, until both directions have ended and the worker has closed, or
+  // one side failed. That closes both descriptors. No coroutine, whose frames would be kept by a
+  // connection that is idle.
+  void Start();
 
  private:
-  asio::awaitable<void> ClientToWorker();
-  asio::awaitable<void> WorkerToClient();
-  asio::awaitable<bool> WriteToClient(std::span<const uint8_t> bytes);
-  asio::awaitable<bool> WriteByOpenssl(std::span<const uint8_t> bytes);
-  asio::awaitable<bool> WaitForClient(int ssl_error);
-  asio::awaitable<bool> SendCloseNotify();
-  asio::awaitable<bool> OpensslCloseNotify();
-  asio::awaitable<bool> KernelCloseNotify();
-  asio::awaitable<void> WorkerClosed();
+  // What a direction needs to go on; kGoOn: nothing.
+  enum class Need {
+    kGoOn,
+    kClientReadable,
+    kClientWritable,
+    kWorkerReadable,
+    kWorkerWritable,
+    kNothingMore,  // it has ended
+    kFailed,       // or there is nothing to do in either: the connection ends
+  };
+  struct Written {
+    size_t size = 0;
+    Need need = Need::kGoOn;
+  };
+  using Direction = Need (Relay::*)();
+
+  // Goes on in one direction until it has to wait, and comes back when it has waited.
+  void Advance(Direction direction);
+  void Wait(Need need, Direction direction);
+  Need ClientToWorker();
+  Need WorkerToClient();
+
+  // Both write all of `bytes`. What has to wait is copied to `kept`, and `bytes` may be just that.
+  Need PassToWorker(std::span<const uint8_t> bytes);
+  Need PassToClient(std::span<const uint8_t> bytes);
+  Need Pass(Written (Relay::*write)(std::span<const uint8_t>), std::span<const uint8_t> bytes,
+            std::vector<uint8_t>& kept);
+  static Written Send(int socket, std::span<const uint8_t> bytes, Need room);
+  Written WriteToWorker(std::span<const uint8_t> bytes);
+  Written WriteToClient(std::span<const uint8_t> bytes);
+  Need SendCloseNotify();
+  Need WorkerClosed();
   // A fatal alert, if there is room for it now: what the client has is not the whole.
   void SendFailure();
   void Abort();
 
+  static Need NeedOf(int ssl_error);
   static void OnMessage(int is_write, int version, int content_type, const void* data, size_t size,
                         SSL* ssl, void* self);
   void OnKeyUpdate(bool answer_requested);
 
+  Shared& shared_;
+  const ActiveConnection active_;
   AsyncFd client_;
   SslPtr ssl_;
   Sealer sealer_;
   AsyncFd worker_;
-  asio::steady_timer linger_;
+  std::vector<uint8_t> to_worker_;  // read, and there was no room for it
+  std::vector<uint8_t> to_client_;
   bool client_ended_ = false;  // close_notify came
   bool worker_ended_ = false;  // END came
+  bool owes_end_ = false;      // and close_notify is still to be sent
   bool worker_closed_ = false;
   bool refused_ = false;  // a KeyUpdate that ends the connection
   int key_updates_ = 0;

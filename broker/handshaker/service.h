@@ -62,6 +62,18 @@ struct Shared {
   Connector connector;              // to upstreams
 };
 
+// Counts a connection for as long as who serves it lives, however that ends.
+class ActiveConnection {
+ public:
+  explicit ActiveConnection(Shared& shared) : shared_(shared) { ++shared_.connections_active; }
+  ActiveConnection(const ActiveConnection&) = delete;
+  ActiveConnection& operator=(const ActiveConnection&) = delete;
+  ~ActiveConnection() { --shared_.connections_active; }
+
+ private:
+  Shared& shared_;
+};
+
 // A server that the configuration names, for those services that may have it dialled.
 struct Upstream {
   uint16_t id = 0;

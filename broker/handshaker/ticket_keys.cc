@@ -31,6 +31,12 @@ int RefusedIndex() {
   return index;
 }
 
+// Fetched once: EVP_aes_256_cbc() has OpenSSL look for it again for each ticket.
+const EVP_CIPHER* TicketCipher() {
+  static EVP_CIPHER* const cipher = EVP_CIPHER_fetch(nullptr, "AES-256-CBC", nullptr);
+  return cipher;
+}
+
 bool InitMac(EVP_MAC_CTX* mac, const supervision::TicketKey& key) {
   char digest[] = "SHA256";
   OSSL_PARAM params[] = {
@@ -75,7 +81,7 @@ int TicketKeyring::Seal(unsigned char* name, unsigned char* iv, EVP_CIPHER_CTX* 
   const supervision::TicketKey& key = keys_.front();
   if (RAND_bytes(iv, kIvSize) != 1) return kError;
   std::memcpy(name, key.name.data(), key.name.size());
-  if (EVP_EncryptInit_ex(cipher, EVP_aes_256_cbc(), nullptr, key.cipher.data(), iv) != 1)
+  if (EVP_EncryptInit_ex(cipher, TicketCipher(), nullptr, key.cipher.data(), iv) != 1)
     return kError;
   return InitMac(mac, key) ? kUse : kError;
 }
@@ -86,7 +92,7 @@ int TicketKeyring::Open(const unsigned char* name, const unsigned char* iv, EVP_
     return std::memcmp(name, candidate.name.data(), candidate.name.size()) == 0;
   });
   if (key == keys_.end()) return kNoKey;
-  if (EVP_DecryptInit_ex(cipher, EVP_aes_256_cbc(), nullptr, key->cipher.data(), iv) != 1)
+  if (EVP_DecryptInit_ex(cipher, TicketCipher(), nullptr, key->cipher.data(), iv) != 1)
     return kError;
   if (!InitMac(mac, *key)) return kError;
   return key == keys_.begin() ? kUse : kUseAndRenew;

@@ -53,30 +53,51 @@ OSSL_PARAM TextParam(const char* name, const char* text) {
   return OSSL_PARAM_construct_utf8_string(name, const_cast<char*>(text), 0);
 }
 
-absl::Status RunKdf(OSSL_LIB_CTX* library, const char* name, const OSSL_PARAM params[],
-                    std::span<uint8_t> out) {
-  const EvpKdfPtr kdf(EVP_KDF_fetch(library, name, nullptr));
-  if (!kdf) return OpensslStatus(absl::StrCat("OpenSSL has no ", name));
-  const EvpKdfCtxPtr context(EVP_KDF_CTX_new(kdf.get()));
-  if (!context || EVP_KDF_derive(context.get(), out.data(), out.size(), params) != 1) {
-    return OpensslStatus(absl::StrCat(name, " failed"));
+// One of OpenSSL's key derivations, looked up once. What one call has set stays set for the next.
+class Kdf {
+ public:
+  Kdf(OSSL_LIB_CTX* library, const char* name) : name_(name) {
+    const EvpKdfPtr kdf(EVP_KDF_fetch(library, name, nullptr));
+    if (kdf) context_.reset(EVP_KDF_CTX_new(kdf.get()));
   }
-  return absl::OkStatus();
-}
 
-// HKDF-Expand-Label(secret, label, "", out.size()).
-absl::Status ExpandLabel(OSSL_LIB_CTX* library, const char* digest, const SecretBytes& secret,
-                         std::string_view label, std::span<uint8_t> out) {
-  const OSSL_PARAM params[] = {
-      TextParam(OSSL_KDF_PARAM_MODE, "EXPAND_ONLY"),
-      TextParam(OSSL_KDF_PARAM_DIGEST, digest),
-      OctetParam(OSSL_KDF_PARAM_KEY, secret.bytes()),
-      OctetParam(OSSL_KDF_PARAM_PREFIX, std::string_view("tls13 ")),
-      OctetParam(OSSL_KDF_PARAM_LABEL, label),
-      OSSL_PARAM_construct_end(),
-  };
-  return RunKdf(library, OSSL_KDF_NAME_TLS1_3_KDF, params, out);
-}
+  absl::Status Derive(const OSSL_PARAM params[], std::span<uint8_t> out) {
+    if (!context_) return OpensslStatus(absl::StrCat("OpenSSL has no ", name_));
+    if (EVP_KDF_derive(context_.get(), out.data(), out.size(), params) != 1) {
+      return OpensslStatus(absl::StrCat(name_, " failed"));
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  const char* name_;
+  EvpKdfCtxPtr context_;
+};
+
+// HKDF-Expand-Label(secret, label, "", out.size()) of RFC 8446 7.1.
+class LabelExpander {
+ public:
+  LabelExpander(OSSL_LIB_CTX* library, const char* digest)
+      : kdf_(library, OSSL_KDF_NAME_TLS1_3_KDF), digest_(digest) {}
+
+  absl::Status Expand(const SecretBytes& secret, std::string_view label, std::span<uint8_t> out) {
+    const OSSL_PARAM params[] = {
+        OctetParam(OSSL_KDF_PARAM_KEY, secret.bytes()),
+        OctetParam(OSSL_KDF_PARAM_LABEL, label),
+        used_ ? OSSL_PARAM_construct_end() : TextParam(OSSL_KDF_PARAM_DIGEST, digest_),
+        TextParam(OSSL_KDF_PARAM_MODE, "EXPAND_ONLY"),
+        OctetParam(OSSL_KDF_PARAM_PREFIX, std::string_view("tls13 ")),
+        OSSL_PARAM_construct_end(),
+    };
+    used_ = true;
+    return kdf_.Derive(params, out);
+  }
+
+ private:
+  Kdf kdf_;
+  const char* digest_;
+  bool used_ = false;
+};
 
 // An empty structure with version and suite, and its fields to be filled.
 CryptoInfoFields<uint8_t> Begin(TlsVersion version, Suite suite, uint64_t sequence,
@@ -92,14 +113,14 @@ CryptoInfoFields<uint8_t> Begin(TlsVersion version, Suite suite, uint64_t sequen
   return fields;
 }
 
-absl::StatusOr<DirectionKeys> Tls13Direction(OSSL_LIB_CTX* library, Suite suite, const char* digest,
+absl::StatusOr<DirectionKeys> Tls13Direction(LabelExpander& expander, Suite suite,
                                              const SecretBytes& secret, uint64_t sequence) {
   DirectionKeys keys;
   const auto fields = Begin(TlsVersion::kTls13, suite, sequence, keys);
-  RETURN_IF_ERROR(ExpandLabel(library, digest, secret, "key", fields.key));
+  RETURN_IF_ERROR(expander.Expand(secret, "key", fields.key));
   SecretBytes write_iv;
   const std::span<uint8_t> iv = write_iv.Resize(kNonceSize);
-  RETURN_IF_ERROR(ExpandLabel(library, digest, secret, "iv", iv));
+  RETURN_IF_ERROR(expander.Expand(secret, "iv", iv));
   std::ranges::copy(iv.first(fields.salt.size()), fields.salt.begin());
   std::ranges::copy(iv.last(fields.iv.size()), fields.iv.begin());
   return keys;
@@ -201,21 +222,23 @@ absl::StatusOr<SessionKeys> DeriveTls13(OSSL_LIB_CTX* library, Suite suite, cons
   const SecretBytes& ours = we_are_server ? secrets.server : secrets.client;
   const SecretBytes& theirs = we_are_server ? secrets.client : secrets.server;
   SessionKeys keys{TlsVersion::kTls13, suite, {}, {}};
-  ASSIGN_OR_RETURN(keys.tx, Tls13Direction(library, suite, digest, ours, tx_sequence));
-  ASSIGN_OR_RETURN(keys.rx, Tls13Direction(library, suite, digest, theirs, 0));
+  LabelExpander expander(library, digest);
+  ASSIGN_OR_RETURN(keys.tx, Tls13Direction(expander, suite, ours, tx_sequence));
+  ASSIGN_OR_RETURN(keys.rx, Tls13Direction(expander, suite, theirs, 0));
   return keys;
 }
 
 absl::StatusOr<DirectionKeys> DeriveTls13Direction(OSSL_LIB_CTX* library, Suite suite,
                                                    const SecretBytes& secret, uint64_t sequence) {
-  return Tls13Direction(library, suite, Tls13Digest(suite), secret, sequence);
+  LabelExpander expander(library, Tls13Digest(suite));
+  return Tls13Direction(expander, suite, secret, sequence);
 }
 
 absl::StatusOr<SecretBytes> NextSecret(OSSL_LIB_CTX* library, Suite suite,
                                        const SecretBytes& secret) {
   SecretBytes next;
-  RETURN_IF_ERROR(
-      ExpandLabel(library, Tls13Digest(suite), secret, "traffic upd", next.Resize(secret.size())));
+  RETURN_IF_ERROR(LabelExpander(library, Tls13Digest(suite))
+                      .Expand(secret, "traffic upd", next.Resize(secret.size())));
   return next;
 }
 
@@ -239,7 +262,7 @@ absl::StatusOr<SessionKeys> DeriveTls12(OSSL_LIB_CTX* library, Suite suite, cons
   const size_t iv_size = layout.salt != 0 ? layout.salt : layout.iv;
   KeyBlock storage;
   const auto block = std::span(storage.bytes).first(2 * (layout.key + iv_size));
-  RETURN_IF_ERROR(RunKdf(library, OSSL_KDF_NAME_TLS1_PRF, params, block));
+  RETURN_IF_ERROR(Kdf(library, OSSL_KDF_NAME_TLS1_PRF).Derive(params, block));
   const Tls12Sides sides = Split(block, layout.key, iv_size);
   const Tls12Side& ours = we_are_server ? sides.server : sides.client;
   const Tls12Side& theirs = we_are_server ? sides.client : sides.server;

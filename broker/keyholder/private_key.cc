@@ -101,6 +101,22 @@ bool Configure(EVP_PKEY_CTX* context, const Parameters& parameters) {
          EVP_PKEY_CTX_set_rsa_pss_saltlen(context, RSA_PSS_SALTLEN_DIGEST) > 0;
 }
 
+// `prepared` is empty the first time. Its algorithm may belong to a provider that copies no contexts:
+// then each signature finds it again.
+bool Begin(EVP_MD_CTX* context, EvpMdCtxPtr& prepared, const Parameters& parameters,
+           EVP_PKEY* key) {
+  if (prepared && EVP_MD_CTX_copy_ex(context, prepared.get()) == 1) return true;
+  EVP_PKEY_CTX* key_context = nullptr;
+  if (EVP_DigestSignInit_ex(context, &key_context, parameters.digest, nullptr, nullptr, key,
+                            nullptr) != 1 ||
+      !Configure(key_context, parameters)) {
+    return false;
+  }
+  prepared.reset(EVP_MD_CTX_new());
+  if (EVP_MD_CTX_copy_ex(prepared.get(), context) != 1) prepared.reset();
+  return true;
+}
+
 bool Verify(EVP_PKEY* key, const Parameters& parameters, wire::Bytes signature,
             wire::Bytes content) {
   const EvpMdCtxPtr context(EVP_MD_CTX_new());
@@ -140,10 +156,7 @@ absl::StatusOr<std::vector<uint8_t>> PrivateKey::Sign(uint16_t scheme, wire::Byt
   const auto* parameters = std::ranges::find(kParameters, scheme, &Parameters::scheme);
   if (parameters == std::end(kParameters)) return absl::InvalidArgumentError("unknown scheme");
   const EvpMdCtxPtr context(EVP_MD_CTX_new());
-  EVP_PKEY_CTX* key_context = nullptr;
-  if (EVP_DigestSignInit_ex(context.get(), &key_context, parameters->digest, nullptr, nullptr,
-                            key_.get(), nullptr) != 1 ||
-      !Configure(key_context, *parameters)) {
+  if (!Begin(context.get(), prepared_[scheme], *parameters, key_.get())) {
     return OpensslStatus("the private key cannot sign with this scheme");
   }
   std::vector<uint8_t> signature(static_cast<size_t>(EVP_PKEY_get_size(key_.get())));

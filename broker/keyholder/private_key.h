@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -36,6 +37,8 @@ class PrivateKey {
 
   EvpPkeyPtr key_;
   signing::KeyType type_;
+  // Ready to sign, by scheme. Finding the algorithms costs nearly as much as a signature of P-256.
+  mutable std::map<uint16_t, EvpMdCtxPtr> prepared_;
 };
 
 }  // namespace tlsbroker

@@ -66,6 +66,12 @@ using SslCtxPtr = OpensslPtr<SSL_CTX, SSL_CTX_free>;
 using SslPtr = OpensslPtr<SSL, SSL_free>;
 using SslSessionPtr = OpensslPtr<SSL_SESSION, SSL_SESSION_free>;
 
+// SSL_get_error(3) wants this thread's error queue to be empty before each call. It nearly always is,
+// and ERR_clear_error() frees all its entries in any case.
+inline void ClearErrors() {
+  if (ERR_peek_error() != 0) ERR_clear_error();
+}
+
 // "what: error:...", with the first entry of this thread's error queue, which is emptied. The first
 // entry is where it went wrong; the later ones are callers passing it on.
 inline absl::Status OpensslStatus(absl::string_view what,

@@ -16,7 +16,10 @@ namespace tlsbroker {
 
 // Wipes memory in a way that the compiler may not remove.
 inline void Wipe(void* data, size_t size) {
-  if (size != 0) explicit_bzero(data, size);  // an empty vector's data() may be null
+  if (size == 0) return;  // an empty vector's data() may be null
+  // As explicit_bzero(3), but inline: a handshake frees thousands of small blocks.
+  memset(data, 0, size);
+  asm volatile("" : : "r"(data) : "memory");
 }
 
 // Inline storage: what is moved from is wiped, nothing is ever left on the heap.

@@ -220,6 +220,14 @@ std::vector<Operation> StreamOperations() {
                  worker->PeerSends("data");
                  return [=] { return worker->Read() == 4; };
                }),
+      OnStream("waiting for what does not come", "tlsbroker_read",
+               [](const WorkerPtr& worker) {
+                 const timeval limit = {0, 1000};
+                 Require(setsockopt(worker->connection.fd(), SOL_SOCKET, SO_RCVTIMEO, &limit,
+                                    sizeof(limit)) == 0,
+                         "SO_RCVTIMEO");
+                 return [=] { return worker->Read() == -EAGAIN; };
+               }),
       OnStream("reading the end", "tlsbroker_read",
                [](const WorkerPtr& worker) {
                  shutdown(worker->peer.get(), SHUT_WR);

@@ -86,6 +86,16 @@ TEST_F(ClientStream, ReadsDataThenTheAuthenticatedEnd) {
   EXPECT_EQ(Read(), 0);
 }
 
+TEST_F(ClientStream, ReadingWaitsAsTheSocketIsSet) {
+  const timeval limit = {0, 1000};
+  ASSERT_EQ(setsockopt(worker_.fd(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)), 0);
+  EXPECT_EQ(Read(), -EAGAIN);
+  BrokerSends("data");
+  EXPECT_EQ(Read(), 4);
+  EXPECT_EQ(worker_.SetNonblocking(true), 0);
+  EXPECT_EQ(Read(), -EAGAIN);
+}
+
 TEST_F(ClientStream, WritesAfterThePeersEnd) {
   shutdown(broker_.get(), SHUT_WR);
   EXPECT_EQ(Read(), 0);
