@@ -299,7 +299,7 @@ class Many(unittest.TestCase):
         time.sleep(1)  # its relay
         before = self.usage(service, worker)
         choose = random.Random(2)
-        with concurrent.futures.ThreadPoolExecutor(50) as pool:
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
             clients = list(pool.map(lambda _: Client(service, None, "cat"), range(self.CLIENTS)))
         testlib.wait_until(lambda: len(testlib.children(worker)) == self.CLIENTS, "500 at once", 60)
         cut = choose.sample(clients, 200)

@@ -54,6 +54,7 @@ class ExecService(testlib.Broker):
                 name=name, port=self.ports[name], ktls=ktls, kind=kind, service_lines=service_lines,
                 command=", ".join("'''" + word + "'''" for word in words),
                 lines=echo_service.EchoService.lines_for(lines, name).replace("{home}", self.home))
+        self.contexts = {}
         super().__init__(config, **options)
 
     def stop(self, *arguments, **options):
@@ -63,7 +64,9 @@ class ExecService(testlib.Broker):
             shutil.rmtree(self.home, ignore_errors=True)
 
     def context(self, version=None):
-        return testlib.tls_context(self.certificate, version)
+        if version not in self.contexts:
+            self.contexts[version] = testlib.tls_context(self.certificate, version)
+        return self.contexts[version]
 
     def connect(self, service, version=None, **options):
         return testlib.tls_connect(self.ports[service], self.context(version), **options)

@@ -26,8 +26,14 @@ class Growth(unittest.TestCase):
             {"echo": "require"}, holds=True))
 
     def open(self, count):
-        """`count` more connections, all but the first resumed; only their sockets are kept."""
-        context = self.service.context(ssl.TLSVersion.TLSv1_3)
+        """`count` more connections, a quarter of them with TLS 1.3, all but the first resumed; only their sockets are
+        kept."""
+        thirteen = count // 4
+        self.open_with(ssl.TLSVersion.TLSv1_3, thirteen)
+        self.open_with(ssl.TLSVersion.TLSv1_2, count - thirteen)  # resumed by symmetric cryptography alone
+
+    def open_with(self, version, count):
+        context = self.service.context(version)
         session = None
         for _ in range(count):
             raw = socket.create_connection(("127.0.0.1", self.service.ports["echo"]))
