@@ -174,9 +174,7 @@ native_suite() { # SUITE
   esac
 }
 
-# Guests take what the native suites leave of the processors, most of whose time is waiting.
-renice_guests() { renice -n 10 -p "$BASHPID" >/dev/null; }
-
+# The guests run beside the native suites, most of whose time is waiting.
 native=() guests=()
 for suite in $suites; do
   case $suite in
@@ -186,7 +184,7 @@ for suite in $suites; do
 done
 [ ${#guests[@]} -eq 0 ] || say "guests: ${guests[*]}"
 set -m # each a process group, so that all of it can be ended
-for kernel in "${guests[@]}"; do (renice_guests; guest_suite "$kernel") & done
+for kernel in "${guests[@]}"; do guest_suite "$kernel" & done
 set +m
 for suite in "${native[@]}"; do
   say "$suite"
