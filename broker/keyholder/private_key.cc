@@ -1,6 +1,7 @@
 #include "broker/keyholder/private_key.h"
 
 #include <openssl/ec.h>
+#include <openssl/err.h>
 #include <openssl/rsa.h>
 
 #include <algorithm>
@@ -113,7 +114,10 @@ bool Begin(EVP_MD_CTX* context, EvpMdCtxPtr& prepared, const Parameters& paramet
     return false;
   }
   prepared.reset(EVP_MD_CTX_new());
-  if (EVP_MD_CTX_copy_ex(prepared.get(), context) != 1) prepared.reset();
+  if (EVP_MD_CTX_copy_ex(prepared.get(), context) != 1) {
+    prepared.reset();
+    ERR_clear_error();
+  }
   return true;
 }
 

@@ -51,6 +51,9 @@ def main():
         for test, why in result.skipped:
             print(f"FAILED: {test} was skipped although this machine must be able to run it: {why}")
         failed, skipped = failed + skipped, 0
+    if not result.testsRun:
+        print(f"FAILED: no test in {folder} is named after {pattern}")
+        failed += 1
     print(f"{result.passed} passed, {failed} failed, {skipped} skipped", flush=True)
     if failed:
         return 1
