@@ -68,8 +68,19 @@ Relay::Relay(Shared& shared, AsyncFd client, SslPtr ssl, Sealer sealer, AsyncFd 
 
 // Nothing was read that is not passed on, and the worker has just been told: it is early to look.
 void Relay::Start() {
+  SendTicket();
   Wait(Need::kClientReadable, &Relay::ClientToWorker);
   Wait(Need::kWorkerReadable, &Relay::WorkerToClient);
+}
+
+// What there is no room for now goes with what is written next.
+void Relay::SendTicket() {
+  SSL* const ssl = ssl_.get();
+  const bool owed = SSL_is_server(ssl) == 1 && SSL_version(ssl) == TLS1_3_VERSION &&
+                    SSL_get_num_tickets(ssl) == 0;
+  if (!owed) return;
+  ClearErrors();
+  if (SSL_new_session_ticket(ssl) == 1) (void)SSL_do_handshake(ssl);
 }
 
 void Relay::Advance(Direction direction) {
