@@ -96,7 +96,16 @@ void OnKeyLog(const SSL* ssl, const char* line) {
   SecretBytes* target = nullptr;
   if (*label == "CLIENT_TRAFFIC_SECRET_0") target = &secrets->client;
   if (*label == "SERVER_TRAFFIC_SECRET_0") target = &secrets->server;
-  if (target != nullptr && !ParseHex(*secret, *target)) target->Clear();
+  if (target == nullptr) return;
+  if (!ParseHex(*secret, *target)) target->Clear();
+  if (SSL_is_server(ssl) == 1) SSL_CTX_set_keylog_callback(SSL_get_SSL_CTX(ssl), nullptr);
+}
+
+void OnServerMessage(int /*is_write*/, int /*version*/, int content_type, const void* data,
+                     size_t size, SSL* ssl, void* /*argument*/) {
+  if (content_type != SSL3_RT_HANDSHAKE || size == 0) return;
+  if (*static_cast<const uint8_t*>(data) != SSL3_MT_FINISHED) return;
+  SSL_CTX_set_keylog_callback(SSL_get_SSL_CTX(ssl), &OnKeyLog);
 }
 
 }  // namespace
@@ -135,6 +144,12 @@ absl::Status SetPolicy(SSL_CTX* context, const std::string& service, supervision
   if (ktls != supervision::KtlsMode::kNever && capabilities.ulp())
     SSL_CTX_set_keylog_callback(context, &OnKeyLog);
   return absl::OkStatus();
+}
+
+void ListenBehindFinished(SSL_CTX* context) {
+  if (SSL_CTX_get_keylog_callback(context) == nullptr) return;
+  SSL_CTX_set_keylog_callback(context, nullptr);
+  SSL_CTX_set_msg_callback(context, &OnServerMessage);
 }
 
 absl::StatusOr<SslPtr> NewSession(SSL_CTX* context, Tls13Secrets* secrets) {
