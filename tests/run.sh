@@ -148,7 +148,9 @@ guest_suite() { # KERNEL
 
 install_packages tests/packages tests/vm/packages
 build=$(realpath -m "$build")
-build_tree "$build" || exit 1
+# The same code, with less about it for debuggers: that is a tenth of the time to compile it.
+debug_options=(-Ddebug=false -Dcpp_args=-g1 -Dc_args=-g1)
+build_tree "$build" "${debug_options[@]}" || exit 1
 export TLSBROKER_BUILD="$build"
 
 native_suite() { # SUITE
@@ -162,8 +164,8 @@ native_suite() { # SUITE
     integration) run_python integration tests/integration ;;
     sanitize)
       # Not optimized: half the time to build, and nothing is optimized away that they would find.
-      build_tree "$build-asan" -Db_sanitize=address,undefined -Db_lundef=false -Doptimization=0 -Ddebug=false \
-        -Dcpp_args=-g1 -Dc_args=-g1 || { count "building $build-asan" 0 1 0; return; }
+      build_tree "$build-asan" -Db_sanitize=address,undefined -Db_lundef=false -Doptimization=0 \
+        "${debug_options[@]}" || { count "building $build-asan" 0 1 0; return; }
       export TLSBROKER_BUILD="$build-asan"
       run_programs unit "$build-asan"
       replay_corpora "$build-asan"
