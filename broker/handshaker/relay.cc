@@ -60,6 +60,9 @@ Relay::Relay(Shared& shared, AsyncFd client, SslPtr ssl, Sealer sealer, AsyncFd 
   } else {
     SSL_set0_wbio(ssl_.get(), BIO_new(BIO_s_null()));  // alerts that OpenSSL would send
   }
+  // Who is idle keeps no record buffers. In the handshake they were better kept.
+  SSL_set_mode(ssl_.get(), SSL_MODE_RELEASE_BUFFERS);
+  SSL_free_buffers(ssl_.get());
   // Whole records with one read(2): from now on all that comes is for this object.
   SSL_set_read_ahead(ssl_.get(), 1);
   SSL_set_msg_callback(ssl_.get(), &Relay::OnMessage);

@@ -125,9 +125,7 @@ absl::Status SetPolicy(SSL_CTX* context, const std::string& service, supervision
   uint64_t options = SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION;
   if (tls13.ordered || tls12.ordered) options |= SSL_OP_CIPHER_SERVER_PREFERENCE;
   SSL_CTX_set_options(context, options);
-  // Idle relayed connections keep no record buffers.
-  SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
-                                SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+  SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
   if (SSL_CTX_set_min_proto_version(context, lowest) != 1 ||
       SSL_CTX_set_max_proto_version(context, highest) != 1 ||
       (!tls13.suites.empty() && SSL_CTX_set_ciphersuites(context, tls13.suites.c_str()) != 1) ||
