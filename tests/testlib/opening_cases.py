@@ -390,7 +390,7 @@ class Opening:
         good = testlib.Certificate(self.prepare())
         self.upstream("mute", self.serve(good, mute=True).port, ca=good)
         self.upstream("good", self.serve(good).port, ca=good)
-        self.start(broker_lines=f'handshake_timeout = "{5 * testlib.PATIENCE}s"')
+        self.start(broker_lines=f'handshake_timeout = "{3 * testlib.PATIENCE}s"')
         with self.service.connect() as slow:
             slow.sendall(b"DIAL mute hello\n")
             self.assertEqual(self.command("DIAL good hello")["said"], "HELLO HELLO\n")
