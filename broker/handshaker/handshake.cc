@@ -220,8 +220,13 @@ asio::awaitable<HandshakeResult> RunHandshake(Accepted& connection, Speaks we,
 
 asio::awaitable<HandshakeResult> Handshake(Accepted& connection, const TlsContext& tls,
                                            std::chrono::milliseconds limit) {
-  const Handshaker::NewSsl new_ssl = [&tls](Tls13Secrets* secrets) {
-    return tls.NewConnection(secrets);
+  // The kernel has to take a connection over behind its session ticket. A relay sends it when the
+  // worker has the connection, which so has it sooner.
+  const bool ticket_later = !connection.has_ulp;
+  const Handshaker::NewSsl new_ssl = [&tls, ticket_later](Tls13Secrets* secrets) {
+    auto ssl = tls.NewConnection(secrets);
+    if (ssl.ok() && ticket_later) SSL_set_num_tickets(ssl->get(), 0);
+    return ssl;
   };
   co_return co_await RunHandshake(connection, Speaks::kSecond, new_ssl, limit);
 }

@@ -55,14 +55,21 @@ void* NewContext(void* provider, const char*) {
 
 void FreeContext(void* operation) { delete static_cast<Operation*>(operation); }
 
-bool FindDigest(OSSL_LIB_CTX* library, const char* name, Digest& digest) {
-  const EvpMdPtr md(EVP_MD_fetch(library, name, nullptr));
-  if (md == nullptr) return false;
-  digest = EVP_MD_is_a(md.get(), "SHA2-256")   ? Digest::kSha256
-           : EVP_MD_is_a(md.get(), "SHA2-384") ? Digest::kSha384
-           : EVP_MD_is_a(md.get(), "SHA2-512") ? Digest::kSha512
-                                               : Digest::kNone;
-  return digest != Digest::kNone;
+// By the names that OpenSSL has for them (OSSL_DIGEST_NAME_*, and the old ones of OBJ_nid2sn(3)):
+// libssl asks twice in each handshake, and to fetch the digest would cost more than all else here.
+bool FindDigest(std::string_view name, Digest& digest) {
+  struct Names {
+    Digest digest;
+    std::array<std::string_view, 3> all;
+  };
+  static constexpr Names kNames[] = {{Digest::kSha256, {"SHA2-256", "SHA-256", "SHA256"}},
+                                     {Digest::kSha384, {"SHA2-384", "SHA-384", "SHA384"}},
+                                     {Digest::kSha512, {"SHA2-512", "SHA-512", "SHA512"}}};
+  const auto found = std::ranges::find_if(
+      kNames, [&](const Names& each) { return std::ranges::find(each.all, name) != each.all.end(); });
+  if (found == std::end(kNames)) return false;
+  digest = found->digest;
+  return true;
 }
 
 bool IsType(const Operation& operation, std::string_view type) {
@@ -128,7 +135,7 @@ bool IsAllowed(const Operation& operation) {
                                                           name.data(), name.size()) == 2;
   Digest only = Digest::kNone;
   return !mandatory ||
-         (FindDigest(operation.provider->library, name.data(), only) && only == operation.digest);
+         (FindDigest(name.data(), only) && only == operation.digest);
 }
 
 // libssl tries this with each scheme that the client offers and passes over those that fail.
@@ -140,7 +147,7 @@ int SignInit(void* object, const char* digest, void* key, const OSSL_PARAM param
   operation.digest = Digest::kNone;
   const bool has_digest = digest != nullptr && digest[0] != '\0';
   if (has_digest == IsType(operation, "ED25519")) return Fail("Ed25519 alone has no digest");
-  if (has_digest && !FindDigest(operation.provider->library, digest, operation.digest)) {
+  if (has_digest && !FindDigest(digest, operation.digest)) {
     return Fail(std::string("no TLS handshake is signed with this digest: ") + digest);
   }
   if (IsType(operation, "RSA-PSS") && !IsAllowed(operation)) return Fail("not this key's digest");

@@ -60,6 +60,9 @@ Relay::Relay(Shared& shared, AsyncFd client, SslPtr ssl, Sealer sealer, AsyncFd 
   } else {
     SSL_set0_wbio(ssl_.get(), BIO_new(BIO_s_null()));  // alerts that OpenSSL would send
   }
+  // Who is idle keeps no record buffers. In the handshake they were better kept.
+  SSL_set_mode(ssl_.get(), SSL_MODE_RELEASE_BUFFERS);
+  SSL_free_buffers(ssl_.get());
   // Whole records with one read(2): from now on all that comes is for this object.
   SSL_set_read_ahead(ssl_.get(), 1);
   SSL_set_msg_callback(ssl_.get(), &Relay::OnMessage);
@@ -68,8 +71,19 @@ Relay::Relay(Shared& shared, AsyncFd client, SslPtr ssl, Sealer sealer, AsyncFd 
 
 // Nothing was read that is not passed on, and the worker has just been told: it is early to look.
 void Relay::Start() {
+  SendTicket();
   Wait(Need::kClientReadable, &Relay::ClientToWorker);
   Wait(Need::kWorkerReadable, &Relay::WorkerToClient);
+}
+
+// What there is no room for now goes with what is written next.
+void Relay::SendTicket() {
+  SSL* const ssl = ssl_.get();
+  const bool owed = SSL_is_server(ssl) == 1 && SSL_version(ssl) == TLS1_3_VERSION &&
+                    SSL_get_num_tickets(ssl) == 0;
+  if (!owed) return;
+  ClearErrors();
+  if (SSL_new_session_ticket(ssl) == 1) (void)SSL_do_handshake(ssl);
 }
 
 void Relay::Advance(Direction direction) {

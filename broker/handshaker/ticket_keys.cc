@@ -73,7 +73,10 @@ int TicketKeyring::Callback(SSL* ssl, unsigned char* name, unsigned char* iv,
   const auto* keyring =
       static_cast<const TicketKeyring*>(SSL_CTX_get_ex_data(context, ContextIndex()));
   if (keyring == nullptr || keyring->keys_.empty()) return kError;
-  return encrypt != 0 ? keyring->Seal(name, iv, cipher, mac) : keyring->Open(name, iv, cipher, mac);
+  if (encrypt != 0) return keyring->Seal(name, iv, cipher, mac);
+  // A ticket of TLS 1.3 is meant to be used once (RFC 8446 appendix C.4): here is the next.
+  const int opened = keyring->Open(name, iv, cipher, mac);
+  return opened == kUse && SSL_version(ssl) == TLS1_3_VERSION ? kUseAndRenew : opened;
 }
 
 int TicketKeyring::Seal(unsigned char* name, unsigned char* iv, EVP_CIPHER_CTX* cipher,

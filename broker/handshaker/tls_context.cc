@@ -42,6 +42,7 @@ absl::StatusOr<std::unique_ptr<TlsContext>> TlsContext::Create(
   if (!made->context_) return OpensslStatus("SSL_CTX_new_ex");
   RETURN_IF_ERROR(
       SetPolicy(made->context_.get(), service.name, service.policy, service.ktls, capabilities));
+  ListenBehindFinished(made->context_.get());
   RETURN_IF_ERROR(made->SetCertificates());
   RETURN_IF_ERROR(made->SetResumption(service, keyring));
   made->SetAlpn();

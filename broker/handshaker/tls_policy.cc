@@ -96,7 +96,16 @@ void OnKeyLog(const SSL* ssl, const char* line) {
   SecretBytes* target = nullptr;
   if (*label == "CLIENT_TRAFFIC_SECRET_0") target = &secrets->client;
   if (*label == "SERVER_TRAFFIC_SECRET_0") target = &secrets->server;
-  if (target != nullptr && !ParseHex(*secret, *target)) target->Clear();
+  if (target == nullptr) return;
+  if (!ParseHex(*secret, *target)) target->Clear();
+  if (SSL_is_server(ssl) == 1) SSL_CTX_set_keylog_callback(SSL_get_SSL_CTX(ssl), nullptr);
+}
+
+void OnServerMessage(int /*is_write*/, int /*version*/, int content_type, const void* data,
+                     size_t size, SSL* ssl, void* /*argument*/) {
+  if (content_type != SSL3_RT_HANDSHAKE || size == 0) return;
+  if (*static_cast<const uint8_t*>(data) != SSL3_MT_FINISHED) return;
+  SSL_CTX_set_keylog_callback(SSL_get_SSL_CTX(ssl), &OnKeyLog);
 }
 
 }  // namespace
@@ -116,9 +125,7 @@ absl::Status SetPolicy(SSL_CTX* context, const std::string& service, supervision
   uint64_t options = SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION;
   if (tls13.ordered || tls12.ordered) options |= SSL_OP_CIPHER_SERVER_PREFERENCE;
   SSL_CTX_set_options(context, options);
-  // Idle relayed connections keep no record buffers.
-  SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
-                                SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+  SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
   if (SSL_CTX_set_min_proto_version(context, lowest) != 1 ||
       SSL_CTX_set_max_proto_version(context, highest) != 1 ||
       (!tls13.suites.empty() && SSL_CTX_set_ciphersuites(context, tls13.suites.c_str()) != 1) ||
@@ -135,6 +142,12 @@ absl::Status SetPolicy(SSL_CTX* context, const std::string& service, supervision
   if (ktls != supervision::KtlsMode::kNever && capabilities.ulp())
     SSL_CTX_set_keylog_callback(context, &OnKeyLog);
   return absl::OkStatus();
+}
+
+void ListenBehindFinished(SSL_CTX* context) {
+  if (SSL_CTX_get_keylog_callback(context) == nullptr) return;
+  SSL_CTX_set_keylog_callback(context, nullptr);
+  SSL_CTX_set_msg_callback(context, &OnServerMessage);
 }
 
 absl::StatusOr<SslPtr> NewSession(SSL_CTX* context, Tls13Secrets* secrets) {

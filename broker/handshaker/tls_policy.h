@@ -17,6 +17,12 @@ namespace tlsbroker {
 absl::Status SetPolicy(SSL_CTX* context, const std::string& service, supervision::Policy policy,
                        supervision::KtlsMode ktls, const KtlsCapabilities& capabilities);
 
+// For a server's context of SetPolicy(): OpenSSL tells a secret as text, one sprintf(3) for each
+// byte, which costs more than to derive it. So it is asked only where the application traffic
+// secrets come, which is behind a Finished, the server's and the client's (RFC 8446 section 7.1),
+// and within the call that has it.
+void ListenBehindFinished(SSL_CTX* context);
+
 // An SSL object between two memory BIOs, neither server nor client yet. The application traffic
 // secrets are written into `secrets` while it handshakes with TLS 1.3. `secrets` has to outlive the
 // object, or StopListening(). The context is one of SetPolicy().

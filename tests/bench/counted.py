@@ -1,18 +1,11 @@
 """What is measured in guests that count instructions, on both kernels: tests/vm/boot --icount. A part for the host, which
 boots, and one for the guest, which measures; there a nanosecond is an instruction."""
 
-import json
-import os
-import pathlib
-import subprocess
-import tempfile
-
+import guest
 import native
 import subjects
 
-HERE = pathlib.Path(__file__).resolve().parent
 BARE = "bare kTLS"
-TIMEOUT = 3000
 
 
 def competitors(certificate):
@@ -41,7 +34,6 @@ def counted(results, scale, running, title, kind, count, unit, per, baseline=BAR
 
 
 def run_in_guest(results, scale, certificate):
-    subjects.CPUS = 1
     size = (8 << 20) if scale.quick else (64 << 20)
     with scale.running(competitors(certificate)) as running:
         for resumed in (False, True):
@@ -56,18 +48,5 @@ def run_in_guest(results, scale, certificate):
 
 def run(results, scale, _certificate, wanted):
     for kernel in ("6.1", "latest"):
-        if not wanted(f"counted-{kernel}"):
-            continue
-        with tempfile.TemporaryDirectory(prefix="tlsbroker-bench-") as out:
-            subprocess.run(
-                [HERE.parent / "vm/boot", "--kernel", kernel, "--icount", "--build", subjects.testlib.BUILD, "--mem", "3000",
-                 "--timeout", str(TIMEOUT), "--out", out, "--", HERE / "in-guest", str(int(scale.quick)), str(scale.rounds)],
-                check=True)
-            results.merge(json.loads((pathlib.Path(out) / "results.json").read_text(encoding="utf-8")), f"{kernel}: ")
-
-
-def main_in_guest(results, scale):
-    directory = tempfile.mkdtemp(prefix="tlsbroker-bench-")
-    os.chmod(directory, 0o755)
-    run_in_guest(results, scale, subjects.testlib.Certificate(directory))
-    results.write()
+        if wanted(f"counted-{kernel}"):
+            guest.run(results, scale, "counted", kernel, f"{kernel}: ", "--icount")

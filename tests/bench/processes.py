@@ -51,13 +51,14 @@ def private_memory(pids):
     return sum(private_memory_of(pid) for root in pids for pid in tree(root))
 
 
-def descriptors(pids):
+def descriptors_of(pids):
+    """How many these processes have open."""
     total = 0
-    for pid in (pid for root in pids for pid in tree(root)):
+    for pid in pids:
         try:
             total += len(os.listdir(f"/proc/{pid}/fd"))
         except OSError:
-            pass
+            pass  # it has ended
     return total
 
 

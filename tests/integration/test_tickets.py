@@ -40,6 +40,18 @@ class Tickets(unittest.TestCase):
                 lines = [line for line in self.broker.log[start:] if " resumed=yes" in line]
                 self.assertGreaterEqual(len({line.split(":")[0] for line in lines}), 2, "several handshakers took it")
 
+    def test_each_gives_the_next(self):
+        """Clients that use a ticket of TLS 1.3 only once resume each time."""
+        context, session = self.full(ssl.TLSVersion.TLSv1_3)
+        seen = {session.id}
+        for _ in range(5):
+            with self.broker.connect(context=context, session=session) as tls:
+                tls.sendall(b"WHO\n")
+                self.assertTrue(json.loads(tls.makefile("rb").readline())["resumed"])
+                session = tls.session
+            seen.add(session.id)
+        self.assertEqual(len(seen), 6)
+
     def test_not_by_another_service(self):
         for version in VERSIONS:
             context, session = self.full(version)
