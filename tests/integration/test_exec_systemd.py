@@ -47,7 +47,7 @@ os.write(3, repr((count, names[0], stream, left)).encode())
 PROGRAMS = {
     "report": TAKE + REPORT,
     "libsystemd": LIBSYSTEMD,
-    "all": TAKE + "connection.sendall(bytes(reversed(read_to_end())))",
+    "all": TAKE + "connection.sendall(read_to_end()[::-1])",
     "echo": TAKE + "while piece := connection.recv(65536): connection.sendall(piece)",
     "first": TAKE + """
 connection.sendall(hashlib.sha256(b"").digest() * (4 << 15))
@@ -102,7 +102,7 @@ class SystemdStyle(unittest.TestCase):
         for version in VERSIONS:
             with self.subTest(version=version.name):
                 got = self.service.talk("all", data, version)
-                self.assertEqual(hashlib.sha256(got).digest(), hashlib.sha256(bytes(reversed(data))).digest())
+                self.assertEqual(hashlib.sha256(got).digest(), hashlib.sha256(data[::-1]).digest())
 
     def test_half_close_by_the_program(self):
         """The client sees the end of the answer while the program goes on reading."""

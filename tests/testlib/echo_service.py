@@ -1,7 +1,9 @@
 """A broker whose services are echo workers, and what the tests of them share. See echo_worker.py."""
 
+import functools
 import json
 import os
+import py_compile
 import shutil
 import signal
 import socket
@@ -30,7 +32,7 @@ certificates = [{certificates}]
 ktls = "{ktls}"
 {lines}
 [service.{name}.worker]
-command = ["{worker}"{arguments}]
+command = ["/usr/bin/python3", "-S", "{worker}"{arguments}]
 user = "www-data"
 read_only = ["{home}"]
 {worker_lines}
@@ -65,6 +67,12 @@ def tls_stat():
         return {name: int(value) for name, value in map(str.split, file)}
 
 
+@functools.cache
+def compiled_worker():
+    """A program is compiled at each start: half a second in a guest. What is compiled already is a program as well."""
+    return py_compile.compile(os.path.join(HERE, "echo_worker.py"), doraise=True)
+
+
 class Trusted:
     """What tls_context() takes for a certificate: a file to trust."""
 
@@ -80,8 +88,8 @@ class EchoService(testlib.Broker):
                  worker_lines="", hosts=("127.0.0.1",), holds=False, broker_lines=BROKER_LINES, **options):
         self.home = tempfile.mkdtemp(prefix="tlsbroker-echo-")
         os.chmod(self.home, 0o755)
-        self.worker = shutil.copy(os.path.join(HERE, "echo_worker.py"), self.home)
-        os.chmod(self.worker, 0o755)
+        self.worker = shutil.copy(compiled_worker(), os.path.join(self.home, "echo_worker.pyc"))
+        os.chmod(self.worker, 0o644)
         make = certificates or (lambda home: [testlib.Certificate(home, kind) for kind in kinds])
         self.certificates = make(self.home)
         self.trusted = os.path.join(self.home, "trusted.pem")

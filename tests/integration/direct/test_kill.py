@@ -28,7 +28,7 @@ class Kill(unittest.TestCase):
     def transfer(self, half_way, go_on):
         """Data to and fro, a stop in the middle of a piece, and the rest; the end has to be an authenticated one."""
         data = os.urandom(2 * PIECES * PIECE)
-        received = b""
+        received = bytearray()
         with self.service.connect(context=self.context, timeout=120) as tls:
             tls.sendall(b"ECHO %d\n" % len(data))
             for i in range(2 * PIECES):
