@@ -29,7 +29,7 @@ started=$SECONDS
 logs=$(mktemp -d)
 leave() {
   local job
-  for job in $(jobs -p); do kill -- "-$job"; done 2>/dev/null
+  for job in $(jobs -p); do kill -- "-$job" || pkill -P "$job"; done 2>/dev/null
   rm -rf "$logs"
 }
 trap leave EXIT
@@ -98,11 +98,18 @@ run_one() { # NAME COMMAND...
   count_output "$name" "$status" "$log"
 }
 
+# Tests wait most of the time, natively: three at once.
+jobs=3
+
 run_programs() { # SUITE BUILD
-  local program
+  local program running=()
   for program in "$2/tests/$1/$1"-*; do
-    [ -f "$program" ] && [ -x "$program" ] && run_one "$(basename "$program")" "$program"
+    [ -f "$program" ] && [ -x "$program" ] || continue
+    run_one "$(basename "$program")" "$program" &
+    running+=($!)
+    [ ${#running[@]} -lt $jobs ] || { wait "${running[0]}"; running=("${running[@]:1}"); }
   done
+  wait
 }
 
 replay_corpora() { # BUILD
@@ -115,7 +122,7 @@ replay_corpora() { # BUILD
 
 run_python() { # NAME FOLDER
   [ -n "$(find "$2" -maxdepth 1 -name 'test_*.py' -print -quit 2>/dev/null)" ] || return 0
-  run_one "$1" /usr/bin/python3 tests/testlib/run_suite.py "$2"
+  run_one "$1" /usr/bin/python3 tests/testlib/run_suite.py --jobs $jobs "$2"
 }
 
 # One guest, with one processor: two would wait for each other most of the time. Its suites are counted as they end.

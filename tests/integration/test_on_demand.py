@@ -178,12 +178,21 @@ class Exec(unittest.TestCase):
         self.finish(held)
         testlib.wait_until(lambda: "worker" not in self.service.processes(), "end of the idle workers", 30)
 
+    @staticmethod
+    def waits_for(pid, number):
+        """Whether a signal was sent that the process has not taken yet."""
+        with open(f"/proc/{pid}/status", encoding="ascii") as file:
+            (pending,) = [line.split()[1] for line in file if line.startswith("ShdPnd:")]
+        return int(pending, 16) >> (number - 1) & 1
+
     def test_sigterm_and_again(self):
         self.start("")
         held = self.client()
         (worker,) = self.service.processes()["worker"]
         os.kill(worker, signal.SIGTERM)
         self.echo(held)
+        # Two that wait at the same time would be one.
+        testlib.wait_until(lambda: not self.waits_for(worker, signal.SIGTERM), "worker that has taken the signal")
         os.kill(worker, signal.SIGTERM)
         self.assertRaises(Exception, held.receive)
         self.service.wait_for_log(rf"ended role=worker .*pid={worker} status=0")

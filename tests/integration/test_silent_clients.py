@@ -9,6 +9,7 @@ import unittest
 import broker as testlib
 import echo_service
 
+ALONE = True  # prints how long things take
 SILENT = 1000
 HONEST = 100
 

@@ -61,8 +61,10 @@ def sanitizer_environment():
     return {"LD_PRELOAD": runtime.stdout.strip(), "ASAN_OPTIONS": "detect_leaks=0"}
 
 
-# Below those that the kernel gives to clients (ip_local_port_range), so that none is taken meanwhile; none twice.
-ports = iter(random.sample(range(10000, 32768), 20000))
+# Below those that the kernel gives to clients (ip_local_port_range), so that none is taken meanwhile; none twice, also
+# not by the other jobs of run_suite.py ("NUMBER/ALL").
+job, jobs = map(int, os.environ.get("TLSBROKER_TEST_JOB", "0/1").split("/"))
+ports = iter(random.sample(range(10000 + job, 32768, jobs), 20000 // jobs))
 
 
 def free_port(host="127.0.0.1"):

@@ -1,13 +1,19 @@
 #!/usr/bin/env python3
 """Runs the test_*.py of one folder (not of those below it) and counts.
 
-Usage: run_suite.py FOLDER [PATTERN]
+Usage: run_suite.py [--jobs N] FOLDER [PART-OF-NAME]
 
-The last line is "N passed, N failed, N skipped". Exit status 0, 1 if a test failed, 77 if all were
-skipped. Where TLSBROKER_EXPECT says what the machine must be able to do, a skip is a failure.
+With --jobs that many files run at once, since most tests wait most of the time; their output comes when each has ended.
+A file that says ALONE = True is run when the others are over. The last line is "N passed, N failed, N skipped". Exit
+status 0, 1 if a test failed, 77 if all were skipped. Where TLSBROKER_EXPECT says what the machine must be able to do, a
+skip is a failure.
 """
 
+import argparse
+import concurrent.futures
 import os
+import re
+import subprocess
 import sys
 import time
 import unittest
@@ -31,33 +37,72 @@ class Result(unittest.TextTestResult):
         self.passed += 1
 
 
-def main():
-    folder = os.path.abspath(sys.argv[1])
-    pattern = sys.argv[2] if len(sys.argv) > 2 else "test_*.py"
-    testlib = os.path.dirname(os.path.abspath(__file__))
-    sys.path[:0] = [folder, testlib]
-    names = sorted(n for n in os.listdir(folder) if n.startswith("test_") and n.endswith(".py"))
-    loader = unittest.TestLoader()
-    suite = unittest.TestSuite()
-    for name in names:
-        if pattern != "test_*.py" and pattern not in name:
-            continue
-        suite.addTests(loader.loadTestsFromName(name[:-3]))
-    runner = unittest.TextTestRunner(stream=sys.stdout, verbosity=2, resultclass=Result)
-    result = runner.run(suite)
+def report(passed, failed, skipped):
+    """The last line; returns the exit status."""
+    print(f"{passed} passed, {failed} failed, {skipped} skipped", flush=True)
+    if failed:
+        return 1
+    return 77 if skipped and not passed else 0
+
+
+def run(suite):
+    """In this process."""
+    result = unittest.TextTestRunner(stream=sys.stdout, verbosity=2, resultclass=Result).run(suite)
     failed = len({id(t) for t, _ in result.failures + result.errors}) + len(result.unexpectedSuccesses)
     skipped = len(result.skipped)
     if os.environ.get("TLSBROKER_EXPECT") and skipped:
         for test, why in result.skipped:
             print(f"FAILED: {test} was skipped although this machine must be able to run it: {why}")
         failed, skipped = failed + skipped, 0
-    if not result.testsRun:
-        print(f"FAILED: no test in {folder} is named after {pattern}")
-        failed += 1
-    print(f"{result.passed} passed, {failed} failed, {skipped} skipped", flush=True)
-    if failed:
-        return 1
-    return 77 if skipped and not result.passed else 0
+    return report(result.passed, failed, skipped)
+
+
+def run_file(folder, name, job, jobs):
+    """In a process of its own, whose ports are not those of the other jobs; what it counted."""
+    done = subprocess.run([sys.executable, __file__, folder, name], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, errors="replace", check=False,
+                          env={**os.environ, "TLSBROKER_TEST_JOB": f"{job}/{jobs}"})
+    print(f"== {name}\n{done.stdout}", flush=True)
+    lines = done.stdout.splitlines() or [""]
+    counts = re.fullmatch(r"(\d+) passed, (\d+) failed, (\d+) skipped", lines[-1])
+    if not counts:
+        print(f"FAILED: {name} ended with status {done.returncode} and no count")
+        return 0, 1, 0
+    return tuple(map(int, counts.groups()))
+
+
+def run_files(folder, suites, jobs):
+    """The largest first, so that none of those is what the others are waited with for."""
+    names = sorted(suites, key=lambda name: -suites[name].countTestCases())
+    alone = [name for name in names if getattr(sys.modules[name.removesuffix(".py")], "ALONE", False)]
+    together = iter([name for name in names if name not in alone])
+
+    def work(job):
+        return [run_file(folder, name, job, jobs) for name in together]
+
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        counts = [count for each in pool.map(work, range(jobs)) for count in each]
+    counts += [run_file(folder, name, 0, 1) for name in alone]
+    return report(*map(sum, zip(*counts)))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="files at once (1)")
+    parser.add_argument("folder")
+    parser.add_argument("part", nargs="?", default="")
+    arguments = parser.parse_args()
+    folder = os.path.abspath(arguments.folder)
+    sys.path[:0] = [folder, os.path.dirname(os.path.abspath(__file__))]
+    names = sorted(n for n in os.listdir(folder) if n.startswith("test_") and n.endswith(".py") and arguments.part in n)
+    loader = unittest.TestLoader()
+    suites = {name: loader.loadTestsFromName(name[:-3]) for name in names}
+    if not sum(suite.countTestCases() for suite in suites.values()):
+        print(f"FAILED: no test in {folder} is named after {arguments.part or 'test_*.py'}")
+        return report(0, 1, 0)
+    if arguments.jobs > 1 and len(names) > 1:
+        return run_files(folder, suites, arguments.jobs)
+    return run(unittest.TestSuite(suites.values()))
 
 
 if __name__ == "__main__":
