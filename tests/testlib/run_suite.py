@@ -18,6 +18,8 @@ import sys
 import time
 import unittest
 
+FAILURES = []  # what failing files printed: at the end, where it is looked for
+
 
 class Result(unittest.TextTestResult):
     """Counts what ran, and says how long it took; a subtest that fails counts for its test."""
@@ -62,9 +64,12 @@ def run_file(folder, name, job, jobs):
     done = subprocess.run([sys.executable, __file__, folder, name], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, text=True, errors="replace", check=False,
                           env={**os.environ, "TLSBROKER_TEST_JOB": f"{job}/{jobs}"})
-    print(f"== {name}\n{done.stdout}", flush=True)
-    lines = done.stdout.splitlines() or [""]
-    counts = re.fullmatch(r"(\d+) passed, (\d+) failed, (\d+) skipped", lines[-1])
+    output, _, last = done.stdout.removesuffix("\n").rpartition("\n")
+    counts = re.fullmatch(r"(\d+) passed, (\d+) failed, (\d+) skipped", last)
+    if done.returncode in (0, 77):
+        print(f"== {name}\n{output}", flush=True)  # without its count, which is in the one for all
+    else:
+        FAILURES.append(f"== {name}\n{output if counts else done.stdout}")
     if not counts:
         print(f"FAILED: {name} ended with status {done.returncode} and no count")
         return 0, 1, 0
@@ -83,6 +88,7 @@ def run_files(folder, suites, jobs):
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
         counts = [count for each in pool.map(work, range(jobs)) for count in each]
     counts += [run_file(folder, name, 0, 1) for name in alone]
+    print(*FAILURES, sep="\n")
     return report(*map(sum, zip(*counts)))
 
 
