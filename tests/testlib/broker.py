@@ -243,8 +243,8 @@ class Broker:
             try:
                 with open(f"/proc/{pid}/comm", encoding="utf-8") as file:
                     comm = file.read().strip()
-            except FileNotFoundError:
-                continue  # it has just ended
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # it has just ended, maybe between open and read
             role = next((r for n, r in ROLES.items() if n[:15] == comm), "worker")
             found.setdefault(role, []).append(pid)
         return found
@@ -302,7 +302,7 @@ def children(pid):
     try:
         with open(f"/proc/{pid}/task/{pid}/children") as file:
             return [int(child) for child in file.read().split()]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # it may go between open and read
         return []
 
 

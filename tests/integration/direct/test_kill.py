@@ -2,6 +2,7 @@
 A killed worker's waiting connections are served by the next one."""
 
 import concurrent.futures
+import contextlib
 import hashlib
 import os
 import signal
@@ -47,7 +48,8 @@ class Kill(unittest.TestCase):
     def test_every_process_of_the_broker(self):
         self.start()
         half_way, go_on = threading.Semaphore(0), threading.Event()
-        with concurrent.futures.ThreadPoolExecutor(CLIENTS) as pool:
+        with concurrent.futures.ThreadPoolExecutor(CLIENTS) as pool, contextlib.ExitStack() as in_any_case:
+            in_any_case.callback(go_on.set)
             runs = [pool.submit(self.transfer, half_way, go_on) for _ in range(CLIENTS)]
             for _ in runs:
                 while not half_way.acquire(timeout=1):
@@ -81,7 +83,7 @@ def alive(pid):
     try:
         with open(f"/proc/{pid}/stat", encoding="ascii") as file:
             return file.read().rpartition(")")[2].split()[0] not in "ZX"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # it may go between open and read
         return False
 
 
