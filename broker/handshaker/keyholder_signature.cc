@@ -134,8 +134,7 @@ bool IsAllowed(const Operation& operation) {
   const bool mandatory = EVP_PKEY_get_default_digest_name(operation.key->public_half.get(),
                                                           name.data(), name.size()) == 2;
   Digest only = Digest::kNone;
-  return !mandatory ||
-         (FindDigest(name.data(), only) && only == operation.digest);
+  return !mandatory || (FindDigest(name.data(), only) && only == operation.digest);
 }
 
 // libssl tries this with each scheme that the client offers and passes over those that fail.

@@ -1,4 +1,4 @@
-"""The parts that need kernel TLS: tests/vm/boot runs them in a guest, where in-guest beside this file calls measure()."""
+"""The parts that need kernel TLS: tests/vm/boot runs them in a guest, where in-guest beside this file measures."""
 
 import json
 import pathlib

@@ -161,7 +161,7 @@ def silent(results, scale, certificate):
 
 def handoff(results, scale, certificate):
     """From just before the client sends its last handshake bytes to just after the worker has taken the connection: the
-    handshaker and the worker each wake up in it, OpenSSL checks Finished and makes a ticket, and it is sent."""
+    handshaker and the worker each wake up in it, and OpenSSL checks Finished. The session ticket comes later."""
     count = 300 if scale.quick else 2000
     title = "last handshake byte to the worker"
     with subjects.Broker(OURS, certificate, "never") as subject:
