@@ -11,11 +11,15 @@ HERE = pathlib.Path(__file__).resolve().parent
 TIMEOUT = 6000
 
 
-def run(results, scale, part, kernel, prefix, *options):
-    """Boots, measures and takes the results; `options` are those of tests/vm/boot."""
+def measured(scale, part, kernel, *options):
+    """Boots and measures; `options` are those of tests/vm/boot. What the guest says comes with its kernel in front."""
     with tempfile.TemporaryDirectory(prefix="tlsbroker-bench-") as out:
-        subprocess.run(
-            [HERE.parent / "vm/boot", "--kernel", kernel, "--smp", "1", *options, "--build", subjects.testlib.BUILD, "--mem", "3000",
-             "--timeout", str(TIMEOUT), "--out", out, "--", HERE / "in-guest", part, str(int(scale.quick)), str(scale.rounds)],
-            check=True)
-        results.merge(json.loads((pathlib.Path(out) / "results.json").read_text(encoding="utf-8")), prefix)
+        command = [HERE.parent / "vm/boot", "--kernel", kernel, "--smp", "1", *options, "--build", subjects.testlib.BUILD,
+                   "--mem", "3000", "--timeout", str(TIMEOUT), "--out", out, "--",
+                   HERE / "in-guest", part, str(int(scale.quick)), str(scale.rounds)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as guest:
+            for line in guest.stdout:
+                print(f"{kernel}: {line}", end="", flush=True)
+        if guest.returncode:
+            raise subprocess.CalledProcessError(guest.returncode, command)
+        return json.loads((pathlib.Path(out) / "results.json").read_text(encoding="utf-8"))
