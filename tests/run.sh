@@ -153,7 +153,17 @@ guest_suite() { # KERNEL
   run_guest "$1" "vm-$1-chacha" chacha20poly1305
 }
 
+native=() guests=()
+for suite in $suites; do
+  case $suite in
+    vm-*) guests+=("${suite#vm-}") ;;
+    *) native+=("$suite") ;;
+  esac
+done
+
 install_packages tests/packages tests/vm/packages
+# Meanwhile, so that nothing waits for the network later. What fails here is tried again, and reported, when a guest starts.
+for kernel in "${guests[@]}"; do tests/vm/boot --kernel "$kernel" --fetch; done >"$logs/fetch" 2>&1 &
 build=$(realpath -m "$build")
 # The same code, with less about it for debuggers: that is a tenth of the time to compile it.
 debug_options=(-Ddebug=false -Dcpp_args=-g1 -Dc_args=-g1)
@@ -183,14 +193,6 @@ native_suite() { # SUITE
   esac
 }
 
-native=() guests=()
-for suite in $suites; do
-  case $suite in
-    vm-*) guests+=("${suite#vm-}") ;;
-    *) native+=("$suite") ;;
-  esac
-done
-
 for suite in "${native[@]}"; do
   say "$suite"
   native_suite "$suite"
@@ -199,6 +201,7 @@ done
 # Side by side: each has one processor.
 if [ ${#guests[@]} -gt 0 ]; then
   say "guests: ${guests[*]}"
+  wait # for the kernels
   set -m # each a process group, so that all of it can be ended
   for kernel in "${guests[@]}"; do guest_suite "$kernel" & done
   set +m
