@@ -14,12 +14,12 @@
 #include <cerrno>
 #include <cstring>
 #include <memory>
-#include <new>
 #include <utility>
 
 #include "client-lib/attachment.h"
 #include "client-lib/confine.h"
 #include "client-lib/connection.h"
+#include "client-lib/guarded.h"
 #include "protocol/channel.h"
 #include "tlsbroker/tlsbroker.h"
 
@@ -170,7 +170,7 @@ bool Attachment::QueueHasEnded(const tlsbroker_queue& queue) const {
 
 int tlsbroker_attach(const char* path, tlsbroker_queue** queue) {
   using namespace tlsbroker::client;
-  try {
+  return Guarded([&] {
     // Before there is a descriptor with keys in it.
     if (const int error = GiveUpKeys(); error < 0) return error;
     auto made = std::make_unique<tlsbroker_queue>();
@@ -178,7 +178,5 @@ int tlsbroker_attach(const char* path, tlsbroker_queue** queue) {
     if (const int error = made->attachment->Begin(*made); error < 0) return error;
     *queue = made.release();
     return 0;
-  } catch (const std::bad_alloc&) {
-    return -ENOMEM;
-  }
+  });
 }

@@ -8,10 +8,10 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
-#include <exception>
 
 #include "client-lib/ask.h"
 #include "client-lib/connection.h"
+#include "client-lib/guarded.h"
 #include "protocol/handoff.h"
 #include "protocol/request.h"
 #include "tlsbroker/tlsbroker.h"
@@ -81,16 +81,6 @@ int Open(const tlsbroker_queue& queue, const std::vector<uint8_t>& message,
   return 0;
 }
 
-// The interface is C: nothing may be thrown across it. Only memory can run out here.
-template <typename Body>
-int Guarded(Body body) noexcept {
-  try {
-    return body();
-  } catch (const std::exception&) {
-    return -ENOMEM;
-  }
-}
-
 // The broker would refuse another one, or stop reading requests at the sight of it.
 bool IsConnectedTcp(int fd) {
   const auto option = [fd](int name) {
@@ -130,7 +120,7 @@ int MakeWrap(tlsbroker_role role, const tlsbroker_wrap_options* options, request
 
 int tlsbroker_wrap(tlsbroker_queue* queue, int fd, enum tlsbroker_role role,
                    const struct tlsbroker_wrap_options* options, tlsbroker_conn** conn) {
-  return Guarded([&] {
+  return client::Guarded([&] {
     request::Wrap wrap;
     if (const int error = MakeWrap(role, options, wrap); error < 0) return error;
     const std::vector<uint8_t> message = request::Encode(wrap);
@@ -144,7 +134,7 @@ int tlsbroker_wrap(tlsbroker_queue* queue, int fd, enum tlsbroker_role role,
 }
 
 int tlsbroker_dial(tlsbroker_queue* queue, const char* upstream, tlsbroker_conn** conn) {
-  return Guarded([&] {
+  return client::Guarded([&] {
     const request::Dial dial{upstream};
     if (dial.upstream.empty() || dial.upstream.size() > request::kMaxName) return -EINVAL;
     return Open(*queue, request::Encode(dial), {}, conn);

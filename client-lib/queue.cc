@@ -10,12 +10,12 @@
 #include <charconv>
 #include <cstdlib>
 #include <memory>
-#include <new>
 #include <string>
 #include <string_view>
 
 #include "client-lib/ask.h"
 #include "client-lib/connection.h"
+#include "client-lib/guarded.h"
 #include "protocol/channel.h"
 #include "tlsbroker/tlsbroker.h"
 
@@ -29,16 +29,6 @@ namespace handoff = tlsbroker::handoff;
 constexpr int kFirstFd = 3;  // SD_LISTEN_FDS_START
 constexpr std::string_view kNamePrefix = "tlsbroker.";
 constexpr std::string_view kRequestsPrefix = "tlsbroker-requests.";
-
-// The interface is C: nothing may be thrown across it. Only memory can run out here.
-template <typename Body>
-int Guarded(Body body) noexcept {
-  try {
-    return body();
-  } catch (...) {
-    return -ENOMEM;
-  }
-}
 
 int NumberOr(const char* text, int fallback) {
   const std::string_view view(text == nullptr ? "" : text);
@@ -159,7 +149,7 @@ std::shared_ptr<UniqueFd> tlsbroker::client::RequestsOf(const tlsbroker_queue& q
 }
 
 int tlsbroker_queue_from_environment(const char* service, tlsbroker_queue** queue) {
-  return Guarded([&] {
+  return client::Guarded([&] {
     const ListenFds fds = ListenFds::Take();
     fds.SetCloseOnExec();
     const std::string wanted = std::string(kNamePrefix) + (service == nullptr ? "" : service);
@@ -178,7 +168,7 @@ int tlsbroker_queue_from_environment(const char* service, tlsbroker_queue** queu
 }
 
 int tlsbroker_queue_from_fd(int fd, tlsbroker_queue** queue) {
-  return Guarded([&] {
+  return client::Guarded([&] {
     if (const int error = CheckIsQueue(fd); error < 0) return error;
     auto made = std::make_unique<tlsbroker_queue>();
     made->fd.Reset(fd);
@@ -195,5 +185,5 @@ void tlsbroker_queue_free(tlsbroker_queue* queue) { delete queue; }
 
 int tlsbroker_accept(tlsbroker_queue* queue, unsigned flags, tlsbroker_conn** conn) {
   if ((flags & ~TLSBROKER_DONTWAIT) != 0) return -EINVAL;
-  return Guarded([&] { return Accept(*queue, (flags & TLSBROKER_DONTWAIT) != 0, conn); });
+  return client::Guarded([&] { return Accept(*queue, (flags & TLSBROKER_DONTWAIT) != 0, conn); });
 }
