@@ -23,7 +23,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -436,10 +435,7 @@ Options Parse(int argc, char** argv) {
 
 int Main(int argc, char** argv) {
   signal(SIGPIPE, SIG_IGN);
-  rlimit limit;
-  getrlimit(RLIMIT_NOFILE, &limit);
-  limit.rlim_cur = limit.rlim_max;
-  setrlimit(RLIMIT_NOFILE, &limit);
+  RaiseDescriptorLimit();
   return Load(Parse(argc, argv)).Run();
 }
 

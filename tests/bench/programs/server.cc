@@ -6,7 +6,6 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <signal.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <tlsbroker/tlsbroker.h>
 #include <unistd.h>
@@ -93,6 +92,7 @@ int ServeStdio() {
 int Run(int argc, char** argv) {
   const std::string_view mode = argc > 1 ? argv[1] : "";
   signal(SIGPIPE, SIG_IGN);
+  RaiseDescriptorLimit();
   if (mode == "tcp" && argc == 3) return ServeTcp(static_cast<uint16_t>(atoi(argv[2])));
   if (mode == "worker" && argc == 2) return ServeQueue();
   if (mode == "stdio" && argc == 2) return ServeStdio();

@@ -181,11 +181,14 @@ void ServeForever(int entry, const std::function<std::unique_ptr<Stream>()>& tak
   }
 }
 
-int Listen(uint16_t port) {
+void RaiseDescriptorLimit() {
   rlimit limit;
-  getrlimit(RLIMIT_NOFILE, &limit);
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) Die("getrlimit");
   limit.rlim_cur = limit.rlim_max;
-  setrlimit(RLIMIT_NOFILE, &limit);
+  if (setrlimit(RLIMIT_NOFILE, &limit) != 0) Die("setrlimit");
+}
+
+int Listen(uint16_t port) {
   const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   const int on = 1;
   setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));

@@ -68,7 +68,10 @@ bool ServeCommand(Stream& stream, uint64_t taken_at);
 // one more to take, which `take` does; it returns null if there is none, and throws nothing.
 [[noreturn]] void ServeForever(int entry, const std::function<std::unique_ptr<Stream>()>& take);
 
-// Listens on 127.0.0.1, with room for many descriptors and connections.
+// To as many as root allowed.
+void RaiseDescriptorLimit();
+
+// Listens on 127.0.0.1, with room for many connections.
 int Listen(uint16_t port);
 
 }  // namespace tlsbroker::bench

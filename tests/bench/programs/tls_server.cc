@@ -144,6 +144,7 @@ int Run(int argc, char** argv) {
   signal(SIGPIPE, SIG_IGN);
   const bool ktls = mode == "ktls";
   const SslCtxPtr context = MakeContext(argv[3], argv[4], ktls);
+  RaiseDescriptorLimit();
   const int listener = Listen(static_cast<uint16_t>(atoi(argv[2])));
   ServeForever(listener, [&] {
     return ktls ? TakeKtls(context.get(), listener) : TakeOpenssl(context.get(), listener);
