@@ -61,29 +61,27 @@ def connections(results, scale, certificate):
 
 
 def direct_connections(results, scale, certificate):
-    """What the broker itself keeps of connections that the kernel has taken over and a worker holds: one broker, and the
-    difference between many and more of them, so that what it allocates once does not count."""
+    """What the broker itself keeps of connections that the kernel has taken over and a worker holds: the difference between
+    many and fewer of them, so that what it allocates once does not count."""
     few, many = (100, 1000) if scale.quick else (1000, 10000)
+    title = f"growth: direct connections, {few:,} to {many:,}"
     with subjects.Broker("tlsbroker", certificate, "require") as subject:
-        with Load(subject, "idle", count=many):
-            subjects.settle(subject)  # once before it counts: the allocator's own growth
-        rounds = 1 if scale.quick else scale.rounds
-        for number in range(rounds):
-            memory, descriptors = {}, {}
-            for count in (few, many):
-                with Load(subject, "idle", count=count):
-                    subjects.settle(subject)
-                    memory[count] = memory_by_role(subject)
-                    descriptors[count] = {role: processes.descriptors_of(pids)
-                                          for role, pids in subject.broker.processes().items()}
-            for role in memory[few]:
-                title = f"growth: direct connections, {few:,} to {many:,}"
-                results.add(f"{title}: memory for each", "B", role, (memory[many][role] - memory[few][role]) / (many - few),
-                            baseline="", digits=2)
-                results.add(f"{title}: descriptors for each", "", role,
-                            (descriptors[many][role] - descriptors[few][role]) / (many - few), baseline="", digits=4)
-            results.write()
-            results.say(f"  direct connections: round {number + 1} of {rounds}")
+
+        def kept():
+            subjects.settle(subject)
+            descriptors = {role: processes.descriptors_of(pids) for role, pids in subject.broker.processes().items()}
+            return memory_by_role(subject), descriptors
+
+        with Load(subject, "idle", count=few):
+            memory, descriptors = kept()
+            results.say(f"  {few:,} direct connections")
+            with Load(subject, "idle", count=many - few):
+                memory_then, descriptors_then = kept()
+                results.say(f"  {many:,} direct connections")
+    for role in memory:
+        results.add(f"{title}: memory for each", "B", role, (memory_then[role] - memory[role]) / (many - few), baseline="", digits=2)
+        results.add(f"{title}: descriptors for each", "", role, (descriptors_then[role] - descriptors[role]) / (many - few),
+                    baseline="", digits=4)
 
 
 def run(results, scale, certificate, wanted):

@@ -270,7 +270,7 @@ def stunnel_exec(certificate, command):
 class Load:
     """A running bench-load: see programs/load.cc. Ready when this object exists."""
 
-    def __init__(self, subject, kind, patience=600, **options):
+    def __init__(self, subject, kind, **options):
         words = [program("bench-load"), kind, str(subject.port)]
         words += ["--plain"] if subject.plain else ["--tls12"] if subject.tls12 else []
         for name, value in options.items():
