@@ -102,12 +102,14 @@ run_one() { # NAME COMMAND...
 jobs=3
 
 run_programs() { # SUITE BUILD
-  local program running=()
-  for program in "$2/tests/$1/$1"-*; do
-    [ -f "$program" ] && [ -x "$program" ] || continue
+  local programs=("$2/tests/$1/$1"-*) running=0 number program
+  # From the end: the one that waits longest, for workers to be started again, is there.
+  for ((number = ${#programs[@]} - 1; number >= 0; number--)); do
+    program=${programs[number]}
+    if [ ! -f "$program" ] || [ ! -x "$program" ]; then continue; fi
+    [ $running -lt $jobs ] || { wait -n; running=$((running - 1)); }
     run_one "$(basename "$program")" "$program" &
-    running+=($!)
-    [ ${#running[@]} -lt $jobs ] || { wait "${running[0]}"; running=("${running[@]:1}"); }
+    running=$((running + 1))
   done
   wait
 }

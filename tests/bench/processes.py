@@ -1,8 +1,6 @@
 """What processes have used: CPU time and memory, of whole process trees."""
 
-import contextlib
 import os
-import subprocess
 import time
 
 TICK = 1 / os.sysconf("SC_CLK_TCK")
@@ -69,16 +67,3 @@ def kernel_memory():
     with open("/proc/meminfo", encoding="ascii") as file:
         values = dict(line.split(":") for line in file)
     return sum(int(values[name].split()[0]) for name in ("Slab", "KernelStack", "PageTables")) * 1024
-
-
-@contextlib.contextmanager
-def awake():
-    """No processor sleeps meanwhile: each has a process that runs only when nothing else does (SCHED_IDLE, sched(7)). To wake one costs
-    a virtual machine tens of microseconds, which would be counted as the work of who happens to do it."""
-    with contextlib.ExitStack() as stack:
-        for cpu in os.sched_getaffinity(0):
-            spinner = stack.enter_context(subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", "chrt", "--idle", "0", "taskset", "--cpu-list", str(cpu),
-                 "sh", "-c", "while :; do :; done"]))
-            stack.callback(spinner.kill)
-        yield
