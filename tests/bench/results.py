@@ -84,7 +84,7 @@ class Results:
 
     def table(self, measure):
         lines = [f"### {measure.title}", "", f"| | {measure.unit} | of {len(next(iter(measure.values.values())))}"
-                 + f" | ÷ {measure.baseline} |", "| --- | ---: | --- | ---: |"]
+                 + (f" | ÷ {measure.baseline} |" if measure.baseline else " | |"), "| --- | ---: | --- | ---: |"]
         lines += ["| " + " | ".join(measure.row(subject)) + " |" for subject in measure.values]
         return "\n".join(lines) + "\n"
 
