@@ -165,7 +165,9 @@ done
 
 install_packages tests/packages tests/vm/packages
 # Meanwhile, so that nothing waits for the network later. What fails here is tried again, and reported, when a guest starts.
+set -m # a process group, so that all of it can be ended
 for kernel in "${guests[@]}"; do tests/vm/boot --kernel "$kernel" --fetch; done >"$logs/fetch" 2>&1 &
+set +m
 build=$(realpath -m "$build")
 # The same code, with less about it for debuggers: that is a tenth of the time to compile it.
 debug_options=(-Ddebug=false -Dcpp_args=-g1 -Dc_args=-g1)

@@ -14,7 +14,8 @@ TIMEOUT = 6000
 def measured(scale, part, kernel, *options):
     """Boots and measures; `options` are those of tests/vm/boot. What the guest says comes with its kernel in front."""
     with tempfile.TemporaryDirectory(prefix="tlsbroker-bench-") as out:
-        command = [HERE.parent / "vm/boot", "--kernel", kernel, "--smp", "1", *options, "--build", subjects.testlib.BUILD,
+        # Ends with this process, however that ends.
+        command = ["setpriv", "--pdeathsig", "TERM", "--", HERE.parent / "vm/boot", "--kernel", kernel, "--smp", "1", *options, "--build", subjects.testlib.BUILD,
                    "--mem", "3000", "--timeout", str(TIMEOUT), "--out", out, "--",
                    HERE / "in-guest", part, str(int(scale.quick)), str(scale.rounds)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as guest:

@@ -68,7 +68,7 @@ bool ServeCommand(Stream& stream, uint64_t taken_at);
 // one more to take, which `take` does; it returns null if there is none, and throws nothing.
 [[noreturn]] void ServeForever(int entry, const std::function<std::unique_ptr<Stream>()>& take);
 
-// To as many as root allowed.
+// The soft limit of open descriptors becomes the hard one.
 void RaiseDescriptorLimit();
 
 // Listens on 127.0.0.1, with room for many connections.
