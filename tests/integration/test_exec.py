@@ -24,6 +24,12 @@ PYTHON = "import sys\nfor line in sys.stdin: print(line[::-1].strip(), flush=Tru
 # As much as the kernel takes from a pipe at once, the last page not full.
 PROMPT_SIZE = 15 * os.sysconf("SC_PAGESIZE") + 100
 PROMPT = f"import os; os.write(1, b'x' * {PROMPT_SIZE}); os.write(1, os.read(0, 100))"
+# How much the pipe of its output holds, told before it has been full and after.
+PIPE = """import fcntl, os
+def tell(): os.write(1, b'%d ' % fcntl.fcntl(1, 1032))  # F_GETPIPE_SZ
+tell()
+os.write(1, b'x' * 1000000 + b' ')
+tell()"""
 PROGRAMS = {
     "cat": ["/bin/cat"],
     "sort": ["/usr/bin/sort", "-S", "400M"],
@@ -33,6 +39,7 @@ PROGRAMS = {
     "perl": ["/usr/bin/perl", "-pe", "$_ = uc"],
     "python": ["/usr/bin/python3", "-c", PYTHON],
     "prompt": ["/usr/bin/python3", "-c", PROMPT],
+    "pipe": ["/usr/bin/python3", "-c", PIPE],
     "httpd": ["/bin/busybox", "httpd", "-i", "-h", "{home}"],
     "env": ["/usr/bin/env"],
     "fail": ["/bin/sh", "-c", "echo partly; echo why >&2; exit 3"],
@@ -105,6 +112,10 @@ class Exec(unittest.TestCase):
                 got = self.service.talk(name, sent)
                 self.assertEqual(len(got), len(answer))
                 self.assertEqual(hashlib.sha256(got).digest(), hashlib.sha256(answer).digest())
+
+    def test_a_full_pipe_becomes_larger(self):
+        before, text, after = self.service.talk("pipe", b"").split()
+        self.assertEqual((before, len(text), after), (b"65536", 1000000, b"262144"))
 
     def test_a_program_that_speaks_first(self):
         """All of a long prompt arrives before the program has got an answer."""

@@ -18,6 +18,7 @@
 #include <initializer_list>
 
 #include "client-lib/filter.h"
+#include "client-lib/tools/exec/pipe.h"
 #include "protocol/unique_fd.h"
 
 namespace tlsbroker::tools {
@@ -120,6 +121,7 @@ void AllowConnection(AllowList& list) {
       .Allow(SCMP_SYS(sendmsg), {Masked(2, MSG_FASTOPEN, 0)})
       .Allow(SCMP_SYS(fcntl), {Is(1, F_GETFL)})
       .Allow(SCMP_SYS(fcntl), {Is(1, F_SETFL)})
+      .Allow(SCMP_SYS(fcntl), {Is(1, F_SETPIPE_SZ), Is(2, kLargerPipeSize)})
       .Allow(SCMP_SYS(ioctl), {Is(1, FIONREAD)})
       .Allow(SCMP_SYS(setsockopt), {Is(1, SOL_SOCKET), Is(2, SO_RCVTIMEO)})
       .Allow(SCMP_SYS(socketpair), {Is(0, AF_UNIX), Masked(1, kTypeMask, SOCK_SEQPACKET)})

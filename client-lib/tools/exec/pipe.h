@@ -4,6 +4,7 @@
 #define TLSBROKER_CLIENT_LIB_TOOLS_EXEC_PIPE_H_
 
 #include <fcntl.h>
+#include <sys/types.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -23,6 +24,11 @@ struct Pipe {
     return 0;
   }
 };
+
+// What a pipe holds at first (pipe(7)), and from when on it has been full: a program that fills it has
+// more to say, and each time that it has to wait costs two switches between processes.
+inline constexpr ssize_t kPipeSize = 64 * 1024;
+inline constexpr int kLargerPipeSize = 256 * 1024;
 
 // O_NONBLOCK is a flag of one end of a pipe, not of both; so with a socketpair.
 inline void SetNonblocking(const UniqueFd& fd) {

@@ -18,6 +18,7 @@
 #include "broker/support/log.h"
 #include "client-lib/tools/exec/environment.h"
 #include "client-lib/tools/exec/log_lines.h"
+#include "client-lib/tools/exec/pipe.h"
 #include "client-lib/tools/exec/program.h"
 #include "protocol/unique_fd.h"
 
@@ -53,6 +54,7 @@ class Session {
   bool MoveIn();
   bool Discard();
   bool MoveOut();
+  void EnlargeOutput();
   void EndOutput();
   void Wait();
   void TakeSignals();
@@ -77,6 +79,7 @@ class Session {
   UniqueFd epoll_, signals_;
 
   Incoming incoming_ = Incoming::kOpen;
+  bool output_enlarged_ = false;
   bool output_ended_ = false;
   bool end_waits_ = false;         // there was no room for it
   bool connection_alarm_ = false;  // poll(2) says that the socket has an error or is shut
@@ -208,6 +211,7 @@ bool Session::MoveOut() {
   const ssize_t n = connection_.SpliceWrite(program_.output.get(), kPiece);
   if (n > 0) {
     bytes_out_ += static_cast<uint64_t>(n);
+    if (n >= kPipeSize && !output_enlarged_) EnlargeOutput();
     return true;
   }
   if (n == 0) {
@@ -219,6 +223,12 @@ bool Session::MoveOut() {
     ClientGone("the client is gone");
   }
   return false;
+}
+
+// Where the user's pipes have come to their limit (pipe(7)) it stays as it is.
+void Session::EnlargeOutput() {
+  (void)fcntl(program_.output.get(), F_SETPIPE_SZ, kLargerPipeSize);
+  output_enlarged_ = true;
 }
 
 // What the program meant as its end the client gets as one, though the program goes on.
