@@ -11,10 +11,12 @@
 #include <asio/use_awaitable.hpp>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "broker/handshaker/connection.h"
 #include "broker/handshaker/endpoint.h"
+#include "broker/support/exclusive_wakeup.h"
 #include "broker/support/log.h"
 #include "broker/support/status.h"
 
@@ -89,24 +91,53 @@ asio::awaitable<void> PauseAfter(const Shared& shared, int error) {
 
 }  // namespace
 
-asio::awaitable<void> AcceptConnections(Shared& shared, Service& service, AsyncFd& listener) {
+Acceptor::Acceptor(Shared& shared, Service& service, UniqueFd listener)
+    : shared_(shared), service_(service), listener_(std::move(listener)) {}
+
+asio::awaitable<void> Acceptor::Run() {
   int burst = 0;
-  while (!listener.cancelled()) {
-    co_await service.queue.WaitForRoom();
-    if (listener.cancelled()) co_return;
-    sockaddr_storage peer{};
-    socklen_t size = sizeof(peer);
-    UniqueFd socket(accept4(listener.get(), reinterpret_cast<sockaddr*>(&peer), &size,
-                            SOCK_NONBLOCK | SOCK_CLOEXEC));
-    if (socket && IsTcp(peer)) {
-      Admit(shared, service, std::move(socket), peer);
-      if (++burst % kBurst == 0) co_await asio::post(shared.io, asio::use_awaitable);
-    } else if (!socket && errno == EAGAIN) {
-      if (!co_await listener.WaitReadable()) co_return;
-    } else if (!socket && !IsPassing(errno)) {
-      co_await PauseAfter(shared, errno);
+  while (!stopped_) {
+    co_await service_.queue.WaitForRoom();
+    if (stopped_) co_return;
+    int error = AcceptOne();
+    if (error == EAGAIN) {
+      co_await WaitForConnection();
+      error = AcceptOne();  // even if it was stopped: who woke this process has woken no other
+    }
+    if (error == 0 && ++burst % kBurst == 0) {
+      co_await asio::post(shared_.io, asio::use_awaitable);
+    } else if (error != 0 && error != EAGAIN && !IsPassing(error)) {
+      co_await PauseAfter(shared_, error);
     }
   }
+  listener_.Reset();
+}
+
+int Acceptor::AcceptOne() {
+  sockaddr_storage peer{};
+  socklen_t size = sizeof(peer);
+  UniqueFd socket(accept4(listener_.get(), reinterpret_cast<sockaddr*>(&peer), &size,
+                          SOCK_NONBLOCK | SOCK_CLOEXEC));
+  if (!socket) return errno;
+  if (IsTcp(peer)) Admit(shared_, service_, std::move(socket), peer);
+  return 0;
+}
+
+// Watched at no other time: while the queue is full, say, another handshaker has to be woken.
+asio::awaitable<void> Acceptor::WaitForConnection() {
+  {
+    const ExclusiveWakeup one_handshaker;
+    watched_.emplace(shared_.io.get_executor(), std::move(listener_));
+  }
+  (void)co_await watched_->WaitReadable();
+  listener_ = watched_->Release();
+  watched_.reset();
+}
+
+// Who connects when all have let go is refused, instead of waiting for nobody.
+void Acceptor::Stop() {
+  stopped_ = true;
+  watched_ ? watched_->Cancel() : listener_.Reset();
 }
 
 }  // namespace tlsbroker

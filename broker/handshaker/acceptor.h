@@ -4,15 +4,36 @@
 #define TLSBROKER_BROKER_HANDSHAKER_ACCEPTOR_H_
 
 #include <asio/awaitable.hpp>
+#include <optional>
 
 #include "broker/handshaker/async_fd.h"
 #include "broker/handshaker/service.h"
+#include "protocol/unique_fd.h"
 
 namespace tlsbroker {
 
-// Accepts until `listener` is cancelled, and starts a coroutine for each connection. Several
-// processes do this on the same socket.
-asio::awaitable<void> AcceptConnections(Shared& shared, Service& service, AsyncFd& listener);
+class Acceptor {
+ public:
+  // All handshakers have this listener.
+  Acceptor(Shared& shared, Service& service, UniqueFd listener);
+
+  // Accepts until Stop(), and starts a coroutine for each connection.
+  asio::awaitable<void> Run();
+
+  // Closes the listener, as far as this process has it: now, or when Run() has noticed.
+  void Stop();
+
+ private:
+  // 0 or what accept(2) says.
+  int AcceptOne();
+  asio::awaitable<void> WaitForConnection();
+
+  Shared& shared_;
+  Service& service_;
+  UniqueFd listener_;  // except while it is waited for:
+  std::optional<AsyncFd> watched_;
+  bool stopped_ = false;
+};
 
 }  // namespace tlsbroker
 

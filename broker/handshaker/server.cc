@@ -11,7 +11,6 @@
 #include <variant>
 
 #include "absl/strings/str_cat.h"
-#include "broker/handshaker/acceptor.h"
 #include "broker/handshaker/request_server.h"
 #include "broker/sandbox/handshaker_policy.h"
 #include "broker/support/log.h"
@@ -168,8 +167,8 @@ absl::Status Server::LoadListeners(Snapshot& snapshot) {
   for (supervision::Listener& listener : snapshot.listeners) {
     const auto service = services_.find(listener.service_id);
     if (service == services_.end()) return absl::InvalidArgumentError("listener without a service");
-    acceptors_.emplace_back(new Acceptor{service->second.get(),
-                                         AsyncFd(io_->get_executor(), std::move(listener.socket))});
+    acceptors_.push_back(
+        std::make_unique<Acceptor>(*shared_, *service->second, std::move(listener.socket)));
   }
   return absl::OkStatus();
 }
@@ -179,8 +178,7 @@ void Server::Run(UniqueFd control) {
   shared_->connector.Use(
       [this](const supervision::Message& message) { return Report(control_->get(), message); });
   for (const auto& acceptor : acceptors_) {
-    asio::co_spawn(*io_, AcceptConnections(*shared_, *acceptor->service, acceptor->socket),
-                   asio::detached);
+    asio::co_spawn(*io_, acceptor->Run(), asio::detached);
   }
   for (const auto& [id, service] : services_) {
     asio::co_spawn(*io_, AnswerRequests(*shared_, *service, service->requests), asio::detached);
@@ -211,11 +209,7 @@ void Server::ReportFacts() const {
 }
 
 void Server::StopAccepting() {
-  for (const auto& acceptor : acceptors_) {
-    acceptor->socket.Cancel();
-    // Who connects when all have let go is refused, instead of waiting for nobody.
-    const UniqueFd closed = acceptor->socket.Release();
-  }
+  for (const auto& acceptor : acceptors_) acceptor->Stop();
 }
 
 asio::awaitable<void> Server::FollowSupervisor() {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "broker/handshaker/acceptor.h"
 #include "broker/handshaker/control.h"
 #include "broker/handshaker/keyholder_client.h"
 #include "broker/handshaker/keyholder_provider.h"
@@ -52,11 +53,6 @@ class Server {
   asio::awaitable<void> ReportCounters();
   asio::awaitable<void> Drain(std::chrono::milliseconds limit);
   void StopAccepting();
-
-  struct Acceptor {
-    Service* service;
-    AsyncFd socket;
-  };
 
   OsslLibCtxPtr library_;
   OsslProviderPtr default_provider_;

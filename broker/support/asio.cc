@@ -1,4 +1,30 @@
 // Asio's own functions, compiled once: its headers only declare them (ASIO_SEPARATE_COMPILATION).
 // Linked by the processes with an event loop, supervisor and handshaker.
 
+#include <sys/epoll.h>
+
+#include "broker/support/exclusive_wakeup.h"
+
+namespace tlsbroker {
+namespace {
+
+thread_local bool exclusive = false;
+
+// EPOLLPRI, which Asio asks for as well, does not go with EPOLLEXCLUSIVE, nor does a later change
+// by EPOLL_CTL_MOD: that fails, and Asio goes on without when it begins to wait for something to
+// read.
+int ControlEpoll(int epoll, int operation, int fd, epoll_event* event) {
+  if (exclusive && operation == EPOLL_CTL_ADD) event->events = EPOLLIN | EPOLLET | EPOLLEXCLUSIVE;
+  return epoll_ctl(epoll, operation, fd, event);
+}
+
+}  // namespace
+
+ExclusiveWakeup::ExclusiveWakeup() { exclusive = true; }
+ExclusiveWakeup::~ExclusiveWakeup() { exclusive = false; }
+
+}  // namespace tlsbroker
+
+// Asio has no name for it.
+#define epoll_ctl tlsbroker::ControlEpoll
 #include <asio/impl/src.hpp>

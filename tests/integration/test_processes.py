@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import ssl
+import statistics
 import threading
 import unittest
 
@@ -21,6 +22,12 @@ def memory(pid):
 
 def fds(pid):
     return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def sleeps(pid):
+    """How often it has begun to wait for something."""
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("voluntary_ctxt_switches"))
 
 
 class Processes(unittest.TestCase):
@@ -58,6 +65,17 @@ class Processes(unittest.TestCase):
                 served.extend(f.result() for f in runs)
             return sum(served)
         return finish
+
+    def test_a_connection_wakes_one_handshaker(self):
+        """And another may still be at the end of the last connection; but not all."""
+        self.start(handshakers=8)
+        handshakers = self.service.processes()["handshaker"]
+        woken = []
+        for _ in range(20):
+            before = [sleeps(pid) for pid in handshakers]
+            self.service.ask()
+            woken.append(sum(sleeps(pid) > count for pid, count in zip(handshakers, before)))
+        self.assertLessEqual(statistics.median(woken), 2, woken)
 
     def test_killed_keyholder(self):
         self.start()
