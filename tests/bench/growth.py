@@ -49,7 +49,7 @@ def text_with(services, certificates, certificate):
     return text
 
 
-def connections(results, scale, certificate):
+def relayed_connections(results, scale, certificate):
     for count in (1, 100, 1000 if scale.quick else 10000):
         with subjects.Broker("tlsbroker", certificate, "never") as subject:
             with Load(subject, "idle", count=count):
@@ -84,15 +84,18 @@ def direct_connections(results, scale, certificate):
                     baseline="", digits=4)
 
 
-def run(results, scale, certificate, wanted):
-    if wanted("growth-direct"):
-        results.merge(guest.measured(scale, "growth-direct", "latest"), "")
-    if not wanted("growth"):
-        return
+def configured(results, scale, certificate):
     for title, services, certificates, handshakers in (
             ("1 service, 1 certificate, 1 handshaker", 1, 1, 1), ("2 handshakers", 1, 1, 2),
             ("100 services, 2 handshakers", 100, 1, 2), ("1,000 certificates, 2 handshakers", 1, 1000, 2)):
         text = text_with(services, certificates, certificate)
         started(results, scale, title, lambda text=text, handshakers=handshakers: subjects.Broker(
             "tlsbroker", certificate, "never", handshakers=handshakers, text=text))
-    connections(results, scale, certificate)
+
+
+def run(results, scale, certificate, wanted):
+    if wanted("growth-direct"):
+        results.merge(guest.measured(scale, "growth-direct", "latest"), "")
+    for name, measure in (("configured", configured), ("relayed", relayed_connections)):
+        if wanted(f"growth-{name}"):
+            measure(results, scale, certificate)
