@@ -200,7 +200,7 @@ std::string Endpoint::ToString() const {
 
 std::vector<uint8_t> Encode(const Description& d) {
   if (d.peer.ipv6 != d.local.ipv6 || d.service.empty() || !TextsAreClean(d)) return {};
-  wire::Writer out;
+  wire::Writer out(kPaddedSize);
   out.Raw(kSignature).U8(kVersion2Proxy).U8(d.peer.ipv6 ? kTcp6 : kTcp4).U16(0);
   WriteAddresses(out, d);
   const auto flags =

@@ -29,6 +29,9 @@ inline constexpr size_t kMaxTlvValue = 0xffff;
 
 class Writer {
  public:
+  // `expected`: how many bytes there will be, perhaps.
+  explicit Writer(size_t expected = 0) { out_.reserve(expected); }
+
   Writer& U8(uint8_t v);
   Writer& U16(uint16_t v);
   Writer& U32(uint32_t v);

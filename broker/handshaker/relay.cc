@@ -54,6 +54,10 @@ Relay::Relay(Shared& shared, AsyncFd client, SslPtr ssl, Sealer sealer, AsyncFd 
       sealer_(sealer),
       worker_(std::move(worker)) {
   ++shared_.counters.relay_active;
+}
+
+// Not before the worker has been told: it is what the client waits for.
+void Relay::TakeSession() {
   SSL_set_rfd(ssl_.get(), client_.get());
   if (sealer_ == Sealer::kOpenssl) {
     SSL_set_wfd(ssl_.get(), client_.get());
@@ -69,8 +73,9 @@ Relay::Relay(Shared& shared, AsyncFd client, SslPtr ssl, Sealer sealer, AsyncFd 
   SSL_set_msg_callback_arg(ssl_.get(), this);
 }
 
-// Nothing was read that is not passed on, and the worker has just been told: it is early to look.
+// Nothing was read that is not passed on: it is early to look.
 void Relay::Start() {
+  TakeSession();
   SendTicket();
   Wait(Need::kClientReadable, &Relay::ClientToWorker);
   Wait(Need::kWorkerReadable, &Relay::WorkerToClient);

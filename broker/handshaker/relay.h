@@ -62,6 +62,8 @@ class Relay : public std::enable_shared_from_this<Relay> {
   };
   using Direction = Need (Relay::*)();
 
+  // OpenSSL reads from the socket and writes to it from now on.
+  void TakeSession();
   // TLS 1.3, if the handshake has sent none (SSL_set_num_tickets(3)).
   void SendTicket();
   // Goes on in one direction until it has to wait, and comes back when it has waited.
