@@ -1,5 +1,6 @@
 #include "client-lib/rekey.h"
 
+#include <new>
 #include <utility>
 
 #include "client-lib/ask.h"
@@ -21,10 +22,15 @@ bool Rekeyer::Admit() {
 Status Rekeyer::Ask(request::Direction direction, int socket) {
   if (!possible_) return Status::kFailed;
   const std::lock_guard lock(mutex_);
-  request::Answer answer;
-  const Status status = AskOnce(request::Encode(request::Rekey{direction, token_}), socket, answer);
-  if (status == Status::kDone) token_ = std::move(answer.token);
-  return status;
+  try {
+    request::Answer answer;
+    const Status status =
+        AskOnce(request::Encode(request::Rekey{direction, token_}), socket, answer);
+    if (status == Status::kDone) token_ = std::move(answer.token);
+    return status;
+  } catch (const std::bad_alloc&) {  // nothing is thrown across the C interface
+    return Status::kFailed;
+  }
 }
 
 Status Rekeyer::AskOnce(const std::vector<uint8_t>& message, int socket, request::Answer& answer) {
