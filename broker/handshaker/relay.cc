@@ -36,6 +36,20 @@ SslResult Read(SSL* ssl, std::span<uint8_t> buffer) {
   return result;
 }
 
+// The data of the records that are there, and why it ends: SSL_ERROR_NONE if `buffer` is full.
+SslResult ReadRecords(SSL* ssl, std::span<uint8_t> buffer) {
+  size_t size = 0;
+  while (size < buffer.size()) {
+    const SslResult read = Read(ssl, buffer.subspan(size));
+    size += read.size;
+    if (read.error != SSL_ERROR_NONE) return {size, read.error};
+    // Asking for more after a short record mostly costs a call and a buffer that say "nothing".
+    const bool drained = read.size < SSL3_RT_MAX_PLAIN_LENGTH && SSL_has_pending(ssl) == 0;
+    if (drained) return {size, SSL_ERROR_WANT_READ};
+  }
+  return {size, SSL_ERROR_NONE};
+}
+
 SslResult Write(SSL* ssl, std::span<const uint8_t> bytes) {
   SslResult result;
   ClearErrors();
@@ -130,7 +144,12 @@ Relay::Need Relay::NeedOf(int ssl_error) {
 Relay::Need Relay::ClientToWorker() {
   if (const Need need = PassToWorker(to_worker_); need != Need::kGoOn) return need;
   while (true) {
-    const SslResult read = Read(ssl_.get(), Scratch());
+    const SslResult read = ReadRecords(ssl_.get(), Scratch());
+    if (read.size > 0) {
+      // What is wrong behind it is so the next time, too.
+      const Need need = PassToWorker(Scratch().first(read.size));
+      if (need != Need::kGoOn) return need;
+    }
     if (refused_) {
       SendFailure();
       return Need::kFailed;
@@ -142,11 +161,6 @@ Relay::Need Relay::ClientToWorker() {
       return worker_closed_ ? Need::kFailed : Need::kNothingMore;
     }
     if (read.error != SSL_ERROR_NONE) return NeedOf(read.error);
-    // Asking for more after a short record mostly costs a call and a buffer that say "nothing".
-    const bool drained = read.size < SSL3_RT_MAX_PLAIN_LENGTH && SSL_has_pending(ssl_.get()) == 0;
-    const Need need = PassToWorker(Scratch().first(read.size));
-    if (need != Need::kGoOn) return need;
-    if (drained) return Need::kClientReadable;
   }
 }
 
@@ -178,7 +192,12 @@ Relay::Need Relay::PassToWorker(std::span<const uint8_t> bytes) {
 }
 
 Relay::Need Relay::PassToClient(std::span<const uint8_t> bytes) {
-  return Pass(&Relay::WriteToClient, bytes, to_client_);
+  // OpenSSL writes record by record, and TCP would send as often.
+  const bool several_records = bytes.size() > SSL3_RT_MAX_PLAIN_LENGTH;
+  if (several_records) Cork(true);
+  const Need need = Pass(&Relay::WriteToClient, bytes, to_client_);
+  if (several_records) Cork(false);
+  return need;
 }
 
 Relay::Need Relay::Pass(Written (Relay::*write)(std::span<const uint8_t>),
@@ -208,6 +227,12 @@ Relay::Written Relay::Send(int socket, std::span<const uint8_t> bytes, Need room
   if (n >= 0) return {static_cast<size_t>(n), Need::kGoOn};
   if (errno == EINTR) return {};
   return {0, errno == EAGAIN ? room : Need::kFailed};
+}
+
+// What is not a full segment waits for more (tcp(7)).
+void Relay::Cork(bool corked) {
+  const int value = corked ? 1 : 0;
+  setsockopt(client_.get(), IPPROTO_TCP, TCP_CORK, &value, sizeof(value));
 }
 
 // Without END the client gets no close_notify: it must not take a part for the whole.
@@ -243,8 +268,7 @@ void Relay::SendFailure() {
 
 Relay::Need Relay::SendCloseNotify() {
   // One segment for the alert and the end of the stream, which shutdown(2) sends in any case.
-  const int on = 1;
-  setsockopt(client_.get(), IPPROTO_TCP, TCP_CORK, &on, sizeof(on));
+  Cork(true);
   Need need = Need::kGoOn;
   if (sealer_ == Sealer::kKernel) {
     const int error = SendAlertRecord(client_.get(), SSL3_AL_WARNING, SSL_AD_CLOSE_NOTIFY);

@@ -75,6 +75,7 @@ class Relay : public std::enable_shared_from_this<Relay> {
   // Both write all of `bytes`. What has to wait is copied to `kept`, and `bytes` may be just that.
   Need PassToWorker(std::span<const uint8_t> bytes);
   Need PassToClient(std::span<const uint8_t> bytes);
+  void Cork(bool corked);
   Need Pass(Written (Relay::*write)(std::span<const uint8_t>), std::span<const uint8_t> bytes,
             std::vector<uint8_t>& kept);
   static Written Send(int socket, std::span<const uint8_t> bytes, Need room);

@@ -4,6 +4,7 @@ read costs memory. PROTOCOL.md section 3.2."""
 import hashlib
 import os
 import random
+import signal
 import socket
 import ssl
 import struct
@@ -18,6 +19,11 @@ from memory_client import Client
 BUFFERED = testlib.program("tests/interop/libbuffered-stdout.so")
 VERSIONS = (ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2)
 MIB = 2**20
+
+
+def forge(client):
+    """A record that does not authenticate."""
+    client.raw.sendall(b"\x17\x03\x03\x00\x20" + b"x" * 32)
 
 
 class Relay(unittest.TestCase):
@@ -97,9 +103,6 @@ class Relay(unittest.TestCase):
             client.raw.sendall(client.outgoing.read()[:-7])
             client.raw.close()
 
-        def forge(client):
-            client.raw.sendall(b"\x17\x03\x03\x00\x20" + b"x" * 32)
-
         for version in VERSIONS:
             with self.subTest(version=version.name):
                 self.assertEqual(self.said(lambda client: client.end(), version), ("end", "9"))
@@ -107,6 +110,28 @@ class Relay(unittest.TestCase):
                 self.assertEqual(self.said(reset, version)[0], "cut")
                 self.assertEqual(self.said(cut_inside_a_record, version), ("cut", "9"))
                 self.assertEqual(self.said(forge, version), ("cut", "9"))
+
+    def test_a_slow_worker_gets_what_was_before_the_end(self):
+        """More than the relay can pass on, and the end or the cut are there before the worker reads."""
+        size = 600000
+        worker = self.service.processes()["worker"][0]
+
+        def late(end):
+            def action(client):
+                os.kill(worker, signal.SIGSTOP)
+                try:
+                    client.send(b"x" * size)
+                    end(client)
+                    time.sleep(0.1)
+                finally:
+                    os.kill(worker, signal.SIGCONT)
+            return action
+
+        for version in VERSIONS:
+            for end, seen in ((lambda client: client.end(), "end"), (lambda client: client.raw.close(), "cut"),
+                              (forge, "cut")):
+                with self.subTest(version=version.name, seen=seen):
+                    self.assertEqual(self.said(late(end), version), (seen, str(9 + size)))
 
     def test_both_ways_at_once(self):
         data = random.Random(1).randbytes(8 * MIB)
