@@ -179,7 +179,8 @@ ssize_t tlsbroker_splice_read(tlsbroker_conn* conn, int pipe, size_t size) {
 ssize_t tlsbroker_splice_write(tlsbroker_conn* conn, int pipe, size_t size) {
   return WriteBy(*conn, [&] {
     return conn->direct()
-               ? tlsbroker::client::SpliceIntoRecords(conn->fd.get(), pipe, size, SpliceFlags(*conn))
+               ? tlsbroker::client::SpliceIntoRecords(conn->fd.get(), pipe, size,
+                                                      SpliceFlags(*conn))
                : splice(pipe, nullptr, conn->fd.get(), nullptr, size, SpliceFlags(*conn));
   });
 }

@@ -85,8 +85,8 @@ bool HasRoom(int socket) {
   return poll(&p, 1, 0) == 1;
 }
 
-// How much splice(2) finds in the pipe if it is asked now; 1 when it has to find out whether more can
-// come, or what else is wrong.
+// How much splice(2) finds in the pipe if it is asked now; 1 when it has to find out whether more
+// can come, or what else is wrong.
 size_t PresentIn(int pipe, bool dont_wait) {
   int present = 0;
   if (ioctl(pipe, FIONREAD, &present) == 0 && present == 0 && !dont_wait && !IsNonblocking(pipe)) {

@@ -50,7 +50,7 @@ struct Description {
   Mode mode = Mode::kDirect;
   bool resumed = false;
   bool we_are_client = false;  // the peer is the TLS server: from a request, never from the queue
-  Endpoint peer;  // both of one family
+  Endpoint peer;               // both of one family
   Endpoint local;
   std::string service;
   std::array<uint8_t, 16> unique_id{};
@@ -70,8 +70,8 @@ struct Description {
   friend bool operator==(const Description&, const Description&) = default;
 };
 
-// Empty if the description does not fit kMaxMessage, mixes address families, has no service or a NUL
-// in a text.
+// Empty if the description does not fit kMaxMessage, mixes address families, has no service or a
+// NUL in a text.
 std::vector<uint8_t> Encode(const Description& description);
 
 // nullopt if it is malformed, of another version, not TCP over IPv4 or IPv6, without a service, or

@@ -128,10 +128,10 @@ struct Service {
   Policy policy = Policy::kIntermediate;
   KtlsMode ktls = KtlsMode::kPrefer;
   RekeyMode rekey = RekeyMode::kPrefer;
-  std::vector<std::string> alpn;          // in order of preference
-  std::vector<uint16_t> certificate_ids;  // the first is the default
-  bool wrap_server = false;               // what its workers may ask for
-  std::optional<uint16_t> wrap_trust_id;  // as a client, of whom these vouch for
+  std::vector<std::string> alpn;               // in order of preference
+  std::vector<uint16_t> certificate_ids;       // the first is the default
+  bool wrap_server = false;                    // what its workers may ask for
+  std::optional<uint16_t> wrap_trust_id;       // as a client, of whom these vouch for
   std::vector<uint16_t> wrap_certificate_ids;  // and with any of these
   std::vector<uint16_t> upstream_ids;
   UniqueFd queue;

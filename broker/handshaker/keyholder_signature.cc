@@ -65,8 +65,9 @@ bool FindDigest(std::string_view name, Digest& digest) {
   static constexpr Names kNames[] = {{Digest::kSha256, {"SHA2-256", "SHA-256", "SHA256"}},
                                      {Digest::kSha384, {"SHA2-384", "SHA-384", "SHA384"}},
                                      {Digest::kSha512, {"SHA2-512", "SHA-512", "SHA512"}}};
-  const auto found = std::ranges::find_if(
-      kNames, [&](const Names& each) { return std::ranges::find(each.all, name) != each.all.end(); });
+  const auto found = std::ranges::find_if(kNames, [&](const Names& each) {
+    return std::ranges::find(each.all, name) != each.all.end();
+  });
   if (found == std::end(kNames)) return false;
   digest = found->digest;
   return true;

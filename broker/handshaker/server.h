@@ -18,8 +18,8 @@
 
 namespace tlsbroker {
 
-// Destroys what coroutines are suspended in it before it goes itself: they use what the server owns,
-// and what the server owns uses the loop.
+// Destroys what coroutines are suspended in it before it goes itself: they use what the server
+// owns, and what the server owns uses the loop.
 class EventLoop : public asio::io_context {
  public:
   using asio::io_context::io_context;

@@ -71,9 +71,9 @@ absl::Status TlsContext::SetResumption(const supervision::Service& service,
   if (SSL_CTX_set_session_id_context(context_.get(), id.data(), id.size()) != 1) {
     return OpensslStatus("session id context");
   }
-  // A full handshake gives one, a resumed one the next (RFC 8446 appendix C.4). OpenSSL's second one
-  // serves clients that open several connections at once, and a twentieth of every full handshake
-  // is what it costs.
+  // A full handshake gives one, a resumed one the next (RFC 8446 appendix C.4). OpenSSL's second
+  // one serves clients that open several connections at once, and a twentieth of every full
+  // handshake is what it costs.
   if (SSL_CTX_set_num_tickets(context_.get(), 1) != 1) return OpensslStatus("number of tickets");
   keyring.Attach(context_.get());
   return absl::OkStatus();

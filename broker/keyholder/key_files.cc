@@ -105,8 +105,7 @@ EvpPkeyPtr KeyFileReader::DecodePem(std::string_view text) {
                                                  EVP_PKEY_KEYPAIR, nullptr, nullptr));
   }
   const BioPtr bio(BIO_new_mem_buf(text.data(), static_cast<int>(text.size())));
-  const bool done =
-      decoder_ != nullptr && OSSL_DECODER_from_bio(decoder_.get(), bio.get()) == 1;
+  const bool done = decoder_ != nullptr && OSSL_DECODER_from_bio(decoder_.get(), bio.get()) == 1;
   ERR_clear_error();
   EvpPkeyPtr key(std::exchange(decoded_, nullptr));
   return done ? std::move(key) : nullptr;

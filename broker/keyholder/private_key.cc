@@ -102,8 +102,8 @@ bool Configure(EVP_PKEY_CTX* context, const Parameters& parameters) {
          EVP_PKEY_CTX_set_rsa_pss_saltlen(context, RSA_PSS_SALTLEN_DIGEST) > 0;
 }
 
-// `prepared` is empty the first time. Its algorithm may belong to a provider that copies no contexts:
-// then each signature finds it again.
+// `prepared` is empty the first time. Its algorithm may belong to a provider that copies no
+// contexts: then each signature finds it again.
 bool Begin(EVP_MD_CTX* context, EvpMdCtxPtr& prepared, const Parameters& parameters,
            EVP_PKEY* key) {
   if (prepared && EVP_MD_CTX_copy_ex(context, prepared.get()) == 1) return true;

@@ -39,9 +39,9 @@ void DenyKeys(SeccompFilter& filter) {
 constexpr int kIoUring[] = {SCMP_SYS(io_uring_setup), SCMP_SYS(io_uring_enter),
                             SCMP_SYS(io_uring_register)};
 
-constexpr int kOtherProcesses[] = {
-    SCMP_SYS(ptrace), SCMP_SYS(process_madvise), SCMP_SYS(perf_event_open),
-    SCMP_SYS(kcmp),   SCMP_SYS(move_pages),      SCMP_SYS(migrate_pages)};
+constexpr int kOtherProcesses[] = {SCMP_SYS(ptrace),          SCMP_SYS(process_madvise),
+                                   SCMP_SYS(perf_event_open), SCMP_SYS(kcmp),
+                                   SCMP_SYS(move_pages),      SCMP_SYS(migrate_pages)};
 
 // What answering a daemon's calls takes; client-lib/tools/run/traps.cc refuses them to the daemon.
 constexpr int kOtherProcessesContents[] = {SCMP_SYS(pidfd_getfd), SCMP_SYS(process_vm_readv),

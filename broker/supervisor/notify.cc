@@ -16,8 +16,8 @@
 namespace tlsbroker::supervisor {
 namespace {
 
-// The service manager ignores messages of more than 4096 bytes (NOTIFY_BUFFER_MAX in systemd), and a
-// byte may become four.
+// The service manager ignores messages of more than 4096 bytes (NOTIFY_BUFFER_MAX in systemd), and
+// a byte may become four.
 constexpr size_t kMaxStatus = 1000;
 
 // For RELOADING=1: systemd compares it with its own clock.

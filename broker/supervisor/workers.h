@@ -83,8 +83,7 @@ class WorkerPool : public std::enable_shared_from_this<WorkerPool> {
 
   // No worker is started from now on; those that run get SIGTERM after `delay`, another one after
   // `finish` more, and SIGKILL later. A second call can only make it sooner.
-  void Stop(std::chrono::milliseconds delay,
-            std::chrono::milliseconds finish = kFinishTimeout);
+  void Stop(std::chrono::milliseconds delay, std::chrono::milliseconds finish = kFinishTimeout);
   // SIGKILL to all.
   void Kill();
 
@@ -92,7 +91,7 @@ class WorkerPool : public std::enable_shared_from_this<WorkerPool> {
   // One of the `count` places for a worker, or what was one until its worker was told to end.
   struct Slot {
     explicit Slot(const asio::any_io_executor& executor) : wake(executor) {}
-    bool busy = false;                      // a worker runs, or is to be started again
+    bool busy = false;  // a worker runs, or is to be started again
     bool draining = false;
     Event wake;                             // ends the pause before a restart
     Clock::time_point started;              // of `process`
@@ -123,15 +122,15 @@ class WorkerPool : public std::enable_shared_from_this<WorkerPool> {
   const std::shared_ptr<Queue> queue_;
   const std::function<void()> changed_;
   UniqueFd demand_descriptor_;
-  std::unique_ptr<Watch> demand_;  // of it
-  Event demand_pause_;  // notified when no slot is busy any more
-  Event use_;           // a worker was started on demand
-  Event end_wait_;      // something in gone() has changed
+  std::unique_ptr<Watch> demand_;                // of it
+  Event demand_pause_;                           // notified when no slot is busy any more
+  Event use_;                                    // a worker was started on demand
+  Event end_wait_;                               // something in gone() has changed
   std::vector<std::shared_ptr<Slot>> slots_;     // `count`
   std::vector<std::shared_ptr<Slot>> draining_;  // no more than that
-  Clock::time_point newest_started_;  // of the worker that was started last
-  size_t newest_found_ = 0;           // how many connections waited for it
-  bool newest_took_ = false;          // it has taken one, as far as can be seen from here
+  Clock::time_point newest_started_;             // of the worker that was started last
+  size_t newest_found_ = 0;                      // how many connections waited for it
+  bool newest_took_ = false;  // it has taken one, as far as can be seen from here
   bool waiting_for_demand_ = false;
   uint64_t handed_off_ = 0;
   Clock::time_point last_use_;

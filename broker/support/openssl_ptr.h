@@ -66,8 +66,8 @@ using SslCtxPtr = OpensslPtr<SSL_CTX, SSL_CTX_free>;
 using SslPtr = OpensslPtr<SSL, SSL_free>;
 using SslSessionPtr = OpensslPtr<SSL_SESSION, SSL_SESSION_free>;
 
-// SSL_get_error(3) wants this thread's error queue to be empty before each call. It nearly always is,
-// and ERR_clear_error() frees all its entries in any case.
+// SSL_get_error(3) wants this thread's error queue to be empty before each call. It nearly always
+// is, and ERR_clear_error() frees all its entries in any case.
 inline void ClearErrors() {
   if (ERR_peek_error() != 0) ERR_clear_error();
 }

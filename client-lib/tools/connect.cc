@@ -102,8 +102,7 @@ UniqueFd ConnectTo(const std::string& host, const std::string& port) {
     if (fd && connect(fd.get(), at->ai_addr, at->ai_addrlen) == 0) connected = std::move(fd);
   }
   if (!connected) {
-    fprintf(stderr, "tlsbroker connect: %s:%s: %s\n", host.c_str(), port.c_str(),
-            strerror(errno));
+    fprintf(stderr, "tlsbroker connect: %s:%s: %s\n", host.c_str(), port.c_str(), strerror(errno));
   }
   freeaddrinfo(found);
   return connected;

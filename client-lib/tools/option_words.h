@@ -34,9 +34,7 @@ class OptionWords {
   int index() const { return index_; }
 
   // The words behind the options.
-  std::vector<std::string> Rest() const {
-    return {words_.begin() + optind, words_.end() - 1};
-  }
+  std::vector<std::string> Rest() const { return {words_.begin() + optind, words_.end() - 1}; }
 
  private:
   std::string command_;

@@ -1,5 +1,5 @@
-// The status socket of a running broker: its report, and who wrote it. The broker reads nothing from
-// who asks.
+// The status socket of a running broker: its report, and who wrote it. The broker reads nothing
+// from who asks.
 
 #ifndef TLSBROKER_CLIENT_LIB_TOOLS_STATUS_SOCKET_H_
 #define TLSBROKER_CLIENT_LIB_TOOLS_STATUS_SOCKET_H_
@@ -14,7 +14,7 @@ namespace tlsbroker::tools {
 inline constexpr char kDefaultRuntimeDir[] = "/run/tlsbroker";
 
 struct StatusAnswer {
-  pid_t pid = 0;  // of the broker, by the kernel's word; 0 if it is not in our pid namespace
+  pid_t pid = 0;       // of the broker, by the kernel's word; 0 if it is not in our pid namespace
   std::string report;  // JSON, tlsbroker-status(1)
 };
 

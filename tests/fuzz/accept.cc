@@ -1,5 +1,5 @@
-// tlsbroker_accept(): a packet of the queue through the whole library, with 0 to 2 descriptors. None
-// is left over.
+// tlsbroker_accept(): a packet of the queue through the whole library, with 0 to 2 descriptors.
+// None is left over.
 
 #include <fcntl.h>
 #include <sys/socket.h>
@@ -17,8 +17,8 @@ int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   {
     auto [broker, worker] = channel::MakePair();
     const std::array<int, 2> fds = {lowest.get(), lowest.get()};
-    (void)channel::Send(broker.get(), {data + 1, size - 1},
-                        std::span(fds).first(data[0] % 3), /*dont_wait=*/true);
+    (void)channel::Send(broker.get(), {data + 1, size - 1}, std::span(fds).first(data[0] % 3),
+                        /*dont_wait=*/true);
     tlsbroker_queue* queue = nullptr;
     FUZZ_ASSERT(tlsbroker_queue_from_fd(worker.Release(), &queue) == 0);
     tlsbroker_conn* conn = nullptr;

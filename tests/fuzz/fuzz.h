@@ -12,12 +12,12 @@
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size);
 
 // A property that does not hold is a finding, as a crash is.
-#define FUZZ_ASSERT(condition)                                                    \
-  do {                                                                            \
-    if (!(condition)) {                                                           \
+#define FUZZ_ASSERT(condition)                                                           \
+  do {                                                                                   \
+    if (!(condition)) {                                                                  \
       std::fprintf(stderr, "%s:%d: %s does not hold\n", __FILE__, __LINE__, #condition); \
-      std::abort();                                                               \
-    }                                                                             \
+      std::abort();                                                                      \
+    }                                                                                    \
   } while (false)
 
 #endif  // TLSBROKER_TESTS_FUZZ_FUZZ_H_

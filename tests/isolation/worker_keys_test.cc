@@ -17,7 +17,8 @@ class WorkerKeys : public WorkerTest {
   // As the guests know of their kernels.
   static bool KernelRekeys() {
     const char* expected = getenv("TLSBROKER_EXPECT");
-    return expected != nullptr && std::string_view(expected).find("rekey") != std::string_view::npos;
+    return expected != nullptr &&
+           std::string_view(expected).find("rekey") != std::string_view::npos;
   }
 };
 

@@ -86,71 +86,68 @@ Operation OwingKeyUpdate(std::string name, std::string row, Call call) {
 }
 
 std::vector<Operation> ReadingAndWriting() {
-  return {OnSocket("reading data", {"tlsbroker_read"},
-                   [](const WorkerPtr& worker) {
-                     worker->PeerSends("data");
-                     return [=] { return worker->Read() == 4; };
-                   }),
-          OnSocket("reading close_notify", {"tlsbroker_read"},
-                   [](const WorkerPtr& worker) {
-                     PeerSendsRecord(worker, 21, kCloseNotify);
-                     return [=] { return worker->Read() == 0; };
-                   }),
-          OnSocket("reading a record of no use", {"tlsbroker_read"},
-                   [](const WorkerPtr& worker) {
-                     PeerSendsRecord(worker, 22, "hello");
-                     return [=] { return worker->Read() == TLSBROKER_E_PROTOCOL; };
-                   }),
-          OnSocket("splicing data into a pipe", {"tlsbroker_splice_read"},
-                   [](const WorkerPtr& worker) {
-                     worker->PeerSends("data");
-                     const auto pipe = std::make_shared<PipeEnds>();
-                     return [=] {
-                       return worker->connection.SpliceRead(pipe->write_end.get(), 100) == 4;
-                     };
-                   }),
-          OnSocket("splicing at close_notify", {"tlsbroker_splice_read"},
-                   [](const WorkerPtr& worker) {
-                     PeerSendsRecord(worker, 21, kCloseNotify);
-                     const auto pipe = std::make_shared<PipeEnds>();
-                     return [=] {
-                       return worker->connection.SpliceRead(pipe->write_end.get(), 100) == 0;
-                     };
-                   }),
-          OnSocket("splicing a record of no use", {"tlsbroker_splice_read"},
-                   [](const WorkerPtr& worker) {
-                     PeerSendsRecord(worker, 22, "hello");
-                     const auto pipe = std::make_shared<PipeEnds>();
-                     return [=] {
-                       return worker->connection.SpliceRead(pipe->write_end.get(), 100) ==
-                              TLSBROKER_E_PROTOCOL;
-                     };
-                   }),
-          OnSocket("writing", {"tlsbroker_write"},
-                   [](const WorkerPtr& worker) {
-                     return [=] { return worker->connection.Write("data") == 4; };
-                   }),
-          OnSocket("sending a file", {"tlsbroker_sendfile"},
-                   [](const WorkerPtr& worker) {
-                     const int file = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
-                     return [=] { return worker->connection.SendFile(file, nullptr, 4) == 4; };
-                   }),
-          OnSocket("splicing from a pipe", {"tlsbroker_splice_write"},
-                   [](const WorkerPtr& worker) {
-                     const auto pipe = std::make_shared<PipeEnds>();
-                     Require(write(pipe->write_end.get(), "data", 4) == 4, "write");
-                     return [=] {
-                       return worker->connection.SpliceWrite(pipe->read_end.get(), 100) == 4;
-                     };
-                   }),
-          OnSocket("splicing from a pipe at its end", {"tlsbroker_splice_write"},
-                   [](const WorkerPtr& worker) {
-                     const auto pipe = std::make_shared<PipeEnds>();
-                     pipe->write_end.Reset();
-                     return [=] {
-                       return worker->connection.SpliceWrite(pipe->read_end.get(), 100) == 0;
-                     };
-                   })};
+  return {
+      OnSocket("reading data", {"tlsbroker_read"},
+               [](const WorkerPtr& worker) {
+                 worker->PeerSends("data");
+                 return [=] { return worker->Read() == 4; };
+               }),
+      OnSocket("reading close_notify", {"tlsbroker_read"},
+               [](const WorkerPtr& worker) {
+                 PeerSendsRecord(worker, 21, kCloseNotify);
+                 return [=] { return worker->Read() == 0; };
+               }),
+      OnSocket("reading a record of no use", {"tlsbroker_read"},
+               [](const WorkerPtr& worker) {
+                 PeerSendsRecord(worker, 22, "hello");
+                 return [=] { return worker->Read() == TLSBROKER_E_PROTOCOL; };
+               }),
+      OnSocket("splicing data into a pipe", {"tlsbroker_splice_read"},
+               [](const WorkerPtr& worker) {
+                 worker->PeerSends("data");
+                 const auto pipe = std::make_shared<PipeEnds>();
+                 return
+                     [=] { return worker->connection.SpliceRead(pipe->write_end.get(), 100) == 4; };
+               }),
+      OnSocket("splicing at close_notify", {"tlsbroker_splice_read"},
+               [](const WorkerPtr& worker) {
+                 PeerSendsRecord(worker, 21, kCloseNotify);
+                 const auto pipe = std::make_shared<PipeEnds>();
+                 return
+                     [=] { return worker->connection.SpliceRead(pipe->write_end.get(), 100) == 0; };
+               }),
+      OnSocket("splicing a record of no use", {"tlsbroker_splice_read"},
+               [](const WorkerPtr& worker) {
+                 PeerSendsRecord(worker, 22, "hello");
+                 const auto pipe = std::make_shared<PipeEnds>();
+                 return [=] {
+                   return worker->connection.SpliceRead(pipe->write_end.get(), 100) ==
+                          TLSBROKER_E_PROTOCOL;
+                 };
+               }),
+      OnSocket("writing", {"tlsbroker_write"},
+               [](const WorkerPtr& worker) {
+                 return [=] { return worker->connection.Write("data") == 4; };
+               }),
+      OnSocket("sending a file", {"tlsbroker_sendfile"},
+               [](const WorkerPtr& worker) {
+                 const int file = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+                 return [=] { return worker->connection.SendFile(file, nullptr, 4) == 4; };
+               }),
+      OnSocket("splicing from a pipe", {"tlsbroker_splice_write"},
+               [](const WorkerPtr& worker) {
+                 const auto pipe = std::make_shared<PipeEnds>();
+                 Require(write(pipe->write_end.get(), "data", 4) == 4, "write");
+                 return
+                     [=] { return worker->connection.SpliceWrite(pipe->read_end.get(), 100) == 4; };
+               }),
+      OnSocket("splicing from a pipe at its end", {"tlsbroker_splice_write"},
+               [](const WorkerPtr& worker) {
+                 const auto pipe = std::make_shared<PipeEnds>();
+                 pipe->write_end.Reset();
+                 return
+                     [=] { return worker->connection.SpliceWrite(pipe->read_end.get(), 100) == 0; };
+               })};
 }
 
 std::vector<Operation> ChangingKeys() {

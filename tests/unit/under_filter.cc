@@ -60,14 +60,9 @@ constexpr Argument kType = {1, 0xf};  // SOCK_TYPE_MASK; SOCK_CLOEXEC is above
 
 // Which arguments the words in the parentheses are.
 const std::map<std::string, std::vector<Argument>> kArguments = {
-    {"fcntl", {{1}}},
-    {"getsockopt", {{1}, {2}}},
-    {"ioctl", {{1}}},
-    {"prctl", {{0}}},
-    {"seccomp", {{0}}},
-    {"setsockopt", {{1}, {2}}},
-    {"socket", {{0}, kType}},
-    {"socketpair", {{0}, kType}},
+    {"fcntl", {{1}}},         {"getsockopt", {{1}, {2}}},   {"ioctl", {{1}}},
+    {"prctl", {{0}}},         {"seccomp", {{0}}},           {"setsockopt", {{1}, {2}}},
+    {"socket", {{0}, kType}}, {"socketpair", {{0}, kType}},
 };
 
 struct Rule {

@@ -19,8 +19,8 @@ class Dispatcher {
  public:
   explicit Dispatcher(const ExecOptions& options) : options_(options) {}
 
-  // Until the programs that run at SIGTERM, or when the broker is gone for good, have ended. Another
-  // SIGTERM, and SIGINT at once, ends them too. The exit status.
+  // Until the programs that run at SIGTERM, or when the broker is gone for good, have ended.
+  // Another SIGTERM, and SIGINT at once, ends them too. The exit status.
   int Run();
 
  private:
@@ -31,7 +31,9 @@ class Dispatcher {
   void TakeSignals();
   void Reap();
   void EndSessions();
-  bool MayStart() const { return !ending_ && queue_ && sessions_.size() < options_.max_connections; }
+  bool MayStart() const {
+    return !ending_ && queue_ && sessions_.size() < options_.max_connections;
+  }
 
   const ExecOptions& options_;
   SessionFilter filter_;

@@ -25,8 +25,8 @@ struct Pipe {
   }
 };
 
-// What a pipe holds at first (pipe(7)), and from when on it has been full: a program that fills it has
-// more to say, and each time that it has to wait costs two switches between processes.
+// What a pipe holds at first (pipe(7)), and what one holds that has been full: a program that fills
+// it has more to say, and each time that it has to wait costs two switches between processes.
 inline constexpr ssize_t kPipeSize = 64 * 1024;
 inline constexpr int kLargerPipeSize = 256 * 1024;
 

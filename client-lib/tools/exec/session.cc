@@ -83,8 +83,8 @@ class Session {
   bool output_ended_ = false;
   bool end_waits_ = false;         // there was no room for it
   bool connection_alarm_ = false;  // poll(2) says that the socket has an error or is shut
-  // Something has happened since the last attempt, which found nothing to do. Epoll begins by telling
-  // what is there.
+  // Something has happened since the last attempt, which found nothing to do. Epoll begins by
+  // telling what is there.
   bool try_in_ = false, try_out_ = false, try_errors_ = false;
   bool ended_ = false;   // the program has; how is exit_status_
   bool killed_ = false;  // SIGKILL was sent

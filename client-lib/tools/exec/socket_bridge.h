@@ -1,6 +1,6 @@
 // For a program that wants a socket: the pipes that a session splices to and from, and behind them
-// one end of a socketpair, whose other end is the program's. splice(2) needs a pipe on one side. Runs
-// in a session's process; the program is a stranger.
+// one end of a socketpair, whose other end is the program's. splice(2) needs a pipe on one side.
+// Runs in a session's process; the program is a stranger.
 
 #ifndef TLSBROKER_CLIENT_LIB_TOOLS_EXEC_SOCKET_BRIDGE_H_
 #define TLSBROKER_CLIENT_LIB_TOOLS_EXEC_SOCKET_BRIDGE_H_

@@ -18,9 +18,9 @@ namespace {
 constexpr size_t kPiece = 1 << 20;  // as much as a pipe may ever hold
 constexpr int kTurn = 16;           // moves in each direction before others have their turn
 
-// After the daemon's end. As long as tlsbroker_close(3) waits for the client's when the daemon reads
-// nothing any more; and as long as the kernel keeps a closed socket (net.ipv4.tcp_fin_timeout) when
-// it may still read.
+// After the daemon's end. As long as tlsbroker_close(3) waits for the client's when the daemon
+// reads nothing any more; and as long as the kernel keeps a closed socket
+// (net.ipv4.tcp_fin_timeout) when it may still read.
 constexpr std::chrono::seconds kClosedTime{2};
 constexpr std::chrono::seconds kHalfClosedTime{60};
 
@@ -196,8 +196,8 @@ void Bridge::Cut(const std::string& why) {
 }
 
 std::string Bridge::Summary() const {
-  std::string text = log::Field("in", std::to_string(bytes_in_)) +
-                     log::Field("out", std::to_string(bytes_out_));
+  std::string text =
+      log::Field("in", std::to_string(bytes_in_)) + log::Field("out", std::to_string(bytes_out_));
   if (!failure_.empty()) text += log::Field("why", failure_);
   return text;
 }

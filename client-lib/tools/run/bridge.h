@@ -48,7 +48,7 @@ class Bridge {
  private:
   enum class Incoming {
     kOpen,
-    kEnding,     // the client has ended; the daemon has not got everything
+    kEnding,  // the client has ended; the daemon has not got everything
     kEnded,
     kDiscarded,  // the daemon reads no more
   };

@@ -146,9 +146,10 @@ void Runner::TakeCall() {
 void Runner::Refuse(const TrappedCall& call, int error) {
   if (error == EBADF) return traps_->Continue(call);
   if (traps_->IsWaiting(call) && !std::exchange(refusal_logged_, true)) {
-    log::Error("the daemon's sockets are out of reach; if it changes its user, start this command with "
-               "CAP_SYS_PTRACE, or the daemon with its final user" +
-               log::Field("pid", std::to_string(call.thread)) + log::Field("why", strerror(error)));
+    log::Error(
+        "the daemon's sockets are out of reach; if it changes its user, start this command with "
+        "CAP_SYS_PTRACE, or the daemon with its final user" +
+        log::Field("pid", std::to_string(call.thread)) + log::Field("why", strerror(error)));
   }
   traps_->Fail(call, EPERM);
 }

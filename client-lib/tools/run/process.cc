@@ -19,9 +19,7 @@ UniqueFd OpenPidfd(pid_t pid, unsigned flags) {
   return UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, pid, flags)));
 }
 
-bool IsThreadOf(pid_t leader, pid_t thread) {
-  return syscall(SYS_tgkill, leader, thread, 0) == 0;
-}
+bool IsThreadOf(pid_t leader, pid_t thread) { return syscall(SYS_tgkill, leader, thread, 0) == 0; }
 
 pid_t LeaderByProc(pid_t thread) {
   std::ifstream status("/proc/" + std::to_string(thread) + "/status");

@@ -228,9 +228,9 @@ void Runner::LoseQueue() {
   queue_ = Queue();
 }
 
-// The supervisor's first SIGTERM asks a worker to finish what it has (PROTOCOL.md section 1.2); most
-// daemons would cut their connections, so they get it when these have ended. Direct ones are not
-// seen here.
+// The supervisor's first SIGTERM asks a worker to finish what it has (PROTOCOL.md section 1.2);
+// most daemons would cut their connections, so they get it when these have ended. Direct ones are
+// not seen here.
 bool Runner::FinishFirst() {
   if (!FromEnvironment() || options_.direct || !queue_) return false;
   finishing_ = true;
@@ -294,11 +294,13 @@ void Runner::Reap() {
   waiting_.clear();
   knocks_.clear();
   while (!held_.empty()) DropHeld(held_.begin());
-  const std::string line = "the daemon has ended" + log::Field("exit", std::to_string(ExitStatus()));
+  const std::string line =
+      "the daemon has ended" + log::Field("exit", std::to_string(ExitStatus()));
   if (told_to_end_ || ExitStatus() != 0) {
     told_to_end_ ? log::Info(line) : log::Warning(line);
   } else {
-    log::Warning(line + "; one that goes into the background has to be told to stay in the foreground");
+    log::Warning(line +
+                 "; one that goes into the background has to be told to stay in the foreground");
   }
 }
 

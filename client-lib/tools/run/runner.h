@@ -46,7 +46,7 @@ class Runner {
   // A connection on its way to the daemon: connected to its listener, not accepted.
   struct Knock {
     Connection connection;
-    UniqueFd end;  // ours
+    UniqueFd end;         // ours
     std::string address;  // of `end`
   };
   // An accept that waits for a connection.
@@ -134,7 +134,7 @@ class Runner {
   bool told_to_end_ = false;
   uint64_t strangers_ = 0;
   bool refusal_logged_ = false;
-  Clock::time_point retry_at_{};     // to knock
+  Clock::time_point retry_at_{};  // to knock
   Clock::time_point sweep_at_{};
   std::optional<int> exit_status_;  // of the daemon, once it has ended
   Clock::time_point end_at_ = Clock::time_point::max();

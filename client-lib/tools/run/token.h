@@ -11,9 +11,7 @@ enum Kind : uint64_t { kSignals, kTraps, kQueue, kKnock, kHeld, kClient, kDaemon
 
 constexpr int kKindBits = 3;
 constexpr uint64_t TokenOf(Kind kind, uint64_t id) { return id << kKindBits | kind; }
-constexpr Kind KindOf(uint64_t token) {
-  return static_cast<Kind>(token & ((1U << kKindBits) - 1));
-}
+constexpr Kind KindOf(uint64_t token) { return static_cast<Kind>(token & ((1U << kKindBits) - 1)); }
 // Never used again, so that an event for what has gone meets nothing else.
 constexpr uint64_t IdOf(uint64_t token) { return token >> kKindBits; }
 

@@ -35,7 +35,8 @@ int AddRules(scmp_filter_ctx filter) {
     if (result == 0) result = seccomp_rule_add_array(filter, SCMP_ACT_NOTIFY, call, 0, nullptr);
   }
   for (const int call : kRunnersOwn) {
-    if (result == 0) result = seccomp_rule_add_array(filter, SCMP_ACT_ERRNO(EPERM), call, 0, nullptr);
+    if (result == 0)
+      result = seccomp_rule_add_array(filter, SCMP_ACT_ERRNO(EPERM), call, 0, nullptr);
   }
   return result;
 }
