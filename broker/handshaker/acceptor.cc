@@ -11,6 +11,7 @@
 #include <asio/use_awaitable.hpp>
 #include <cerrno>
 #include <cstring>
+#include <exception>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -101,8 +102,9 @@ asio::awaitable<void> Acceptor::Run() {
     if (stopped_) co_return;
     int error = AcceptOne();
     if (error == EAGAIN) {
-      co_await WaitForConnection();
-      error = AcceptOne();  // even if it was stopped: who woke this process has woken no other
+      error = co_await WaitForConnection();
+      // Even if it was stopped: who woke this process has woken no other.
+      if (error == 0) error = AcceptOne();
     }
     if (error == 0 && ++burst % kBurst == 0) {
       co_await asio::post(shared_.io, asio::use_awaitable);
@@ -119,19 +121,26 @@ int Acceptor::AcceptOne() {
   UniqueFd socket(accept4(listener_.get(), reinterpret_cast<sockaddr*>(&peer), &size,
                           SOCK_NONBLOCK | SOCK_CLOEXEC));
   if (!socket) return errno;
-  if (IsTcp(peer)) Admit(shared_, service_, std::move(socket), peer);
-  return 0;
+  try {
+    if (IsTcp(peer)) Admit(shared_, service_, std::move(socket), peer);
+    return 0;
+  } catch (const std::exception&) {
+    return ENOMEM;
+  }
 }
 
 // Watched at no other time: while the queue is full, say, another handshaker has to be woken.
-asio::awaitable<void> Acceptor::WaitForConnection() {
-  {
+asio::awaitable<int> Acceptor::WaitForConnection() {
+  try {
     const ExclusiveWakeup one_handshaker;
     watched_.emplace(shared_.io.get_executor(), std::move(listener_));
+  } catch (const std::exception&) {
+    co_return ENOMEM;
   }
   (void)co_await watched_->WaitReadable();
   listener_ = watched_->Release();
   watched_.reset();
+  co_return 0;
 }
 
 // Who connects when all have let go is refused, instead of waiting for nobody.

@@ -24,9 +24,9 @@ class Acceptor {
   void Stop();
 
  private:
-  // 0 or what accept(2) says.
+  // Both: 0 or an error number.
   int AcceptOne();
-  asio::awaitable<void> WaitForConnection();
+  asio::awaitable<int> WaitForConnection();
 
   Shared& shared_;
   Service& service_;

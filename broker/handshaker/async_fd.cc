@@ -10,9 +10,10 @@
 
 namespace tlsbroker {
 
-AsyncFd::AsyncFd(const asio::any_io_executor& executor, UniqueFd fd)
+AsyncFd::AsyncFd(const asio::any_io_executor& executor, UniqueFd&& fd)
     : descriptor_(executor), fd_(fd.get()) {
-  descriptor_.assign(fd.Release());
+  descriptor_.assign(fd_);
+  (void)fd.Release();
   descriptor_.non_blocking(true);
 }
 

@@ -17,8 +17,9 @@ namespace tlsbroker {
 
 class AsyncFd {
  public:
-  // The descriptor is non-blocking from here on.
-  AsyncFd(const asio::any_io_executor& executor, UniqueFd fd);
+  // The descriptor is non-blocking from here on. Throws asio::system_error if it cannot be watched,
+  // for want of memory; `fd` then has it still.
+  AsyncFd(const asio::any_io_executor& executor, UniqueFd&& fd);
   AsyncFd(AsyncFd&& other) noexcept;
   AsyncFd& operator=(AsyncFd&& other) noexcept;
   ~AsyncFd() { Close(); }

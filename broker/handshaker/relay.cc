@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 
 #include <array>
+#include <asio/post.hpp>
 #include <asio/steady_timer.hpp>
 #include <cerrno>
 #include <utility>
@@ -34,20 +35,6 @@ SslResult Read(SSL* ssl, std::span<uint8_t> buffer) {
   const int ok = SSL_read_ex(ssl, buffer.data(), buffer.size(), &result.size);
   if (ok != 1) result.error = SSL_get_error(ssl, ok);
   return result;
-}
-
-// The data of the records that are there, and why it ends: SSL_ERROR_NONE if `buffer` is full.
-SslResult ReadRecords(SSL* ssl, std::span<uint8_t> buffer) {
-  size_t size = 0;
-  while (size < buffer.size()) {
-    const SslResult read = Read(ssl, buffer.subspan(size));
-    size += read.size;
-    if (read.error != SSL_ERROR_NONE) return {size, read.error};
-    // Asking for more after a short record mostly costs a call and a buffer that say "nothing".
-    const bool drained = read.size < SSL3_RT_MAX_PLAIN_LENGTH && SSL_has_pending(ssl) == 0;
-    if (drained) return {size, SSL_ERROR_WANT_READ};
-  }
-  return {size, SSL_ERROR_NONE};
 }
 
 SslResult Write(SSL* ssl, std::span<const uint8_t> bytes) {
@@ -121,6 +108,8 @@ void Relay::Wait(Need need, Direction direction) {
       return worker_.OnReadable(later);
     case Need::kWorkerWritable:
       return worker_.OnWritable(later);
+    case Need::kTurn:
+      return asio::post(shared_.io, later);
     case Need::kGoOn:
     case Need::kNothingMore:
       return;
@@ -143,25 +132,33 @@ Relay::Need Relay::NeedOf(int ssl_error) {
 
 Relay::Need Relay::ClientToWorker() {
   if (const Need need = PassToWorker(to_worker_); need != Need::kGoOn) return need;
-  while (true) {
-    const SslResult read = ReadRecords(ssl_.get(), Scratch());
-    if (read.size > 0) {
-      // What is wrong behind it is so the next time, too.
-      const Need need = PassToWorker(Scratch().first(read.size));
-      if (need != Need::kGoOn) return need;
-    }
-    if (refused_) {
-      SendFailure();
-      return Need::kFailed;
-    }
-    if (read.error == SSL_ERROR_ZERO_RETURN) {
-      // The authenticated end. Our end of the pair stays open: its close would mean truncation.
-      client_ended_ = true;
-      shutdown(worker_.get(), SHUT_WR);
-      return worker_closed_ ? Need::kFailed : Need::kNothingMore;
-    }
-    if (read.error != SSL_ERROR_NONE) return NeedOf(read.error);
+  size_t size = 0;
+  const int error = ReadRecords(size);
+  // What is wrong behind it is so the next time, too.
+  const Need need = size > 0 ? PassToWorker(Scratch().first(size)) : Need::kGoOn;
+  if (refused_) {
+    SendFailure();
+    return Need::kFailed;
   }
+  if (need != Need::kGoOn) return need;
+  if (error == SSL_ERROR_NONE) return Need::kTurn;
+  if (error != SSL_ERROR_ZERO_RETURN) return NeedOf(error);
+  // The authenticated end. Our end of the pair stays open: its close would mean truncation.
+  client_ended_ = true;
+  shutdown(worker_.get(), SHUT_WR);
+  return worker_closed_ ? Need::kFailed : Need::kNothingMore;
+}
+
+int Relay::ReadRecords(size_t& size) {
+  for (int records = 0; records < kRecordsPerTurn && size < Scratch().size(); ++records) {
+    const SslResult read = Read(ssl_.get(), Scratch().subspan(size));
+    size += read.size;
+    if (read.error != SSL_ERROR_NONE || refused_) return read.error;
+    // Asking for more after a short record mostly costs a call and a buffer that say "nothing".
+    const bool drained = read.size < SSL3_RT_MAX_PLAIN_LENGTH && SSL_has_pending(ssl_.get()) == 0;
+    if (drained) return SSL_ERROR_WANT_READ;
+  }
+  return SSL_ERROR_NONE;
 }
 
 Relay::Need Relay::WorkerToClient() {
@@ -174,12 +171,11 @@ Relay::Need Relay::WorkerToClient() {
     const channel::Result result = channel::ReceiveStream(worker_.get(), Scratch(), read);
     if (result == channel::Result::kWouldBlock) return Need::kWorkerReadable;
     if (result != channel::Result::kOk) return WorkerClosed();
-    if (worker_ended_) continue;  // nothing counts behind END
+    if (worker_ended_) return Need::kTurn;  // nothing counts behind END
     worker_ended_ = owes_end_ = read.end;
     const Need need = PassToClient(Scratch().first(read.size));
     if (need != Need::kGoOn) return need;
-    const bool drained = read.size < Scratch().size();
-    if (drained && !read.end) return Need::kWorkerReadable;
+    if (!read.end) return read.size < Scratch().size() ? Need::kWorkerReadable : Need::kTurn;
   }
 }
 

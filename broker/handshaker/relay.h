@@ -21,6 +21,9 @@ namespace tlsbroker {
 // long, since a close with unread data would reset the connection under our close_notify.
 inline constexpr std::chrono::seconds kRelayLinger{5};
 
+// Short records of one connection that are passed on before another one has its turn.
+inline constexpr int kRecordsPerTurn = 64;
+
 // KeyUpdates of the peer that are answered within one second; more end the connection.
 inline constexpr int kMaxKeyUpdatesPerSecond = 8;
 
@@ -53,6 +56,7 @@ class Relay : public std::enable_shared_from_this<Relay> {
     kClientWritable,
     kWorkerReadable,
     kWorkerWritable,
+    kTurn,         // the other connections' turn: there may be more to do here at once
     kNothingMore,  // it has ended
     kFailed,       // or there is nothing to do in either: the connection ends
   };
@@ -70,6 +74,9 @@ class Relay : public std::enable_shared_from_this<Relay> {
   void Advance(Direction direction);
   void Wait(Need need, Direction direction);
   Need ClientToWorker();
+  // The data of what records there are, into Scratch(), and why it ends: SSL_ERROR_NONE if it is
+  // enough for one turn.
+  int ReadRecords(size_t& size);
   Need WorkerToClient();
 
   // Both write all of `bytes`. What has to wait is copied to `kept`, and `bytes` may be just that.

@@ -261,9 +261,9 @@ asio::awaitable<void> Server::Drain(std::chrono::milliseconds limit) {
   // The next generation answers them, by the configuration that is in force.
   for (const auto& [id, service] : services_) service->requests.Cancel();
   const auto end = std::chrono::steady_clock::now() + limit;
-  while (shared_->connections_active > 0 && std::chrono::steady_clock::now() < end) {
+  do {  // at first for acceptors that a connection has just woken
     co_await Sleep(kDrainPoll);
-  }
+  } while (shared_->connections_active > 0 && std::chrono::steady_clock::now() < end);
   Report(control_->get(), shared_->counters);
   Report(control_->get(), supervision::Drained{});
   io_->stop();
