@@ -104,7 +104,7 @@ asio::awaitable<void> Acceptor::Run() {
     if (error == EAGAIN) {
       error = co_await WaitForConnection();
       // Even if it was stopped: who woke this process has woken no other.
-      if (error == 0) error = AcceptOne();
+      if (error == 0 && listener_) error = AcceptOne();
     }
     if (error == 0 && ++burst % kBurst == 0) {
       co_await asio::post(shared_.io, asio::use_awaitable);
@@ -144,9 +144,11 @@ asio::awaitable<int> Acceptor::WaitForConnection() {
 }
 
 // Who connects when all have let go is refused, instead of waiting for nobody.
-void Acceptor::Stop() {
+void Acceptor::Stop(Last last) {
   stopped_ = true;
-  watched_ ? watched_->Cancel() : listener_.Reset();
+  if (!watched_) return listener_.Reset();
+  watched_->Cancel();
+  if (last == Last::kLeave) const UniqueFd closed = watched_->Release();
 }
 
 }  // namespace tlsbroker

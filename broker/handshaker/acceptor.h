@@ -20,8 +20,10 @@ class Acceptor {
   // Accepts until Stop(), and starts a coroutine for each connection.
   asio::awaitable<void> Run();
 
-  // Closes the listener, as far as this process has it: now, or when Run() has noticed.
-  void Stop();
+  // Closes the listener, as far as this process has it. A connection may have woken this process
+  // and no other: it is accepted first, or left to whoever is woken by the next one.
+  enum class Last { kAccept, kLeave };
+  void Stop(Last last);
 
  private:
   // Both: 0 or an error number.

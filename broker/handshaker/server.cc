@@ -208,8 +208,8 @@ void Server::ReportFacts() const {
   Report(control_->get(), facts);
 }
 
-void Server::StopAccepting() {
-  for (const auto& acceptor : acceptors_) acceptor->Stop();
+void Server::StopAccepting(Acceptor::Last last) {
+  for (const auto& acceptor : acceptors_) acceptor->Stop(last);
 }
 
 asio::awaitable<void> Server::FollowSupervisor() {
@@ -237,7 +237,7 @@ asio::awaitable<void> Server::WatchKeyholder() {
   if (!co_await watched.WaitHangup()) co_return;
   // Perhaps for this handshaker alone, so the supervisor need not have noticed.
   log::Warning("the keyholder is gone; accepting no more");
-  StopAccepting();
+  StopAccepting(Acceptor::Last::kLeave);
   Report(control_->get(), supervision::Failed{.text = "lost its channel to the keyholder"});
 }
 
@@ -257,7 +257,7 @@ asio::awaitable<void> Server::ReportCounters() {
 }
 
 asio::awaitable<void> Server::Drain(std::chrono::milliseconds limit) {
-  StopAccepting();
+  StopAccepting(Acceptor::Last::kAccept);
   // The next generation answers them, by the configuration that is in force.
   for (const auto& [id, service] : services_) service->requests.Cancel();
   const auto end = std::chrono::steady_clock::now() + limit;

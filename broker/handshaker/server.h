@@ -52,7 +52,7 @@ class Server {
   asio::awaitable<void> WatchKeyholder();
   asio::awaitable<void> ReportCounters();
   asio::awaitable<void> Drain(std::chrono::milliseconds limit);
-  void StopAccepting();
+  void StopAccepting(Acceptor::Last last);
 
   OsslLibCtxPtr library_;
   OsslProviderPtr default_provider_;
