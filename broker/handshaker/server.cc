@@ -177,9 +177,6 @@ void Server::Run(UniqueFd control) {
   control_ = std::make_unique<AsyncFd>(io_->get_executor(), std::move(control));
   shared_->connector.Use(
       [this](const supervision::Message& message) { return Report(control_->get(), message); });
-  for (const auto& acceptor : acceptors_) {
-    asio::co_spawn(*io_, acceptor->Run(), asio::detached);
-  }
   for (const auto& [id, service] : services_) {
     asio::co_spawn(*io_, AnswerRequests(*shared_, *service, service->requests), asio::detached);
   }
@@ -208,6 +205,15 @@ void Server::ReportFacts() const {
   Report(control_->get(), facts);
 }
 
+// Not before the supervisor has sent the ticket keys again, which only the generation in force
+// gets: what one accepts that is given up, because another process of it fails, would be cut.
+void Server::StartAccepting() {
+  if (std::exchange(accepting_, true)) return;
+  for (const auto& acceptor : acceptors_) {
+    asio::co_spawn(*io_, acceptor->Run(), asio::detached);
+  }
+}
+
 void Server::StopAccepting(Acceptor::Last last) {
   for (const auto& acceptor : acceptors_) acceptor->Stop(last);
 }
@@ -217,6 +223,7 @@ asio::awaitable<void> Server::FollowSupervisor() {
     if (auto* keys = std::get_if<supervision::TicketKeys>(&*message)) {
       Wipe(keys->sealing.data(), keys->sealing.size());  // it never changes
       ticket_keys_.Set(std::move(*keys));
+      StartAccepting();
     } else if (auto* connected = std::get_if<supervision::Connected>(&*message)) {
       shared_->connector.OnConnected(std::move(*connected));
     } else if (const auto* drain = std::get_if<supervision::Drain>(&*message)) {

@@ -52,6 +52,7 @@ class Server {
   asio::awaitable<void> WatchKeyholder();
   asio::awaitable<void> ReportCounters();
   asio::awaitable<void> Drain(std::chrono::milliseconds limit);
+  void StartAccepting();
   void StopAccepting(Acceptor::Last last);
 
   OsslLibCtxPtr library_;
@@ -67,6 +68,7 @@ class Server {
   std::map<uint16_t, std::unique_ptr<Service>> services_;
   std::vector<supervision::Facts::Expiry> expiries_;
   std::vector<std::unique_ptr<Acceptor>> acceptors_;
+  bool accepting_ = false;
   std::unique_ptr<AsyncFd> control_;
 };
 

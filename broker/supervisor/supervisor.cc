@@ -221,6 +221,7 @@ asio::awaitable<bool> Supervisor::StartGeneration(const std::shared_ptr<const Se
     retired_.push_back(next);
     co_return false;
   }
+  next->SendTicketKeys();  // from then on it accepts
   if (current_) Retire(std::move(current_));
   current_ = next;
   log::Notice(Summary(*setup, next->number()));
