@@ -224,6 +224,8 @@ struct Encoder {
       out.U64(value);
     }
   }
+  void operator()(const Accept&) const { out.U8(static_cast<uint8_t>(MessageType::kAccept)); }
+  void operator()(const Draining&) const { out.U8(static_cast<uint8_t>(MessageType::kDraining)); }
   void operator()(const Drained&) const { out.U8(static_cast<uint8_t>(MessageType::kDrained)); }
   void operator()(const Facts& m) const {
     out.U8(static_cast<uint8_t>(MessageType::kFacts));
@@ -512,6 +514,10 @@ std::optional<Message> DecodeBody(MessageType type, Fields& in, Fds& fds) {
       return DecodeFailed(in);
     case MessageType::kCounters:
       return DecodeCounters(in);
+    case MessageType::kAccept:
+      return Accept{};
+    case MessageType::kDraining:
+      return Draining{};
     case MessageType::kDrained:
       return Drained{};
     case MessageType::kFacts:

@@ -6,11 +6,12 @@
 // One SOCK_SEQPACKET message each: u8 type, then TLVs (wire.h). Order, down:
 //   keyholder:  Confinement, Certificate..., HandshakerChannel..., Start
 //   handshaker: Confinement, Settings, TicketKeys, Certificate..., TrustAnchors..., Upstream...,
-//               Service..., Listener..., Start; then TicketKeys and Drain at any time, and a
-//               Connected for each Connect
+//               Service..., Listener..., Start; then Accept once, TicketKeys and Drain at any
+//               time, and a Connected for each Connect
 // Up: Ready or Failed after Start; from a handshaker Facts before Ready, then Counters,
-// ServiceCounters and Connect, Failed if it accepts no more and has to be replaced, and at last
-// Drained. End of file on the control socket tells a child to end at once.
+// ServiceCounters and Connect, Failed if it accepts no more and has to be replaced, Draining when
+// Drain has made it let go of its listeners, and at last Drained. End of file on the control socket
+// tells a child to end at once.
 
 #ifndef TLSBROKER_PROTOCOL_SUPERVISION_H_
 #define TLSBROKER_PROTOCOL_SUPERVISION_H_
@@ -43,6 +44,7 @@ enum class MessageType : uint8_t {
   kTrustAnchors = 10,
   kUpstream = 11,
   kConnected = 12,
+  kAccept = 13,
   kReady = 16,
   kFailed = 17,
   kCounters = 18,
@@ -50,6 +52,7 @@ enum class MessageType : uint8_t {
   kFacts = 20,
   kServiceCounters = 21,
   kConnect = 22,
+  kDraining = 23,
 };
 
 // Who to become before the first byte of a stranger is read.
@@ -155,6 +158,9 @@ struct HandshakerChannel {
 };
 
 struct Start {};
+// The generation is in force: what one accepts that is then given up, because another process of it
+// does not start, would be cut.
+struct Accept {};
 struct Drain {
   uint32_t deadline_ms = 0;  // relayed connections that are left then are cut
 };
@@ -216,6 +222,8 @@ struct ServiceCounters {
   std::string last_reason;  // why the last one that was relayed was; empty if none was
 };
 
+// What comes is the next generation's, from then on.
+struct Draining {};
 struct Drained {};
 
 // What a handshaker found out and people want to see. Several messages, where one has not room.
@@ -233,9 +241,10 @@ struct Facts {
   std::vector<KernelSuite> kernel_suites;
 };
 
-using Message = std::variant<Confinement, Settings, TicketKeys, Certificate, Service, Listener,
-                             HandshakerChannel, Start, Drain, Ready, Failed, Counters, Drained,
-                             Facts, ServiceCounters, TrustAnchors, Upstream, Connect, Connected>;
+using Message =
+    std::variant<Confinement, Settings, TicketKeys, Certificate, Service, Listener,
+                 HandshakerChannel, Start, Drain, Ready, Failed, Counters, Drained, Facts,
+                 ServiceCounters, TrustAnchors, Upstream, Connect, Connected, Accept, Draining>;
 
 // What goes over the socket. `fds` borrows from the message that was encoded.
 struct Encoded {

@@ -86,7 +86,7 @@ count_output() { # NAME STATUS FILE
     END { print p + 0, f + 0, s + 0 }' "$3")
   # Status 77: all were skipped. Any other one with no failed test is a crash or a time limit.
   if [ "$2" -ne 0 ] && [ "$2" -ne 77 ] && [ "$f" -eq 0 ]; then f=1; fi
-  [ "$f" -eq 0 ] || { echo "--- $1"; tail -n 60 "$3"; echo "---"; }
+  [ "$f" -eq 0 ] || { echo "--- $1"; tail -n 250 "$3"; echo "---"; }
   count "$1" "$p" "$f" "$s"
 }
 

@@ -103,8 +103,8 @@ asio::awaitable<void> Acceptor::Run() {
     int error = AcceptOne();
     if (error == EAGAIN) {
       error = co_await WaitForConnection();
-      // Even if it was stopped: who woke this process has woken no other.
-      if (error == 0 && listener_) error = AcceptOne();
+      // At once: who woke this process has woken no other.
+      if (error == 0 && !stopped_) error = AcceptOne();
     }
     if (error == 0 && ++burst % kBurst == 0) {
       co_await asio::post(shared_.io, asio::use_awaitable);
@@ -112,7 +112,6 @@ asio::awaitable<void> Acceptor::Run() {
       co_await PauseAfter(shared_, error);
     }
   }
-  listener_.Reset();
 }
 
 int Acceptor::AcceptOne() {
@@ -144,11 +143,12 @@ asio::awaitable<int> Acceptor::WaitForConnection() {
 }
 
 // Who connects when all have let go is refused, instead of waiting for nobody.
-void Acceptor::Stop(Last last) {
+void Acceptor::Stop() {
   stopped_ = true;
-  if (!watched_) return listener_.Reset();
+  listener_.Reset();
+  if (!watched_) return;
   watched_->Cancel();
-  if (last == Last::kLeave) const UniqueFd closed = watched_->Release();
+  const UniqueFd closed = watched_->Release();
 }
 
 }  // namespace tlsbroker

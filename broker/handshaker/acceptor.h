@@ -21,9 +21,8 @@ class Acceptor {
   asio::awaitable<void> Run();
 
   // Closes the listener, as far as this process has it. A connection may have woken this process
-  // and no other: it is accepted first, or left to whoever is woken by the next one.
-  enum class Last { kAccept, kLeave };
-  void Stop(Last last);
+  // and no other: it waits for who begins to accept later, or is woken by the next one.
+  void Stop();
 
  private:
   // Both: 0 or an error number.

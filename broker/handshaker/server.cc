@@ -177,9 +177,6 @@ void Server::Run(UniqueFd control) {
   control_ = std::make_unique<AsyncFd>(io_->get_executor(), std::move(control));
   shared_->connector.Use(
       [this](const supervision::Message& message) { return Report(control_->get(), message); });
-  for (const auto& [id, service] : services_) {
-    asio::co_spawn(*io_, AnswerRequests(*shared_, *service, service->requests), asio::detached);
-  }
   asio::co_spawn(*io_, FollowSupervisor(), asio::detached);
   asio::co_spawn(*io_, WatchKeyholder(), asio::detached);
   asio::co_spawn(*io_, ReportCounters(), asio::detached);
@@ -205,17 +202,18 @@ void Server::ReportFacts() const {
   Report(control_->get(), facts);
 }
 
-// Not before the supervisor has sent the ticket keys again, which only the generation in force
-// gets: what one accepts that is given up, because another process of it fails, would be cut.
 void Server::StartAccepting() {
   if (std::exchange(accepting_, true)) return;
+  for (const auto& [id, service] : services_) {
+    asio::co_spawn(*io_, AnswerRequests(*shared_, *service, service->requests), asio::detached);
+  }
   for (const auto& acceptor : acceptors_) {
     asio::co_spawn(*io_, acceptor->Run(), asio::detached);
   }
 }
 
-void Server::StopAccepting(Acceptor::Last last) {
-  for (const auto& acceptor : acceptors_) acceptor->Stop(last);
+void Server::StopAccepting() {
+  for (const auto& acceptor : acceptors_) acceptor->Stop();
 }
 
 asio::awaitable<void> Server::FollowSupervisor() {
@@ -223,6 +221,7 @@ asio::awaitable<void> Server::FollowSupervisor() {
     if (auto* keys = std::get_if<supervision::TicketKeys>(&*message)) {
       Wipe(keys->sealing.data(), keys->sealing.size());  // it never changes
       ticket_keys_.Set(std::move(*keys));
+    } else if (std::holds_alternative<supervision::Accept>(*message)) {
       StartAccepting();
     } else if (auto* connected = std::get_if<supervision::Connected>(&*message)) {
       shared_->connector.OnConnected(std::move(*connected));
@@ -244,7 +243,7 @@ asio::awaitable<void> Server::WatchKeyholder() {
   if (!co_await watched.WaitHangup()) co_return;
   // Perhaps for this handshaker alone, so the supervisor need not have noticed.
   log::Warning("the keyholder is gone; accepting no more");
-  StopAccepting(Acceptor::Last::kLeave);
+  StopAccepting();
   Report(control_->get(), supervision::Failed{.text = "lost its channel to the keyholder"});
 }
 
@@ -264,13 +263,13 @@ asio::awaitable<void> Server::ReportCounters() {
 }
 
 asio::awaitable<void> Server::Drain(std::chrono::milliseconds limit) {
-  StopAccepting(Acceptor::Last::kAccept);
+  StopAccepting();
   // The next generation answers them, by the configuration that is in force.
   for (const auto& [id, service] : services_) service->requests.Cancel();
+  Report(control_->get(), supervision::Draining{});
   const auto end = std::chrono::steady_clock::now() + limit;
-  do {  // at first for acceptors that a connection has just woken
+  while (shared_->connections_active > 0 && std::chrono::steady_clock::now() < end)
     co_await Sleep(kDrainPoll);
-  } while (shared_->connections_active > 0 && std::chrono::steady_clock::now() < end);
   Report(control_->get(), shared_->counters);
   Report(control_->get(), supervision::Drained{});
   io_->stop();

@@ -53,7 +53,7 @@ class Server {
   asio::awaitable<void> ReportCounters();
   asio::awaitable<void> Drain(std::chrono::milliseconds limit);
   void StartAccepting();
-  void StopAccepting(Acceptor::Last last);
+  void StopAccepting();
 
   OsslLibCtxPtr library_;
   OsslProviderPtr default_provider_;

@@ -168,6 +168,10 @@ bool Generation::Handle(Child& child, supervision::Message message) {
     if (!child.told_to_end && ready()) broken_ = true;
     return true;
   }
+  if (std::holds_alternative<supervision::Draining>(message) && !child.is_keyholder) {
+    child.draining = child.told_to_end;
+    return child.draining;
+  }
   return false;  // Drained is the last word of those who were told to end
 }
 
@@ -201,6 +205,12 @@ void Generation::End(Child& child) {
 
 bool Generation::ready() const {
   return std::ranges::all_of(children_, [](const auto& child) { return child->ready; });
+}
+
+bool Generation::listeners_closed() const {
+  return std::ranges::all_of(children_, [](const auto& child) {
+    return child->gone || child->is_keyholder || child->draining;
+  });
 }
 
 bool Generation::handshakers_gone() const {
@@ -241,12 +251,15 @@ std::vector<Generation::ProcessState> Generation::processes() const {
   return states;
 }
 
-void Generation::SendTicketKeys() {
-  const TicketKeysMessage keys = ticket_keys_.Message();
+void Generation::Tell(const supervision::Message& message) {
   for (const auto& child : children_) {
-    if (!child->is_keyholder && !child->control.SendNow(keys.message())) End(*child);
+    if (!child->is_keyholder && !child->control.SendNow(message)) End(*child);
   }
 }
+
+void Generation::Accept() { Tell(supervision::Accept{}); }
+
+void Generation::SendTicketKeys() { Tell(ticket_keys_.Message().message()); }
 
 void Generation::Drain(std::chrono::milliseconds deadline) {
   const supervision::Drain drain{static_cast<uint32_t>(deadline.count())};

@@ -29,6 +29,8 @@ class Generation : public std::enable_shared_from_this<Generation> {
  public:
   // From the start to Ready of the slowest child.
   static constexpr std::chrono::milliseconds kReadyTimeout{60'000};
+  // From Drain() to Draining of the slowest handshaker: it is in the middle of something else.
+  static constexpr std::chrono::milliseconds kDrainingTimeout{1'000};
   // From the end of file on its control channel, or the end of its drain, to SIGKILL.
   static constexpr std::chrono::milliseconds kEndTimeout{5'000};
 
@@ -48,6 +50,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   bool broken() const { return broken_; }  // a child ended without having been told to
   // Why a child could not start, as far as it said so.
   const std::optional<supervision::Failed>& failed() const { return failed_; }
+  bool listeners_closed() const;  // after Drain(), in all handshakers
   bool handshakers_gone() const;
   bool gone() const;
   // Sums over the handshakers, dead ones included.
@@ -65,7 +68,8 @@ class Generation : public std::enable_shared_from_this<Generation> {
   };
   std::vector<ProcessState> processes() const;
 
-  // To all handshakers.
+  // To all handshakers. They accept from then on.
+  void Accept();
   void SendTicketKeys();
   // For good: with its setup go the listeners that no other generation has.
   // The handshakers stop accepting and leave when they are idle, at the latest after `deadline`.
@@ -83,6 +87,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
     ControlChannel control;
     bool ready = false;
     bool told_to_end = false;
+    bool draining = false;
     bool gone = false;
     supervision::Counters counters;
     std::map<uint16_t, supervision::ServiceCounters> service_counters;
@@ -95,6 +100,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   bool Handle(Child& child, supervision::Message message);
   supervision::Connected ConnectFor(const supervision::Connect& connect) const;
   bool HandleBeforeReady(Child& child, supervision::Message message);
+  void Tell(const supervision::Message& message);  // all handshakers
   void End(Child& child);
 
   asio::any_io_executor executor_;

@@ -221,11 +221,23 @@ asio::awaitable<bool> Supervisor::StartGeneration(const std::shared_ptr<const Se
     retired_.push_back(next);
     co_return false;
   }
-  next->SendTicketKeys();  // from then on it accepts
-  if (current_) Retire(std::move(current_));
-  current_ = next;
+  co_await Replace(next);
   log::Notice(Summary(*setup, next->number()));
   co_return true;
+}
+
+// The one from before lets go of the listeners first, so that it takes nothing over that comes
+// after a reload, and a connection that has woken it alone is seen by those who begin to accept.
+asio::awaitable<void> Supervisor::Replace(std::shared_ptr<Generation> next) {
+  const auto last = std::exchange(current_, std::move(next));
+  if (last) {
+    Retire(last);
+    const auto let_go = [this, &last] { return last->listeners_closed() || stopping(); };
+    co_await Until(let_go, Clock::now() + Generation::kDrainingTimeout);
+    if (!let_go())
+      log::Warning("handshakers do not stop accepting; the next ones begin beside them");
+  }
+  if (!stopping()) current_->Accept();
 }
 
 void Supervisor::ReportFailure(const Generation& generation, const absl::Status& started) {

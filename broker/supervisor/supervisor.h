@@ -50,6 +50,7 @@ class Supervisor {
   asio::awaitable<bool> StartGeneration(const std::shared_ptr<const Setup>& setup);
   void ReportFailure(const Generation& generation, const absl::Status& started);
   void Fail(std::vector<std::string> errors);
+  asio::awaitable<void> Replace(std::shared_ptr<Generation> next);
   void Retire(std::shared_ptr<Generation> generation);
   asio::awaitable<void> Restart();
   asio::awaitable<void> Reload();

@@ -104,8 +104,7 @@ class UnderLoad:
             self.assertEqual(held.receive(), b"%5d" % generation)
             with open(self.service.certificates[0].chain, encoding="ascii") as file:
                 chain = file.read()
-            # The old generation stops accepting when the new one is ready; that takes it a moment.
-            testlib.wait_until(lambda chain=chain: self.shown() == chain, "the new certificate")
+            self.assertEqual(self.shown(), chain, "the next connection after a reload is the new generation's")
             certificates.add(chain)
         served = load.finish()
         self.assertEqual(load.failures, [])

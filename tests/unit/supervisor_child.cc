@@ -47,11 +47,13 @@ std::string ReceiveSnapshot(bool& handshaker) {
   return "gone";
 }
 
-void WaitForEndOfFile() {
+void WaitForEndOfFile(const std::string& behaviour) {
   channel::Message raw;
   while (channel::Receive(kFd, sv::kMaxMessage, 2, raw) == channel::Result::kOk) {
     const auto message = sv::Decode(raw.bytes, std::move(raw.fds));
-    if (message && std::holds_alternative<sv::Drain>(*message)) Say(sv::Drained{});
+    if (!message || !std::holds_alternative<sv::Drain>(*message)) continue;
+    Say(sv::Draining{});
+    if (behaviour != "ready-long-drain") Say(sv::Drained{});
   }
 }
 
@@ -75,12 +77,13 @@ int BeChild() {
   }
   if (behaviour == "ready-twice") Say(sv::Ready{});
   if (behaviour == "ready-then-drained") Say(sv::Drained{});
+  if (behaviour == "ready-then-draining") Say(sv::Draining{});
   if (behaviour == "ready-then-counters" || (behaviour == "good" && handshaker)) {
     sv::Counters counters;
     counters.accepted = 7;
     Say(counters);
   }
-  WaitForEndOfFile();
+  WaitForEndOfFile(behaviour);
   return EXIT_SUCCESS;
 }
 

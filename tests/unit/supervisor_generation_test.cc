@@ -96,6 +96,17 @@ TEST_F(GenerationTest, DrainEndsHandshakersAndThenTheKeyholder) {
   EXPECT_FALSE(generation_->broken());
 }
 
+TEST_F(GenerationTest, SaysWhenItsListenersAreClosed) {
+  Start("ready-long-drain");
+  ASSERT_TRUE(BecomesReady());
+  generation_->Accept();
+  EXPECT_FALSE(generation_->listeners_closed());
+  generation_->Drain(milliseconds(60'000));
+  ASSERT_TRUE(RunUntil(io_, [this] { return generation_->listeners_closed(); }));
+  EXPECT_FALSE(generation_->handshakers_gone());
+  EXPECT_FALSE(generation_->broken());
+}
+
 TEST_F(GenerationTest, TicketKeysReachReadyHandshakers) {
   Start("ready-only");
   ASSERT_TRUE(BecomesReady());
@@ -135,7 +146,7 @@ TEST_P(RudeChildTest, IsEndedAtOnce) {
 INSTANTIATE_TEST_SUITE_P(All, RudeChildTest,
                          ::testing::Values("counters-before-ready", "garbage", "exits",
                                            "ready-then-descriptor", "ready-twice",
-                                           "ready-then-drained"));
+                                           "ready-then-drained", "ready-then-draining"));
 
 TEST_F(GenerationTest, ChildThatIgnoresTheEndOfFileIsKilled) {
   Start("stubborn");
