@@ -162,6 +162,11 @@ int Relay::ReadRecords(size_t& size) {
 }
 
 Relay::Need Relay::WorkerToClient() {
+  const Need need = PassWhatWorkerSaid();
+  return need == Need::kFailed && !worker_closed_ ? ClientClosed() : need;
+}
+
+Relay::Need Relay::PassWhatWorkerSaid() {
   if (const Need need = PassToClient(to_client_); need != Need::kGoOn) return need;
   while (true) {
     if (owes_end_) {
@@ -229,6 +234,14 @@ Relay::Written Relay::Send(int socket, std::span<const uint8_t> bytes, Need room
 void Relay::Cork(bool corked) {
   const int value = corked ? 1 : 0;
   setsockopt(client_.get(), IPPROTO_TCP, TCP_CORK, &value, sizeof(value));
+}
+
+// What it has sent before is still there for the worker, and behind it the end of the file, which
+// is none of TLS.
+Relay::Need Relay::ClientClosed() {
+  if (client_ended_) return Need::kFailed;
+  shutdown(client_.get(), SHUT_RDWR);
+  return Need::kNothingMore;
 }
 
 // Without END the client gets no close_notify: it must not take a part for the whole.

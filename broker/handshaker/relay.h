@@ -78,6 +78,7 @@ class Relay : public std::enable_shared_from_this<Relay> {
   // enough for one turn.
   int ReadRecords(size_t& size);
   Need WorkerToClient();
+  Need PassWhatWorkerSaid();
 
   // Both write all of `bytes`. What has to wait is copied to `kept`, and `bytes` may be just that.
   Need PassToWorker(std::span<const uint8_t> bytes);
@@ -89,6 +90,7 @@ class Relay : public std::enable_shared_from_this<Relay> {
   Written WriteToWorker(std::span<const uint8_t> bytes);
   Written WriteToClient(std::span<const uint8_t> bytes);
   Need SendCloseNotify();
+  Need ClientClosed();
   Need WorkerClosed();
   // A fatal alert, if there is room for it now: what the client has is not the whole.
   void SendFailure();

@@ -5,9 +5,11 @@ import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import tempfile
 import threading
+import time
 import unittest
 
 import broker as testlib
@@ -164,6 +166,26 @@ class ByHand(unittest.TestCase):
         self.assertEqual(self.run_tool("connect", "up", service="none").returncode, 111)
         cut = self.run_tool("connect", "up", data=b"cut\n")
         self.assertEqual((cut.stdout, cut.returncode), (b"HELLO CUT\n", 111), cut.stderr)
+
+    def test_what_came_before_a_cut_is_not_lost(self):
+        """A reset behind data: whoever writes sees it at once, whoever reads gets the data first."""
+        listener = self.enterContext(socket.create_server(("127.0.0.1", 0)))
+        command = [TOOL, "connect", "--socket", self.socket_of(), "localhost", str(listener.getsockname()[1])]
+        with Talk(command) as tool, listener.accept()[0] as raw:
+            with self.server.context.wrap_socket(raw, server_side=True) as tls:
+                tool.say("hello")
+                self.assertEqual(tls.recv(100), b"hello\n")
+                handshaker = self.broker.processes()["handshaker"][0]
+                os.kill(handshaker, signal.SIGSTOP)
+                self.addCleanup(os.kill, handshaker, signal.SIGCONT)
+                tool.say("what nobody reads")
+                time.sleep(0.2)
+                tls.sendall(b"the last words\n")
+                tls.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            os.kill(handshaker, signal.SIGCONT)
+            self.assertEqual(tool.process.wait(20 * testlib.PATIENCE), 111)
+            tool.thread.join()
+            self.assertEqual(tool.text(), "the last words\n")
 
     def test_both_directions_at_once(self):
         """More than any buffer holds, each way, then the ends."""
