@@ -113,6 +113,8 @@ class TlsServer:
 
     def serve(self, raw):
         raw.settimeout(20 * testlib.PATIENCE)
+        # Else what it says may still wait for an acknowledgement when it cuts, and goes nowhere.
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with raw, contextlib.suppress(OSError):
             if self.plain:
                 raw.sendall(b"220 this is no TLS\r\n")
