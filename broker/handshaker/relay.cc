@@ -236,12 +236,12 @@ void Relay::Cork(bool corked) {
   setsockopt(client_.get(), IPPROTO_TCP, TCP_CORK, &value, sizeof(value));
 }
 
-// What it has sent before is still there for the worker, and behind it the end of the file, which
-// is none of TLS.
+// What it had sent before goes to the worker, as far as there is room; behind it is no end of TLS.
 Relay::Need Relay::ClientClosed() {
-  if (client_ended_) return Need::kFailed;
   shutdown(client_.get(), SHUT_RDWR);
-  return Need::kNothingMore;
+  while (!client_ended_ && ClientToWorker() == Need::kTurn) {
+  }
+  return Need::kFailed;
 }
 
 // Without END the client gets no close_notify: it must not take a part for the whole.

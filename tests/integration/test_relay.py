@@ -26,6 +26,11 @@ def forge(client):
     client.raw.sendall(b"\x17\x03\x03\x00\x20" + b"x" * 32)
 
 
+def reset(client):
+    client.raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.raw.close()
+
+
 class Relay(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -94,10 +99,6 @@ class Relay(unittest.TestCase):
         return self.service.wait_for_log(r"saw (\w+) after (\d+)", start=start).groups()
 
     def test_what_the_worker_sees(self):
-        def reset(client):
-            client.raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            client.raw.close()
-
         def cut_inside_a_record(client):
             client.tls.write(b"x" * 1000)
             client.raw.sendall(client.outgoing.read()[:-7])
@@ -139,6 +140,17 @@ class Relay(unittest.TestCase):
             with self.service.connect(context=self.service.context(version)) as tls:
                 received = testlib.both_ways(tls, b"ECHO %d\n" % len(data) + data, len(data))
                 self.assertEqual(hashlib.sha256(received).digest(), hashlib.sha256(data).digest())
+
+    def wait_for_relayed(self, count):
+        testlib.wait_until(lambda: self.service.status()["counters"]["relay_active"] == count, f"{count} relayed")
+
+    def test_a_reset_frees_a_worker_that_only_writes(self):
+        for version in VERSIONS:
+            client = self.client(version)
+            client.send(f"SOURCE {16 * MIB} x\n".encode() + b"x" * MIB)
+            self.wait_for_relayed(1)
+            reset(client)
+            self.wait_for_relayed(0)
 
     def resident(self):
         total = 0

@@ -16,7 +16,15 @@ import time
 import broker as testlib
 
 MIB = 2**20
-MUCH = 16 * MIB      # more than the kernel's buffers on the way take: its sending buffer alone grows to 4 MiB (tcp_wmem)
+
+
+def largest_buffer(setting):
+    """What a socket's buffer may grow to (tcp(7)), in whole MiB."""
+    with open(f"/proc/sys/net/ipv4/{setting}", encoding="ascii") as file:
+        return -(-int(file.read().split()[2]) // MIB) * MIB
+
+
+MUCH = 4 * MIB + sum(map(largest_buffer, ("tcp_rmem", "tcp_wmem")))  # more than the kernel's buffers on the way take
 BUFFERS = 64 * 1024  # of a client's socket
 OWN = 7              # descriptors: standard ones, queue, requests, epoll, signals
 FEW = 16             # descriptors in all
