@@ -131,7 +131,7 @@ class Pace {
 asio::awaitable<void> AnswerRequests(Shared& shared, Service& service, AsyncFd& requests) {
   Pace pace;
   asio::steady_timer timer(co_await asio::this_coro::executor);
-  while (true) {
+  while (!requests.cancelled()) {
     channel::Message message;
     const auto result = channel::Receive(requests.get(), request::kMaxMessage, 2, message,
                                          /*dont_wait=*/true);

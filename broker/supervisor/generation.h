@@ -30,7 +30,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   // From the start to Ready of the slowest child.
   static constexpr std::chrono::milliseconds kReadyTimeout{60'000};
   // From Drain() to Draining of the slowest handshaker: it is in the middle of something else.
-  static constexpr std::chrono::milliseconds kDrainingTimeout{1'000};
+  static constexpr std::chrono::milliseconds kDrainingTimeout{3'000};
   // From the end of file on its control channel, or the end of its drain, to SIGKILL.
   static constexpr std::chrono::milliseconds kEndTimeout{5'000};
 
