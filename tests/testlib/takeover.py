@@ -19,6 +19,9 @@ GETREGS, SETREGS, SINGLESTEP, DETACH, SEIZE, INTERRUPT = 12, 13, 9, 17, 0x4206, 
 READ, WRITE, SENDTO, RECVFROM, SOCKET, CONNECT, EXECVE, OPENAT, PTRACE, PROCESS_VM_READV, FORK, PIDFD_GETFD = (
     0, 1, 44, 45, 41, 42, 59, 257, 101, 310, 57, 438)
 
+# The results of a call that a signal has ended: EINTR, and those that the kernel keeps to itself (linux/errno.h).
+INTERRUPTED = (-4, -512, -513, -514, -516)
+
 
 class Registers(ctypes.Structure):
     _fields_ = [(name, ctypes.c_uint64) for name in (
@@ -59,10 +62,11 @@ class Taken:
         return self
 
     def in_system_call(self):
-        """The two bytes before are the instruction that makes one."""
+        """And waits there: what one that is over has found would be lost. The two bytes before are the instruction."""
         with open(f"/proc/{self.pid}/mem", "rb") as memory:
             memory.seek(self.saved.rip - 2)
-            return memory.read(2) == b"\x0f\x05" and self.saved.orig_rax < 2**63
+            made = memory.read(2) == b"\x0f\x05" and self.saved.orig_rax < 2**63
+        return made and ctypes.c_int64(self.saved.rax).value in INTERRUPTED
 
     def registers(self):
         registers = Registers()
