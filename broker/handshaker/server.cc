@@ -268,8 +268,9 @@ asio::awaitable<void> Server::Drain(std::chrono::milliseconds limit) {
   for (const auto& [id, service] : services_) service->requests.Cancel();
   Report(control_->get(), supervision::Draining{});
   const auto end = std::chrono::steady_clock::now() + limit;
-  while (shared_->connections_active > 0 && std::chrono::steady_clock::now() < end)
+  do {  // at first for what has been accepted, and whose coroutine has not begun
     co_await Sleep(kDrainPoll);
+  } while (shared_->connections_active > 0 && std::chrono::steady_clock::now() < end);
   Report(control_->get(), shared_->counters);
   Report(control_->get(), supervision::Drained{});
   io_->stop();
