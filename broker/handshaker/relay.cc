@@ -237,6 +237,7 @@ void Relay::Cork(bool corked) {
 }
 
 // What it had sent before goes to the worker, as far as there is room; behind it is no end of TLS.
+// That is no more than the socket has by now: after shutdown(2) the kernel takes nothing further.
 Relay::Need Relay::ClientClosed() {
   shutdown(client_.get(), SHUT_RDWR);
   while (!client_ended_ && ClientToWorker() == Need::kTurn) {

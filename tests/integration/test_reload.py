@@ -78,12 +78,13 @@ class Command(unittest.TestCase):
     def test_beside_a_handshaker_that_hangs(self):
         hanging = self.service.processes()["handshaker"][0]
         os.kill(hanging, signal.SIGSTOP)
-        self.addCleanup(testlib.kill_process, hanging)
-        self.assertEqual(self.reload()[0], 0)
-        self.service.wait_for_log("handshakers do not stop accepting; the next ones begin beside them")
-        for _ in range(10):
-            self.assertTrue(self.service.ask())
-        os.kill(hanging, signal.SIGCONT)
+        try:
+            self.assertEqual(self.reload()[0], 0)
+            self.service.wait_for_log("handshakers do not stop accepting; the next ones begin beside them")
+            for _ in range(10):
+                self.assertTrue(self.service.ask())
+        finally:
+            os.kill(hanging, signal.SIGCONT)
         testlib.wait_until(lambda: hanging not in self.service.processes()["handshaker"], "end of it")
 
     def test_while_it_stops(self):
