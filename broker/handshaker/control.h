@@ -1,6 +1,6 @@
 // The control socket: the configuration snapshot at the start, Accept, ticket keys and Drain
-// later, readiness and counters back. Runs in the handshaker; the supervisor is trusted, its messages are
-// decoded strictly all the same.
+// later, readiness and counters back. Runs in the handshaker; the supervisor is trusted, its
+// messages are decoded strictly all the same.
 
 #ifndef TLSBROKER_BROKER_HANDSHAKER_CONTROL_H_
 #define TLSBROKER_BROKER_HANDSHAKER_CONTROL_H_
