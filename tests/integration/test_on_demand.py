@@ -111,11 +111,15 @@ class OnDemand(unittest.TestCase):
 
     def test_use_keeps_a_worker(self):
         self.start()
-        pid = int(self.service.ask(b"PID\n"))
+        pids = {int(self.service.ask(b"PID\n"))}
+        pauses = 0  # those that were idle time enough
         end = time.monotonic() + 4
         while time.monotonic() < end:
-            self.assertEqual(int(self.service.ask(b"PID\n")), pid)
+            began = time.monotonic()
             time.sleep(0.2)
+            pids.add(int(self.service.ask(b"PID\n")))
+            pauses += time.monotonic() - began > 0.9
+        self.assertLessEqual(len(pids), 1 + pauses)
 
     def test_none_is_lost_at_the_edge(self):
         """Clients that come just when the worker is told to end."""

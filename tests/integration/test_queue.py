@@ -101,10 +101,13 @@ class Queue(unittest.TestCase):
         self.service.worker_exit(3)
         start = len(self.service.log)
         self.signal_workers(signal.SIGKILL)
-        time.sleep(3)
-        ends = [line for line in self.service.log[start:] if "ended role=worker" in line and "status=3" in line]
-        self.assertGreater(len(ends), 2)
-        self.assertLess(len(ends), 30, "it does not spin")
+
+        def ends():
+            return sum("ended role=worker" in line and "status=3" in line for line in self.service.log[start:])
+
+        testlib.wait_until(lambda: ends() > 2, "third end of a worker")
+        time.sleep(2)
+        self.assertLess(ends(), 30, "it does not spin")
         self.service.worker_exit(None)
         self.assertTrue(self.service.ask(timeout=60))
 
