@@ -26,6 +26,25 @@ while True:
                 break
     time.sleep(0.5)
 """
+# Makes a new listener, on the same port, for each SIGHUP, which calls it away from accept(2).
+HANGUP = """
+import signal, socket, sys
+class Hangup(Exception):
+    pass
+def hangup(*_):
+    raise Hangup
+signal.signal(signal.SIGHUP, hangup)
+while True:
+    try:
+        with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as listener:
+            print("listening", flush=True)
+            while True:
+                connection, _ = listener.accept()
+                with connection:
+                    connection.sendall(b"tls")
+    except Hangup:
+        pass
+"""
 # A blocking accept(2) that a signal handler interrupts, in a thread that is not the first one.
 SIGNALLED = """
 import signal, socket, sys, threading
@@ -164,6 +183,25 @@ class ByHand(unittest.TestCase):
         self.start("/usr/bin/python3", "-c", RELISTENER, str(self.daemon_port))
         for text in (b"one\n", b"again\n", b"two\n", b"again\n", b"three\n"):
             self.assertEqual(self.ask(text), text)
+
+    def test_a_new_listener_on_the_same_port_at_once(self):
+        """Nothing here keeps the old one open behind the daemon's back."""
+        tool = self.start("/usr/bin/python3", "-c", HANGUP, str(self.daemon_port))
+        for _ in range(20):
+            self.assertEqual(tool.stdout.readline(), b"listening\n", self.log)
+            self.assertEqual(self.ask(), b"tls")
+            self.wait_until_accepting(tool)
+            tool.send_signal(signal.SIGHUP)
+
+    @staticmethod
+    def wait_until_accepting(tool):
+        (daemon,) = testlib.children(tool.pid)
+
+        def accepting():
+            with open(f"/proc/{daemon}/syscall", encoding="ascii") as file:
+                return file.read().split()[0] in ("43", "288")  # accept, accept4
+
+        testlib.wait_until(accepting, "daemon in accept(2)")
 
     def test_the_broker_comes_back(self):
         self.start("/usr/bin/python3", "-c", RELISTENER, str(self.daemon_port))

@@ -12,7 +12,6 @@
 #include <algorithm>
 #include <bit>
 #include <cerrno>
-#include <iterator>
 #include <utility>
 
 #include "broker/support/log.h"
@@ -134,7 +133,7 @@ void Runner::TakeCall() {
   if (!socket) return Refuse(call, errno);
   switch (call.number) {
     case SCMP_SYS(listen):
-      return OnListen(call, socket.get());
+      return OnListen(call, std::move(socket));
     case SCMP_SYS(getpeername):
       return OnGetpeername(call, socket.get());
     default:
@@ -161,17 +160,18 @@ bool Runner::IsWanted(const Address& local) const {
 }
 
 // Made here, so that the listener listens when the first knock comes.
-void Runner::OnListen(const TrappedCall& call, int socket) {
-  if (!IsTcp(socket)) return traps_->Continue(call);
+void Runner::OnListen(const TrappedCall& call, UniqueFd socket) {
+  if (!IsTcp(socket.get())) return traps_->Continue(call);
   const int backlog = static_cast<int>(call.arguments[1]);
-  if (listen(socket, backlog) != 0) return traps_->Fail(call, errno);
-  const Address local = Address::LocalOf(socket);
+  if (listen(socket.get(), backlog) != 0) return traps_->Fail(call, errno);
+  const Address local = Address::LocalOf(socket.get());
   if (IsWanted(local)) {
     if (!listener_) log::Notice("serving the daemon" + log::Field("address", local.ToString()));
     listener_ = local;
-    listeners_.insert(CookieOf(socket));
+    listeners_.insert(CookieOf(socket.get()));
     max_knocks_ = std::clamp<size_t>(static_cast<size_t>(std::max(backlog, 1)), 1, kMaxKnocks);
   }
+  socket.Reset();
   traps_->Return(call, 0);
 }
 
@@ -186,27 +186,29 @@ void Runner::OnGetpeername(const TrappedCall& call, int socket) {
 }
 
 void Runner::OnAccept(const TrappedCall& call, UniqueFd listener) {
-  const bool ours = listeners_.contains(CookieOf(listener.get()));
-  if (!ours || (FlagsOf(call) & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) != 0) {
+  if (!IsOurs(listener) || (FlagsOf(call) & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) != 0) {
     return traps_->Continue(call);
   }
   const bool waits = (fcntl(listener.get(), F_GETFL) & O_NONBLOCK) == 0;
-  Accept accept{call, std::move(listener)};
-  if (Answer(accept)) return;
-  if (!waits) return traps_->Fail(call, EAGAIN);
-  SweepHeld();
-  const uint64_t id = next_id_++;
-  if (!Watch(accept.listener.get(), EPOLLIN, TokenOf(kHeld, id))) return traps_->Fail(call, errno);
-  held_.emplace(id, std::move(accept));
+  if (Answer(call, listener)) return;
+  if (waits) return Hold(call, listener.get());
+  listener.Reset();
+  traps_->Fail(call, EAGAIN);
+}
+
+bool Runner::IsOurs(const UniqueFd& listener) const {
+  return listeners_.contains(CookieOf(listener.get()));
 }
 
 // False when there is nothing to be accepted. All accepts of the listener are made here, one at a
-// time, so what poll(2) shows is there.
-bool Runner::Answer(const Accept& accept) {
-  while (IsReadable(accept.listener.get())) {
-    UniqueFd accepted(accept4(accept.listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
-    if (!accepted && (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == EINVAL)) {
-      traps_->Fail(accept.call, errno);
+// time, so what poll(2) shows is there. The listener is closed before the call is answered.
+bool Runner::Answer(const TrappedCall& call, UniqueFd& listener) {
+  while (IsReadable(listener.get())) {
+    UniqueFd accepted(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    const int error = accepted ? 0 : errno;
+    if (error == EMFILE || error == ENFILE || error == ENOMEM || error == EINVAL) {
+      listener.Reset();
+      traps_->Fail(call, error);
       return true;
     }
     if (!accepted) continue;
@@ -215,32 +217,34 @@ bool Runner::Answer(const Accept& accept) {
       Stranger(std::move(accepted));
       continue;
     }
-    Deliver(accept, knocks_.find(address->second), std::move(accepted));
+    const int family = Option(listener.get(), SO_DOMAIN);
+    listener.Reset();
+    Deliver(call, family, knocks_.find(address->second), std::move(accepted));
     return true;
   }
   return false;
 }
 
-void Runner::Deliver(const Accept& accept, Knocks::iterator knock, UniqueFd accepted) {
+// `family` is the listener's.
+void Runner::Deliver(const TrappedCall& call, int family, Knocks::iterator knock,
+                     UniqueFd accepted) {
   Connection& connection = knock->second.connection;
   const bool direct = options_.direct && connection.mode() == TLSBROKER_DIRECT;
   const int socket = direct ? connection.fd() : accepted.get();
   const Address peer(tlsbroker_conn_peer(connection.get()));
-  const int flags = FlagsOf(accept.call);
+  const int flags = FlagsOf(call);
   const int nonblocking = (flags & SOCK_NONBLOCK) != 0 ? O_NONBLOCK : 0;
-  int error = traps_->IsWaiting(accept.call) ? 0 : ENOENT;
-  if (error == 0) {
-    error = WriteAddress(accept.call, peer, Option(accept.listener.get(), SO_DOMAIN));
-  }
+  int error = traps_->IsWaiting(call) ? 0 : ENOENT;
+  if (error == 0) error = WriteAddress(call, peer, family);
   if (error == 0 && fcntl(socket, F_SETFL, nonblocking) != 0) error = errno;
   // getpeername(2) tells no other address than this, from the daemon's first call on.
   const uint64_t cookie = CookieOf(socket);
   if (error == 0) peers_.Add(cookie, peer);
   if (error == 0) {
-    error = -traps_->ReturnDescriptor(accept.call, socket, (flags & SOCK_CLOEXEC) != 0);
+    error = -traps_->ReturnDescriptor(call, socket, (flags & SOCK_CLOEXEC) != 0);
   }
   if (error != 0) {
-    if (error != ENOENT) traps_->Fail(accept.call, error);
+    if (error != ENOENT) traps_->Fail(call, error);
     peers_.Retire(cookie);
     ResetTcp(accepted);
     return KnockAgain(knock);
@@ -263,24 +267,42 @@ void Runner::Stranger(UniqueFd accepted) {
   ResetTcp(accepted);
 }
 
+// An epoll instance watches the listener without keeping it open: a daemon that a signal has called
+// away from accept(2) closes it, and may want its port again at once.
+void Runner::Hold(const TrappedCall& call, int listener) {
+  SweepHeld();
+  UniqueFd watch(epoll_create1(EPOLL_CLOEXEC));
+  epoll_event event{};
+  event.events = EPOLLIN;
+  const uint64_t id = next_id_++;
+  if (!watch || epoll_ctl(watch.get(), EPOLL_CTL_ADD, listener, &event) != 0 ||
+      !Watch(watch.get(), EPOLLIN, TokenOf(kHeld, id))) {
+    return traps_->Fail(call, errno);
+  }
+  held_.emplace(id, Accept{call, std::move(watch)});
+}
+
 void Runner::AnswerHeld(uint64_t id) {
   const auto held = held_.find(id);
   if (held == held_.end()) return;
-  if (!traps_->IsWaiting(held->second.call) || Answer(held->second)) DropHeld(held);
-}
-
-// The daemon has the listener too, so closing this copy would leave it in the epoll instance.
-Runner::Held::iterator Runner::DropHeld(Held::iterator held) {
-  epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, held->second.listener.get(), nullptr);
-  return held_.erase(held);
-}
-
-// A call that a signal has interrupted says nothing; the copy of its listener would keep the
-// daemon's port taken.
-void Runner::SweepHeld() {
-  for (auto held = held_.begin(); held != held_.end();) {
-    held = traps_->IsWaiting(held->second.call) ? std::next(held) : DropHeld(held);
+  const TrappedCall& call = held->second.call;
+  UniqueFd listener = processes_.Take(call.thread, call.descriptor());
+  const int error = errno;
+  if (!traps_->IsWaiting(call)) {
+    // What was taken may be anything.
+  } else if (!listener) {
+    Refuse(call, error);
+  } else if (!IsOurs(listener)) {
+    traps_->Continue(call);  // another thread has put it there
+  } else if (!Answer(call, listener)) {
+    return;
   }
+  held_.erase(held);
+}
+
+// A call that a signal has interrupted says nothing.
+void Runner::SweepHeld() {
+  std::erase_if(held_, [this](const auto& held) { return !traps_->IsWaiting(held.second.call); });
   sweep_at_ = Clock::now() + kSweepPeriod;
 }
 

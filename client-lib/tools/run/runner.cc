@@ -293,7 +293,7 @@ void Runner::Reap() {
   // Nobody will accept these; their clients see a cut.
   waiting_.clear();
   knocks_.clear();
-  while (!held_.empty()) DropHeld(held_.begin());
+  held_.clear();
   const std::string line =
       "the daemon has ended" + log::Field("exit", std::to_string(ExitStatus()));
   if (told_to_end_ || ExitStatus() != 0) {

@@ -52,7 +52,7 @@ class Runner {
   // An accept that waits for a connection.
   struct Accept {
     TrappedCall call;
-    UniqueFd listener;
+    UniqueFd watch;  // epoll(7), of its listener
   };
   struct Served {
     Bridge bridge;
@@ -89,17 +89,18 @@ class Runner {
 
   // The daemon's calls.
   void TakeCall();
-  void OnListen(const TrappedCall& call, int socket);
+  void OnListen(const TrappedCall& call, UniqueFd socket);
   void OnAccept(const TrappedCall& call, UniqueFd listener);
   void OnGetpeername(const TrappedCall& call, int socket);
   void Refuse(const TrappedCall& call, int error);
-  bool Answer(const Accept& accept);
-  void Deliver(const Accept& accept, Knocks::iterator knock, UniqueFd accepted);
+  bool Answer(const TrappedCall& call, UniqueFd& listener);
+  void Deliver(const TrappedCall& call, int family, Knocks::iterator knock, UniqueFd accepted);
   void Serve(Connection connection, UniqueFd end, uint64_t cookie);
   void Stranger(UniqueFd accepted);
+  void Hold(const TrappedCall& call, int listener);
   void AnswerHeld(uint64_t id);
   void SweepHeld();
-  Held::iterator DropHeld(Held::iterator held);
+  bool IsOurs(const UniqueFd& listener) const;
   bool IsWanted(const Address& local) const;
 
   void MoveBridge(uint64_t id);
