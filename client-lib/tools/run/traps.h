@@ -43,9 +43,9 @@ class Traps {
   void Return(const TrappedCall& call, int64_t value) const;
   void Fail(const TrappedCall& call, int error) const;
   // Returns a copy of `fd` from the call, both or none: 0, -ENOENT when nobody waits any more, or
-  // another -errno, and the call still waits. When this process is stopped in the meantime, the kernel
-  // takes `fd` back, forgets that the call was to return it, and 0 is what it returns (6.18's
-  // kernel/seccomp.c, seccomp_notify_addfd); then this is -EINPROGRESS or -ENOENT.
+  // another -errno, and the call still waits. When this process is stopped in the meantime, the
+  // kernel takes `fd` back, forgets that the call was to return it, and 0 is what it returns
+  // (6.18's kernel/seccomp.c, seccomp_notify_addfd); then this is -EINPROGRESS or -ENOENT.
   int ReturnDescriptor(const TrappedCall& call, int fd, bool close_on_exec) const;
 
  private:
