@@ -1,5 +1,6 @@
 """Unmodified daemons: their accept(2) is answered with TLS connections."""
 
+import concurrent.futures
 import os
 import signal
 import socket
@@ -44,6 +45,19 @@ while True:
                     connection.sendall(b"tls")
     except Hangup:
         pass
+"""
+# More threads in accept(2) than epoll instances may be stacked upon one listener (fs/eventpoll.c, path_limits).
+THREADS = """
+import socket, sys, threading
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+def serve():
+    while True:
+        connection, _ = listener.accept()
+        with connection:
+            connection.sendall(connection.recv(100))
+for _ in range(600):
+    threading.Thread(target=serve).start()
+print("started", flush=True)
 """
 # A blocking accept(2) that a signal handler interrupts, in a thread that is not the first one.
 SIGNALLED = """
@@ -192,6 +206,14 @@ class ByHand(unittest.TestCase):
             self.assertEqual(self.ask(), b"tls")
             self.wait_until_accepting(tool)
             tool.send_signal(signal.SIGHUP)
+
+    def test_many_threads_in_accept(self):
+        tool = self.start("/usr/bin/python3", "-c", THREADS, str(self.daemon_port))
+        self.assertEqual(tool.stdout.readline(), b"started\n")
+        texts = [b"%d\n" % number for number in range(100)]
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            self.assertEqual(list(pool.map(self.ask, texts)), texts)
+        self.assertFalse([line for line in self.log if b"Error" in line])
 
     @staticmethod
     def wait_until_accepting(tool):

@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <bit>
 #include <cerrno>
+#include <iterator>
 #include <utility>
 
 #include "broker/support/log.h"
@@ -270,39 +271,49 @@ void Runner::Stranger(UniqueFd accepted) {
 // An epoll instance watches the listener without keeping it open: a daemon that a signal has called
 // away from accept(2) closes it, and may want its port again at once.
 void Runner::Hold(const TrappedCall& call, int listener) {
-  SweepHeld();
-  UniqueFd watch(epoll_create1(EPOLL_CLOEXEC));
-  epoll_event event{};
-  event.events = EPOLLIN;
-  const uint64_t id = next_id_++;
-  if (!watch || epoll_ctl(watch.get(), EPOLL_CTL_ADD, listener, &event) != 0 ||
-      !Watch(watch.get(), EPOLLIN, TokenOf(kHeld, id))) {
-    return traps_->Fail(call, errno);
+  const uint64_t cookie = CookieOf(listener);
+  if (held_.empty()) sweep_at_ = Clock::now() + kSweepPeriod;
+  Held& held = held_[cookie];
+  if (!held.watch) {
+    held.watch.Reset(epoll_create1(EPOLL_CLOEXEC));
+    epoll_event event{};
+    event.events = EPOLLIN;
+    if (!held.watch || epoll_ctl(held.watch.get(), EPOLL_CTL_ADD, listener, &event) != 0 ||
+        !Watch(held.watch.get(), EPOLLIN, TokenOf(kHeld, cookie))) {
+      traps_->Fail(call, errno);
+      held_.erase(cookie);
+      return;
+    }
   }
-  held_.emplace(id, Accept{call, std::move(watch)});
+  held.calls.push_back(call);
 }
 
-void Runner::AnswerHeld(uint64_t id) {
-  const auto held = held_.find(id);
+void Runner::AnswerHeld(uint64_t cookie) {
+  const auto held = held_.find(cookie);
   if (held == held_.end()) return;
-  const TrappedCall& call = held->second.call;
+  std::deque<TrappedCall>& calls = held->second.calls;
+  while (!calls.empty() && AnswerHeld(calls.front())) calls.pop_front();
+  if (calls.empty()) held_.erase(held);
+}
+
+// False when it is still to be held.
+bool Runner::AnswerHeld(const TrappedCall& call) {
   UniqueFd listener = processes_.Take(call.thread, call.descriptor());
   const int error = errno;
-  if (!traps_->IsWaiting(call)) {
-    // What was taken may be anything.
-  } else if (!listener) {
-    Refuse(call, error);
-  } else if (!IsOurs(listener)) {
-    traps_->Continue(call);  // another thread has put it there
-  } else if (!Answer(call, listener)) {
-    return;
-  }
-  held_.erase(held);
+  if (!traps_->IsWaiting(call)) return true;  // and what was taken may be anything
+  if (listener && IsOurs(listener)) return Answer(call, listener);
+  // Another thread of the daemon has closed it.
+  listener ? traps_->Continue(call) : Refuse(call, error);
+  return true;
 }
 
 // A call that a signal has interrupted says nothing.
 void Runner::SweepHeld() {
-  std::erase_if(held_, [this](const auto& held) { return !traps_->IsWaiting(held.second.call); });
+  for (auto held = held_.begin(); held != held_.end();) {
+    std::deque<TrappedCall>& calls = held->second.calls;
+    std::erase_if(calls, [this](const TrappedCall& call) { return !traps_->IsWaiting(call); });
+    held = calls.empty() ? held_.erase(held) : std::next(held);
+  }
   sweep_at_ = Clock::now() + kSweepPeriod;
 }
 

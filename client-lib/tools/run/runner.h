@@ -49,17 +49,16 @@ class Runner {
     UniqueFd end;         // ours
     std::string address;  // of `end`
   };
-  // An accept that waits for a connection.
-  struct Accept {
-    TrappedCall call;
-    UniqueFd watch;  // epoll(7), of its listener
+  // The accepts of one listener that wait for a connection.
+  struct Held {
+    UniqueFd watch;  // epoll(7), of the listener
+    std::deque<TrappedCall> calls;
   };
   struct Served {
     Bridge bridge;
     uint64_t cookie;   // of the daemon's socket
     std::string name;  // for the log
   };
-  using Held = std::map<uint64_t, Accept>;
   using Knocks = std::map<uint64_t, Knock>;
 
   int Attach();
@@ -98,7 +97,8 @@ class Runner {
   void Serve(Connection connection, UniqueFd end, uint64_t cookie);
   void Stranger(UniqueFd accepted);
   void Hold(const TrappedCall& call, int listener);
-  void AnswerHeld(uint64_t id);
+  void AnswerHeld(uint64_t cookie);
+  bool AnswerHeld(const TrappedCall& call);
   void SweepHeld();
   bool IsOurs(const UniqueFd& listener) const;
   bool IsWanted(const Address& local) const;
@@ -122,7 +122,7 @@ class Runner {
   std::deque<Connection> waiting_;   // to knock
   Knocks knocks_;
   std::map<std::string, uint64_t> knocks_by_address_;
-  Held held_;
+  std::map<uint64_t, Held> held_;  // by the listener's cookie
   std::map<uint64_t, Served> bridges_;
   std::set<uint64_t> busy_;  // bridges that have more to move
   Peers peers_;
