@@ -187,7 +187,8 @@ void Runner::OnGetpeername(const TrappedCall& call, int socket) {
 }
 
 void Runner::OnAccept(const TrappedCall& call, UniqueFd listener) {
-  if (!IsOurs(listener) || (FlagsOf(call) & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) != 0) {
+  const bool ours = listeners_.contains(CookieOf(listener.get()));
+  if (!ours || (FlagsOf(call) & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) != 0) {
     return traps_->Continue(call);
   }
   const bool waits = (fcntl(listener.get(), F_GETFL) & O_NONBLOCK) == 0;
@@ -195,10 +196,6 @@ void Runner::OnAccept(const TrappedCall& call, UniqueFd listener) {
   if (waits) return Hold(call, listener.get());
   listener.Reset();
   traps_->Fail(call, EAGAIN);
-}
-
-bool Runner::IsOurs(const UniqueFd& listener) const {
-  return listeners_.contains(CookieOf(listener.get()));
 }
 
 // False when there is nothing to be accepted. All accepts of the listener are made here, one at a
@@ -292,18 +289,18 @@ void Runner::AnswerHeld(uint64_t cookie) {
   const auto held = held_.find(cookie);
   if (held == held_.end()) return;
   std::deque<TrappedCall>& calls = held->second.calls;
-  while (!calls.empty() && AnswerHeld(calls.front())) calls.pop_front();
+  while (!calls.empty() && AnswerHeld(calls.front(), cookie)) calls.pop_front();
   if (calls.empty()) held_.erase(held);
 }
 
 // False when it is still to be held.
-bool Runner::AnswerHeld(const TrappedCall& call) {
+bool Runner::AnswerHeld(const TrappedCall& call, uint64_t cookie) {
   UniqueFd listener = processes_.Take(call.thread, call.descriptor());
   const int error = errno;
   if (!traps_->IsWaiting(call)) return true;  // and what was taken may be anything
-  if (listener && IsOurs(listener)) return Answer(call, listener);
-  // Another thread of the daemon has closed it.
-  listener ? traps_->Continue(call) : Refuse(call, error);
+  if (listener && CookieOf(listener.get()) == cookie) return Answer(call, listener);
+  // Another thread of the daemon has closed it, or has put something else there.
+  listener ? OnAccept(call, std::move(listener)) : Refuse(call, error);
   return true;
 }
 

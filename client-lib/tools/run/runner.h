@@ -98,9 +98,8 @@ class Runner {
   void Stranger(UniqueFd accepted);
   void Hold(const TrappedCall& call, int listener);
   void AnswerHeld(uint64_t cookie);
-  bool AnswerHeld(const TrappedCall& call);
+  bool AnswerHeld(const TrappedCall& call, uint64_t cookie);
   void SweepHeld();
-  bool IsOurs(const UniqueFd& listener) const;
   bool IsWanted(const Address& local) const;
 
   void MoveBridge(uint64_t id);
