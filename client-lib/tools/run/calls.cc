@@ -160,11 +160,16 @@ bool Runner::IsWanted(const Address& local) const {
   return options_.port == 0 || options_.port == local.port();
 }
 
-// Made here, so that the listener listens when the first knock comes.
+// Made here, so that the listener listens when the first knock comes. Like a listener that accepts,
+// the socket is closed before the call is answered: the daemon may want its port for another.
 void Runner::OnListen(const TrappedCall& call, UniqueFd socket) {
   if (!IsTcp(socket.get())) return traps_->Continue(call);
   const int backlog = static_cast<int>(call.arguments[1]);
-  if (listen(socket.get(), backlog) != 0) return traps_->Fail(call, errno);
+  if (listen(socket.get(), backlog) != 0) {
+    const int error = errno;
+    socket.Reset();
+    return traps_->Fail(call, error);
+  }
   const Address local = Address::LocalOf(socket.get());
   if (IsWanted(local)) {
     if (!listener_) log::Notice("serving the daemon" + log::Field("address", local.ToString()));
@@ -189,6 +194,7 @@ void Runner::OnGetpeername(const TrappedCall& call, int socket) {
 void Runner::OnAccept(const TrappedCall& call, UniqueFd listener) {
   const bool ours = listeners_.contains(CookieOf(listener.get()));
   if (!ours || (FlagsOf(call) & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) != 0) {
+    listener.Reset();
     return traps_->Continue(call);
   }
   const bool waits = (fcntl(listener.get(), F_GETFL) & O_NONBLOCK) == 0;
