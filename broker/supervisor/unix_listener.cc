@@ -23,10 +23,14 @@ absl::StatusOr<UnixListener> UnixListener::Open(std::string path, int type, mode
   UniqueFd socket(::socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!socket) return ErrnoStatus("socket");
   (void)unlink(path.c_str());
-  // The mode of the socket itself becomes that of the name, so there is no moment with another one.
-  if (fchmod(socket.get(), mode) != 0 ||
-      bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0 ||
-      chmod(path.c_str(), mode) != 0 || listen(socket.get(), SOMAXCONN) != 0) {
+  // The name gets the mode of the socket, less what umask(2) takes away: nobody ever finds it with
+  // another mode, neither a stranger nor a worker that attaches again at once.
+  if (fchmod(socket.get(), mode) != 0) return ErrnoStatus(path);
+  const mode_t usual = umask(0);
+  const int bound =
+      bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address));
+  umask(usual);
+  if (bound != 0 || listen(socket.get(), SOMAXCONN) != 0) {
     return ErrnoStatus(path);
   }
   return UnixListener(std::move(path), std::move(socket));
