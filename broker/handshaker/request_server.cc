@@ -2,6 +2,7 @@
 
 #include <sys/file.h>
 
+#include <asio/post.hpp>
 #include <asio/steady_timer.hpp>
 #include <asio/this_coro.hpp>
 #include <asio/use_awaitable.hpp>
@@ -153,7 +154,10 @@ asio::awaitable<void> AnswerRequests(Shared& shared, Service& service, AsyncFd& 
       co_return;
     }
     const Clock::duration wait = pace.Next();
-    if (wait == Clock::duration(0)) continue;
+    if (wait == Clock::duration(0)) {
+      co_await asio::post(shared.io, asio::use_awaitable);  // the others' turn
+      continue;
+    }
     timer.expires_after(wait);
     co_await timer.async_wait(asio::use_awaitable);
   }

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <asio/co_spawn.hpp>
 #include <asio/detached.hpp>
+#include <asio/post.hpp>
+#include <asio/use_awaitable.hpp>
 #include <cerrno>
 #include <utility>
 
@@ -114,7 +116,9 @@ asio::awaitable<void> Generation::RunChild(Child& child, Snapshot snapshot) {
   while (talking) {
     auto message = co_await child.control.Receive();
     talking = message && Handle(child, *std::move(message));
-    if (talking) changed_();
+    if (!talking) break;
+    changed_();
+    co_await asio::post(executor_, asio::use_awaitable);  // others' turn, if this one never stops
   }
   const bool expected = child.told_to_end;
   if (!expected) broken_ = true;

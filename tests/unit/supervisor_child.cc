@@ -26,6 +26,7 @@ namespace {
 namespace sv = supervision;
 
 constexpr int kFd = 3;
+constexpr uint64_t kFlood = 10'000;  // messages
 
 void Say(const sv::Message& message) {
   const sv::Encoded encoded = sv::Encode(message);
@@ -82,6 +83,13 @@ int BeChild() {
     sv::Counters counters;
     counters.accepted = 7;
     Say(counters);
+  }
+  if (behaviour == "ready-handshaker-floods" && handshaker) {
+    sv::Counters counters;
+    while (counters.accepted < kFlood) {
+      ++counters.accepted;
+      Say(counters);
+    }
   }
   WaitForEndOfFile(behaviour);
   return EXIT_SUCCESS;

@@ -5,6 +5,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "broker/supervisor/generation.h"
 #include "broker/supervisor/start_failure.h"
 #include "tests/unit/supervisor_loop.h"
@@ -65,6 +67,20 @@ TEST_F(GenerationTest, BecomesReadyAndCounts) {
   Start("good");
   ASSERT_TRUE(BecomesReady());
   EXPECT_TRUE(RunUntil(io_, [this] { return generation_->counters().accepted == 14; }));
+  EXPECT_FALSE(generation_->broken());
+}
+
+// There is always a next message, and between two of them it is others' turn.
+TEST_F(GenerationTest, HandshakerThatFloodsHoldsUpNobody) {
+  Start("ready-handshaker-floods", /*handshakers=*/1);
+  int before = 0;
+  int most_at_once = 0;
+  EXPECT_TRUE(RunUntil(io_, [&] {
+    most_at_once = std::max(most_at_once, changes_ - before);
+    before = changes_;
+    return generation_->counters().accepted == 10'000;
+  }));
+  EXPECT_LE(most_at_once, 2);
   EXPECT_FALSE(generation_->broken());
 }
 
