@@ -83,6 +83,7 @@ asio::awaitable<bool> SendAll(AsyncFd& socket, std::span<const uint8_t> bytes) {
 
 asio::awaitable<bool> ReceiveExactly(AsyncFd& socket, std::span<uint8_t> buffer) {
   while (!buffer.empty()) {
+    if (socket.cancelled()) co_return false;  // also while there is always something to read
     const ssize_t n = recv(socket.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
     if (n > 0) {
       buffer = buffer.subspan(static_cast<size_t>(n));

@@ -1,6 +1,8 @@
 #include "broker/handshaker/handshake.h"
 
+#include <asio/post.hpp>
 #include <asio/this_coro.hpp>
+#include <asio/use_awaitable.hpp>
 #include <functional>
 #include <vector>
 
@@ -13,6 +15,10 @@ namespace {
 
 // RFC 8446 5.2 and RFC 5246 6.2.3: ciphertext may be this much longer than 2^14 of plaintext.
 constexpr size_t kMaxRecordBody = (1 << 14) + 2048;
+
+// Of one connection before another one has its turn. Who cuts a ClientHello into 100,000 records
+// (RFC 8446 section 5.1 allows it) waits for the others, and not they for him.
+constexpr int kRecordsPerTurn = 16;
 
 bool PlausibleHeader(std::span<const uint8_t, kRecordHeader> header) {
   const uint8_t type = header[0];
@@ -67,19 +73,21 @@ class Handshaker {
       : socket_(socket), we_(we), new_ssl_(new_ssl) {}
 
   asio::awaitable<HandshakeResult> Run() {
+    const auto executor = co_await asio::this_coro::executor;
     std::vector<uint8_t> record;
     if (we_ == Speaks::kSecond) {
       // The first record comes before any memory is spent on OpenSSL: the silent cost nothing.
       if (!co_await ReadRecord(socket_, record)) co_return Fail(HandshakeFailure::kPeerGone);
     }
     if (!Start()) co_return Fail(HandshakeFailure::kOutOfMemory);
-    while (true) {
+    for (int records = 1;; ++records) {
       const int step = Step(record);
       // Before the next suspension: OpenSSL's error queue belongs to the thread, not to us.
       const std::string error = ErrorText();
       if (!co_await Flush()) co_return Fail(HandshakeFailure::kPeerGone);
       if (step == SSL_ERROR_NONE) break;
       if (step != SSL_ERROR_WANT_READ) co_return Refused(error);
+      if (records % kRecordsPerTurn == 0) co_await asio::post(executor, asio::use_awaitable);
       if (!co_await ReadRecord(socket_, record)) co_return Fail(HandshakeFailure::kPeerGone);
     }
     StopListening(done_.ssl());

@@ -151,6 +151,7 @@ Relay::Need Relay::ClientToWorker() {
 
 int Relay::ReadRecords(size_t& size) {
   for (int records = 0; records < kRecordsPerTurn && size < Scratch().size(); ++records) {
+    records_without_data_ = 0;
     const SslResult read = Read(ssl_.get(), Scratch().subspan(size));
     size += read.size;
     if (read.error != SSL_ERROR_NONE || refused_) return read.error;
@@ -294,13 +295,20 @@ Relay::Need Relay::SendCloseNotify() {
   return Need::kGoOn;
 }
 
+// SSL_read(3) goes on until there is data, however much it finds that is none: with the end that is
+// feigned here it stops at the next record.
 void Relay::OnMessage(int is_write, int /*version*/, int content_type, const void* data,
-                      size_t size, SSL* /*ssl*/, void* self) {
+                      size_t size, SSL* ssl, void* self) {
+  if (is_write != 0 || size == 0) return;
+  auto& relay = *static_cast<Relay*>(self);
   const auto* message = static_cast<const uint8_t*>(data);
-  if (is_write != 0 || content_type != SSL3_RT_HANDSHAKE || size == 0) return;
-  if (message[0] != SSL3_MT_KEY_UPDATE) return;
-  const bool answer_requested = message[size - 1] == SSL_KEY_UPDATE_REQUESTED;
-  static_cast<Relay*>(self)->OnKeyUpdate(answer_requested);
+  if (content_type == SSL3_RT_HEADER && ++relay.records_without_data_ > kMaxRecordsWithoutData) {
+    relay.refused_ = true;
+  }
+  if (content_type == SSL3_RT_HANDSHAKE && message[0] == SSL3_MT_KEY_UPDATE) {
+    relay.OnKeyUpdate(/*answer_requested=*/message[size - 1] == SSL_KEY_UPDATE_REQUESTED);
+  }
+  if (relay.refused_) SSL_set_shutdown(ssl, SSL_get_shutdown(ssl) | SSL_RECEIVED_SHUTDOWN);
 }
 
 void Relay::OnKeyUpdate(bool answer_requested) {

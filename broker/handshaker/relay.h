@@ -27,6 +27,10 @@ inline constexpr int kRecordsPerTurn = 64;
 // KeyUpdates of the peer that are answered within one second; more end the connection.
 inline constexpr int kMaxKeyUpdatesPerSecond = 8;
 
+// Records that one SSL_read(3) may find before there is data; more end the connection. Nobody has a
+// reason for as many at once: a server sends a few tickets, and OpenSSL stops at 32 empty ones.
+inline constexpr int kMaxRecordsWithoutData = 64;
+
 // Who makes the records for the client. OpenSSL opens the client's in both cases.
 enum class Sealer {
   kOpenssl,
@@ -113,7 +117,8 @@ class Relay : public std::enable_shared_from_this<Relay> {
   bool worker_ended_ = false;  // END came
   bool owes_end_ = false;      // and close_notify is still to be sent
   bool worker_closed_ = false;
-  bool refused_ = false;  // a KeyUpdate that ends the connection
+  int records_without_data_ = 0;
+  bool refused_ = false;  // what the peer sent ends the connection
   int key_updates_ = 0;
   std::chrono::steady_clock::time_point key_updates_since_{};
 };

@@ -132,18 +132,12 @@ class Attach(unittest.TestCase):
             broker.write_config(text.replace("www-data", "nobody"))
             broker.restart_after_kill()
             worker.wait_for("accept Permission denied")
-            seconds = self.cpu_seconds(worker.process.pid)
+            seconds = testlib.cpu_seconds(worker.process.pid)
             time.sleep(3)
-            self.assertLess(self.cpu_seconds(worker.process.pid) - seconds, 1, "it asks with pauses")
+            self.assertLess(testlib.cpu_seconds(worker.process.pid) - seconds, 1, "it asks with pauses")
             broker.write_config(text)
             broker.restart_after_kill()
             self.assertEqual(self.request(), b"echo\n")
-
-    @staticmethod
-    def cpu_seconds(pid):
-        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
-            fields = file.read().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def test_the_lists_follow_a_reload(self):
         broker = self.start('allow_users = ["www-data"]')

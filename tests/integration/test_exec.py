@@ -68,11 +68,6 @@ def read(path):
         return file.read()
 
 
-def cpu_seconds(pid):
-    fields = read(f"/proc/{pid}/stat").decode().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 class Exec(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -241,9 +236,9 @@ class Exec(unittest.TestCase):
                       if b"/bin/cat" in read(f"/proc/{pid}/cmdline") and testlib.children(pid))
         processes = [worker, *testlib.children(worker), *self.service.processes()["handshaker"]]
         time.sleep(0.5)
-        before = sum(map(cpu_seconds, processes))
+        before = sum(map(testlib.cpu_seconds, processes))
         time.sleep(3)
-        used = sum(map(cpu_seconds, processes)) - before
+        used = sum(map(testlib.cpu_seconds, processes)) - before
         print(f"\n  CPU time in 3 s with a part of a record: {used:.2f} s", flush=True)
         self.assertLess(used, 0.5)
         client.raw.sendall(record[5000:])

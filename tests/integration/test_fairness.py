@@ -1,12 +1,15 @@
 """One handshaker, and a client and a worker that move as much as they can: the others have their turns all the same."""
 
+import concurrent.futures
 import os
+import socket
 import subprocess
 import sys
 import tempfile
 import unittest
 
 import broker as testlib
+import echo_service
 
 sys.path.append(os.path.join(testlib.SOURCE, "tests/bench"))
 import subjects  # noqa: E402
@@ -37,6 +40,27 @@ class Fairness(unittest.TestCase):
                     others.go()
                 self.assertIsNone(bulk.poll(), "it goes on")
                 bulk.kill()
+
+    def test_others_beside_a_client_hello_in_pieces(self):
+        """RFC 8446 section 5.1: a message may be in any number of records."""
+        hello = bytes([1]) + (131_000).to_bytes(3, "big") + bytes(131_000)  # the longest that OpenSSL takes is 131,396
+        pieces = b"".join(b"\x16\x03\x01\x00\x01" + hello[i:i + 1] for i in range(len(hello)))
+        service = self.enterContext(echo_service.EchoService({"echo": "never"}, handshakers=1))
+
+        def attack():
+            with socket.create_connection(("127.0.0.1", service.ports["echo"]), 60 * testlib.PATIENCE) as raw:
+                raw.sendall(pieces)
+                return raw.recv(100)
+
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(attack)
+            served = 0
+            while not answer.done():
+                with service.connect():
+                    served += 1
+            self.assertEqual(answer.result()[:1], b"\x15", "an alert: it was all zeros")
+        print(f"\n  {served} others had their handshakes meanwhile", flush=True)
+        self.assertGreater(served, 5)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """Relayed connections: every end told apart from every cut, in both directions; KeyUpdate; and nobody who does not
 read costs memory. PROTOCOL.md section 3.2."""
 
+import contextlib
 import hashlib
 import os
 import random
+import resource
 import signal
 import socket
 import ssl
@@ -14,6 +16,7 @@ import unittest
 
 import broker as testlib
 import echo_service
+import tls12_records
 from memory_client import Client
 
 BUFFERED = testlib.program("tests/interop/libbuffered-stdout.so")
@@ -210,6 +213,34 @@ class Relay(unittest.TestCase):
         command = [testlib.program("tests/interop/key-updates"), str(self.service.ports["echo"]), "1", "50", "0"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60 * testlib.PATIENCE, check=False)
         self.assertEqual(done.returncode, 1, done.stdout)
+
+    # A flood that is all there before the first of it is looked at: SSL_read() would go on to its end.
+
+    def handshakers_cpu(self):
+        return sum(map(testlib.cpu_seconds, self.service.processes()["handshaker"]))
+
+    def test_a_flood_of_key_updates_is_not_read_to_its_end(self):
+        command = [testlib.program("tests/interop/key-updates"), str(self.service.ports["echo"]), "1", "200000", "0"]
+        before, client_before = self.handshakers_cpu(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60 * testlib.PATIENCE, check=False)
+        self.assertEqual(done.returncode, 1, done.stdout)
+        # To follow a KeyUpdate costs as much as to make it.
+        made = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - client_before
+        self.assertLess(self.handshakers_cpu() - before, made / 3)
+
+    def test_a_flood_of_renegotiations_is_not_read_to_its_end(self):
+        hello = bytes([1, 0, 0, 0])  # one of no length: it is refused for what it is
+        with socket.create_connection(("127.0.0.1", self.service.ports["echo"]), 20 * testlib.PATIENCE) as raw:
+            sealer = tls12_records.Sealer(raw, self.service.context())
+            raw.sendall(sealer.record(tls12_records.HANDSHAKE, hello))
+            alert = raw.recv(1 << 16)
+            self.assertEqual(alert[:1], b"\x15", "no_renegotiation")
+            raw.sendall(b"".join(sealer.record(tls12_records.HANDSHAKE, hello) for _ in range(2000)))
+            answer = b""
+            with contextlib.suppress(ConnectionResetError):
+                while data := raw.recv(1 << 16):
+                    answer += data
+        self.assertLess(len(answer), 100 * len(alert), "an alert for each, until it was too many")
 
 
 if __name__ == "__main__":

@@ -18,12 +18,6 @@ BUFFERED = testlib.program("tests/interop/libbuffered-stdout.so")
 DONE, BUSY, REFUSED = 0, 1, 2
 
 
-def cpu_seconds(pid):
-    with open(f"/proc/{pid}/stat", encoding="ascii") as file:
-        fields = file.read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def s_client(port, *commands):
     """Whether all answers came: each command is sent when a line has come that begins as the answer before."""
     client = subprocess.Popen(["openssl", "s_client", "-tls1_3", "-connect", f"127.0.0.1:{port}"],
@@ -109,9 +103,9 @@ class Rekey(unittest.TestCase):
         self.service.wait_for_log(r"library: ended mode=direct result=-5003 .*keys cannot be changed", start=start)
         self.service.wait_for_log(r"exec: ended conn=\w+ signal=15 .*keys cannot be changed", start=start)
         workers = self.service.processes()["worker"]
-        before = sum(map(cpu_seconds, workers))
+        before = sum(map(testlib.cpu_seconds, workers))
         time.sleep(3)
-        used = sum(map(cpu_seconds, workers)) - before
+        used = sum(map(testlib.cpu_seconds, workers)) - before
         print(f"\n  CPU time of the workers in the next 3 s: {used:.2f} s", flush=True)
         self.assertLess(used, 0.5)
 

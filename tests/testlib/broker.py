@@ -109,6 +109,13 @@ def both_ways(tls, data, size=None):
     return received
 
 
+def cpu_seconds(pid):
+    """What the process has used, of its own and in the kernel."""
+    with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 class Certificate:
     """A self-signed certificate for localhost, 127.0.0.1, ::1 and `names`; kinds as below."""
 
