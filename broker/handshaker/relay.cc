@@ -241,8 +241,8 @@ void Relay::Cork(bool corked) {
 // That is no more than the socket has by now: after shutdown(2) the kernel takes nothing further.
 Relay::Need Relay::ClientClosed() {
   shutdown(client_.get(), SHUT_RDWR);
-  while (!client_ended_ && ClientToWorker() == Need::kTurn) {
-  }
+  int turns = 0;
+  while (turns < kLastTurns && !client_ended_ && ClientToWorker() == Need::kTurn) ++turns;
   return Need::kFailed;
 }
 

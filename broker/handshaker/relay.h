@@ -24,6 +24,10 @@ inline constexpr std::chrono::seconds kRelayLinger{5};
 // Short records of one connection that are passed on before another one has its turn.
 inline constexpr int kRecordsPerTurn = 64;
 
+// As many turns at once has a connection whose client is gone, for what came before: megabytes, if
+// it is not in tiny records, which may take 20 ms.
+inline constexpr int kLastTurns = 256;
+
 // KeyUpdates of the peer that are answered within one second; more end the connection.
 inline constexpr int kMaxKeyUpdatesPerSecond = 8;
 
