@@ -18,7 +18,7 @@ constexpr size_t kMaxRecordBody = (1 << 14) + 2048;
 
 // Of one connection before another one has its turn. Who cuts a ClientHello into 100,000 records
 // (RFC 8446 section 5.1 allows it) waits for the others, and not they for him.
-constexpr int kRecordsPerTurn = 16;
+constexpr int kHandshakeRecordsPerTurn = 16;
 
 bool PlausibleHeader(std::span<const uint8_t, kRecordHeader> header) {
   const uint8_t type = header[0];
@@ -87,7 +87,8 @@ class Handshaker {
       if (!co_await Flush()) co_return Fail(HandshakeFailure::kPeerGone);
       if (step == SSL_ERROR_NONE) break;
       if (step != SSL_ERROR_WANT_READ) co_return Refused(error);
-      if (records % kRecordsPerTurn == 0) co_await asio::post(executor, asio::use_awaitable);
+      if (records % kHandshakeRecordsPerTurn == 0)
+        co_await asio::post(executor, asio::use_awaitable);
       if (!co_await ReadRecord(socket_, record)) co_return Fail(HandshakeFailure::kPeerGone);
     }
     StopListening(done_.ssl());

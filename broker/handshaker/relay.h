@@ -24,8 +24,8 @@ inline constexpr std::chrono::seconds kRelayLinger{5};
 // Short records of one connection that are passed on before another one has its turn.
 inline constexpr int kRecordsPerTurn = 64;
 
-// As many turns at once has a connection whose client is gone, for what came before: megabytes, if
-// it is not in tiny records, which may take 20 ms.
+// A connection whose client is gone has no more turns than these, all at once, for what came
+// before: 16 MiB, or 16,384 tiny records, which take 20 ms.
 inline constexpr int kLastTurns = 256;
 
 // KeyUpdates of the peer that are answered within one second; more end the connection.
