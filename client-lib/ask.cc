@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "client-lib/ask.h"
 
 #include <fcntl.h>
@@ -46,7 +47,7 @@ std::optional<channel::Message> Ask(int requests, std::span<const uint8_t> messa
       return std::nullopt;
     }
   }
-  theirs.Reset();  // the end of file tells when a handshaker dies with it
+  theirs.Reset();  // so that we see the end of file if the handshaker, which has a copy, dies
   channel::Message received;
   if (!WaitFor(ours.get(), POLLIN, until)) return std::nullopt;
   const auto result = channel::Receive(ours.get(), answered.max_size, answered.max_fds, received,

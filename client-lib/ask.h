@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One request to the broker and its answer (PROTOCOL.md section 6). Part of libtlsbroker; runs in
 // workers.
 
@@ -19,13 +20,13 @@ struct Answered {
   std::chrono::milliseconds timeout;
 };
 
-// A message whose descriptor finds no free number is delivered without it, and the connection is
-// lost; accept(2) takes the number first. So look for one before there is something to lose. 0, or
-// -errno; `any_fd` is copied to find out.
+// Whether there is a free descriptor number: 0 or -errno. A message whose descriptor finds none is
+// delivered without it, and the connection is lost; accept(2) takes the number first. So this is
+// asked before there is something to lose. `any_fd` is copied to find out.
 int CheckFreeDescriptor(int any_fd);
 
-// nullopt if there is no answer in time, or none that fits; errno is then ETIMEDOUT, or something
-// else if nobody will ever answer. `fds` stay the caller's.
+// nullopt if no valid answer comes in time: errno is ETIMEDOUT, or something else if none can come
+// any more. `fds` stay the caller's.
 std::optional<channel::Message> Ask(int requests, std::span<const uint8_t> message,
                                     std::span<const int> fds, const Answered& answered);
 

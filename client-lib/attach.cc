@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Attaching to a service's queue (PROTOCOL.md section 1.1). Part of libtlsbroker; the socket is in
 // a directory that only the broker writes to, and what comes from it is checked all the same.
 
@@ -28,11 +29,11 @@ namespace {
 
 using std::chrono::milliseconds;
 
-// Between two attempts to find the broker again; twice as long each time.
+// The pause between two attempts to find the broker again; it doubles each time.
 constexpr milliseconds kFirstPause{50};
 constexpr milliseconds kLongestPause{2'000};
 
-// The broker is not there, or not yet.
+// Whether a later attempt may succeed: the broker is not there, or not yet, or has no room now.
 bool MayComeBack(int error) {
   return error == -ENOENT || error == -ECONNREFUSED || error == -ECONNRESET || error == -EAGAIN ||
          error == -EUSERS;
@@ -52,7 +53,7 @@ int Attachment::GoOn(tlsbroker_queue& queue) {
   const std::lock_guard lock(mutex_);
   switch (state_) {
     case State::kAttached:
-      if (!QueueHasEnded(queue)) return 0;  // another thread was here
+      if (!QueueHasEnded(queue)) return 0;  // another thread has attached it
       (void)epoll_ctl(events_.get(), EPOLL_CTL_DEL, queue.fd.get(), nullptr);
       pause_ = milliseconds(0);
       return Ask();
@@ -112,7 +113,7 @@ int Attachment::TakeAnswer(tlsbroker_queue& queue, bool dont_wait) {
     return -errno;
   }
   queue.requests = std::make_shared<UniqueFd>(std::move(requests));
-  // The socket stays, and nobody looks at it: the end that counts is the queue's.
+  // The socket stays open but is not watched: the queue's end says that the broker is gone.
   (void)epoll_ctl(events_.get(), EPOLL_CTL_DEL, socket_.get(), nullptr);
   state_ = State::kAttached;
   return Watch(queue.fd.get());
@@ -142,7 +143,7 @@ int Attachment::Receive(int socket, bool dont_wait, UniqueFd& queue, UniqueFd& r
   return 0;
 }
 
-// -EAGAIN, or that there is no timer to wait for.
+// Returns -EAGAIN, or the error of the timer that was to end the pause.
 int Attachment::Pause() {
   socket_.Reset();
   pause_ = std::clamp(pause_ * 2, kFirstPause, kLongestPause);
@@ -171,7 +172,7 @@ bool Attachment::QueueHasEnded(const tlsbroker_queue& queue) const {
 int tlsbroker_attach(const char* path, tlsbroker_queue** queue) {
   using namespace tlsbroker::client;
   return Guarded([&] {
-    // Before there is a descriptor with keys in it.
+    // This comes before the first descriptor whose keys the kernel has.
     if (const int error = GiveUpKeys(); error < 0) return error;
     auto made = std::make_unique<tlsbroker_queue>();
     made->attachment = std::make_unique<Attachment>(path);

@@ -1,5 +1,6 @@
-// The bond of an attached worker to its broker: it lasts over restarts of the broker. Part of
-// libtlsbroker.
+// SPDX-License-Identifier: Apache-2.0
+// How a worker attaches to its broker, and attaches again when the broker has been restarted. Part
+// of libtlsbroker.
 
 #ifndef TLSBROKER_CLIENT_LIB_ATTACHMENT_H_
 #define TLSBROKER_CLIENT_LIB_ATTACHMENT_H_
@@ -19,13 +20,13 @@ class Attachment {
  public:
   explicit Attachment(std::string path) : path_(std::move(path)) {}
 
-  // The first time; waits for the broker's answer. Fills the queue in. 0, or what
-  // tlsbroker_attach() gives.
+  // Attaches for the first time: waits for the broker's answer and fills the queue in. Returns 0,
+  // or what tlsbroker_attach() gives.
   int Begin(tlsbroker_queue& queue);
 
-  // When the queue is at its end: the next step to a new one, without waiting. 0: `queue` is there
-  // again, its descriptor under the same number; -EAGAIN: fd() is readable when there is a next
-  // step; else what tlsbroker_attach() gives, after which it goes on all the same.
+  // For a queue that is at its end: does the next step to a new one, without waiting. 0: `queue` is
+  // there again, its descriptor under the same number; -EAGAIN: fd() is readable when there is a
+  // next step; else what tlsbroker_attach() gives, and a further call goes on all the same.
   int GoOn(tlsbroker_queue& queue);
 
   // Readable when a connection waits, or GoOn has something to do.
@@ -47,7 +48,7 @@ class Attachment {
   mutable std::mutex mutex_;  // several threads take connections
   State state_ = State::kAsking;
   UniqueFd socket_;  // tells the broker that we are there
-  UniqueFd events_;  // epoll: of the queue, else of the socket, else of the timer
+  UniqueFd events_;  // epoll: has the queue, the socket or the timer, whichever we wait for
   UniqueFd timer_;
   std::chrono::milliseconds pause_{0};
 };

@@ -1,7 +1,8 @@
-// The two ways to be done with a connection: cleanly, in bounded time, or at once and visibly cut.
-// Part of libtlsbroker; runs in workers, does not trust the peer to end.
+// SPDX-License-Identifier: Apache-2.0
+// The two ways to end a connection: a clean close in bounded time, or an abort at once, which the
+// peer sees as a cut. Part of libtlsbroker; runs in workers, does not trust the peer to end its
+// direction.
 
-#include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
 
@@ -34,15 +35,6 @@ class Deadline {
     return false;
   }
 
-  // Makes a recv(2) on the socket, which nobody uses any more, wait until then and not longer.
-  bool LimitReceiving(int socket) const {
-    const auto left = std::chrono::ceil<std::chrono::microseconds>(at_ - Clock::now()).count();
-    const timeval time = {.tv_sec = left / 1'000'000, .tv_usec = left % 1'000'000};
-    const int flags = fcntl(socket, F_GETFL);
-    return left > 0 && flags >= 0 && fcntl(socket, F_SETFL, flags & ~O_NONBLOCK) == 0 &&
-           setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &time, sizeof(time)) == 0;
-  }
-
  private:
   using Clock = std::chrono::steady_clock;
   Clock::time_point at_;
@@ -56,22 +48,45 @@ int EndBy(tlsbroker_conn& conn, const Deadline& deadline) {
   }
 }
 
-// TCP answers a close with unread data by a reset, and a reset makes the peer's kernel throw away
-// what it has not delivered yet. So all that the peer still sends is read first.
-//
-// The waiting is recv's: poll(2) shows a part of a record as readable on Linux 6.1, and would not
-// wait for the rest.
-void DiscardUntil(tlsbroker_conn& conn, const Deadline& deadline) {
+// Takes what is there, up to one record that is no data. False if nothing more comes that has to be
+// read: the peer has ended, or its records cannot be read any more.
+bool Discard(int socket) {
+  constexpr uint8_t kAlert = 21;
   std::array<uint8_t, 16 * 1024> discarded;
-  ssize_t n;
-  do {
-    n = tlsbroker::client::Read(conn, discarded.data(), discarded.size(), MSG_DONTWAIT);
-    if (n == -EAGAIN && !deadline.Passed()) {
-      if (!deadline.LimitReceiving(conn.fd.get())) return;
-      n = tlsbroker::client::Read(conn, discarded.data(), discarded.size(), 0);
-    }
-    // recv's time is counted in ticks and may be up a little early.
-  } while ((n > 0 || n == -EAGAIN) && !deadline.Passed());
+  iovec iov{discarded.data(), discarded.size()};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(uint8_t))] = {};
+  msghdr header{};
+  header.msg_iov = &iov;
+  header.msg_iovlen = 1;
+  header.msg_control = control;
+  header.msg_controllen = sizeof(control);
+  const ssize_t n = recvmsg(socket, &header, MSG_DONTWAIT);
+  if (n < 0 && errno == EAGAIN) {
+    // On Linux 6.1 poll(2) shows a socket with a part of a record as readable.
+    poll(nullptr, 0, 5);
+    return true;
+  }
+  if (n < 0) return errno == EINTR;
+  const cmsghdr* type = CMSG_FIRSTHDR(&header);
+  return type != nullptr ? *CMSG_DATA(type) != kAlert : n > 0;
+}
+
+// TCP answers a close with unread data by a reset, and a reset makes the peer's kernel throw away
+// what it has not delivered yet. So all that the peer still sends is read first, whatever it is. No
+// call waits but poll(2): a recv(2) would wait anew for each record that is no data.
+void DiscardUntil(tlsbroker_conn& conn, const Deadline& deadline) {
+  while (deadline.Wait(conn.fd.get(), POLLIN) && Discard(conn.fd.get())) {
+  }
+}
+
+// We have refused what the peer sent, and told it so (Refuse in record_io.cc, Fail in io.cc). The
+// kernel's TLS reads nothing any more, so what the peer sends cannot be discarded; closing before
+// the peer does would send a reset, which may overtake the alert.
+void WaitForPeer(const tlsbroker_conn& conn, const Deadline& deadline) {
+  const int result = conn.read_result;
+  if (conn.direct() && (result == TLSBROKER_E_PROTOCOL || result == TLSBROKER_E_REKEY)) {
+    (void)deadline.Wait(conn.fd.get(), POLLRDHUP);
+  }
 }
 
 }  // namespace
@@ -79,8 +94,11 @@ void DiscardUntil(tlsbroker_conn& conn, const Deadline& deadline) {
 int tlsbroker_close(tlsbroker_conn* conn, int timeout_ms) {
   if (conn == nullptr) return 0;
   const std::unique_ptr<tlsbroker_conn> freed(conn);
-  if (conn->cut()) return conn->read_result;
   const Deadline deadline(timeout_ms < 0 ? TLSBROKER_CLOSE_TIMEOUT_MS : timeout_ms);
+  if (conn->cut()) {
+    WaitForPeer(*conn, deadline);
+    return conn->read_result;
+  }
   if (const int error = EndBy(*conn, deadline); error < 0) return error;
   if (conn->direct()) {
     shutdown(conn->fd.get(), SHUT_WR);

@@ -1,7 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
 // The filter of a worker that attaches itself (PROTOCOL.md section 1.1): from here on this process
-// and all that it starts cannot reach the keys that the kernel has for a connection. Part of
-// libtlsbroker. A worker that the supervisor starts has the same rules and more from
-// broker/sandbox/worker_policy.cc.
+// and all that it starts cannot reach the keys that the kernel has for a connection, nor copy
+// connections that the service's other workers are to get. Part of libtlsbroker. A worker that the
+// supervisor starts has the same rules and more from broker/sandbox/worker_policy.cc.
 
 #include "client-lib/confine.h"
 
@@ -28,7 +29,11 @@ int AddRules(scmp_filter_ctx filter) {
   int result = seccomp_rule_add_array(filter, kDeny, SCMP_SYS(getsockopt), 1, &level);
   if (result == 0) result = seccomp_rule_add_array(filter, kDeny, SCMP_SYS(setsockopt), 1, &level);
   if (result == 0) result = seccomp_rule_add_array(filter, kDeny, SCMP_SYS(setsockopt), 2, ulp);
-  // Its socket command gets and sets options past any filter.
+  // MSG_PEEK on the queue would copy the descriptor of a connection that waits there.
+  const scmp_arg_cmp peek[] = {Masked(2, MSG_PEEK, MSG_PEEK), Masked(3, MSG_PEEK, MSG_PEEK)};
+  if (result == 0) result = seccomp_rule_add_array(filter, kDeny, SCMP_SYS(recvmsg), 1, &peek[0]);
+  if (result == 0) result = seccomp_rule_add_array(filter, kDeny, SCMP_SYS(recvmmsg), 1, &peek[1]);
+  // Requests of io_uring get and set options, and receive, past any filter.
   for (const int call :
        {SCMP_SYS(io_uring_setup), SCMP_SYS(io_uring_enter), SCMP_SYS(io_uring_register)}) {
     if (result == 0) result = seccomp_rule_add_array(filter, kDeny, call, 0, nullptr);
@@ -41,7 +46,7 @@ int LoadFilter() {
   if (!filter) return -ENOMEM;
   // libseccomp kills other system call tables (int 0x80, x32) by itself: SCMP_FLTATR_ACT_BADARCH.
   int result = seccomp_attr_set(filter.get(), SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
-  // For all threads, and without need of CAP_SYS_ADMIN: no_new_privs, which libseccomp sets.
+  // The filter is for all threads. It needs no CAP_SYS_ADMIN, since libseccomp sets no_new_privs.
   if (result == 0) result = seccomp_attr_set(filter.get(), SCMP_FLTATR_CTL_TSYNC, 1);
   if (result == 0) result = AddRules(filter.get());
   if (result == 0) result = seccomp_load(filter.get());
@@ -51,8 +56,8 @@ int LoadFilter() {
 }  // namespace
 
 int GiveUpKeys() {
-  // Once: a worker attaches again and again, and the kernel takes only so many filters. Children of
-  // a fork have both, the memory and the filter.
+  // The filter is loaded once: a worker attaches again and again, and the kernel takes only so many
+  // filters. A forked child inherits both the filter and this variable.
   static std::mutex mutex;
   static bool given_up = false;
   const std::lock_guard lock(mutex);

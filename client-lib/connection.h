@@ -1,5 +1,6 @@
-// What the opaque handles of tlsbroker.h are. Part of libtlsbroker, so it runs in workers; the
-// bytes in a description come from the broker, but its texts are the peer's.
+// SPDX-License-Identifier: Apache-2.0
+// The structs behind the opaque handles of tlsbroker.h. Part of libtlsbroker, so it runs in
+// workers; the bytes in a description come from the broker, but its texts are the peer's.
 
 #ifndef TLSBROKER_CLIENT_LIB_CONNECTION_H_
 #define TLSBROKER_CLIENT_LIB_CONNECTION_H_
@@ -30,7 +31,7 @@ struct tlsbroker_conn {
   bool direct() const { return description.mode == tlsbroker::handoff::Mode::kDirect; }
   bool cut() const { return read_result < 0; }
 
-  // No result of a read that is over is positive.
+  // Reading has not ended; the results that end it are never positive.
   static constexpr int kStillReading = 1;
 
   const tlsbroker::UniqueFd fd;
@@ -43,16 +44,17 @@ struct tlsbroker_conn {
   // One thread may read while another one writes: what both look at is atomic.
   std::atomic<int> read_result = kStillReading;  // what every further read returns
   std::atomic<bool> write_ended = false;
+  std::atomic<bool> write_failed = false;   // TCP takes no more
   tlsbroker::client::RecordReader records;  // of the reading thread
   tlsbroker::client::Rekeyer rekeyer;
-  // Who writes, or changes the keys of writing. The reading thread never waits for it: the peer may
-  // read on only when we do.
+  // Held by the thread that writes, or changes the keys of writing. The reading thread never waits
+  // for it: the writer may wait for a peer that goes on reading only when we read.
   std::mutex writing;
 };
 
 namespace tlsbroker::client {
 
-// One read in whatever mode, remembering how reading ended. `flags` is 0 or MSG_DONTWAIT.
+// Reads once, in any mode, and remembers how reading ended. `flags` is 0 or MSG_DONTWAIT.
 ssize_t Read(tlsbroker_conn& conn, void* buffer, size_t size, int flags);
 
 // The socket for requests as it is now: an attached queue may get another one. Null if there is

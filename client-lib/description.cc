@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Getters of what a hand-off says about its connection. Part of libtlsbroker; the texts are the
 // peer's and are passed on as they are.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The interface of libtlsbroker is C: nothing may be thrown across it.
 
 #ifndef TLSBROKER_CLIENT_LIB_GUARDED_H_
@@ -7,7 +8,8 @@
 
 namespace tlsbroker::client {
 
-// The body's result. Only memory can run out in the library's own code.
+// Returns the body's result. The only thing that the library's own code can throw is
+// std::bad_alloc.
 template <typename Body>
 int Guarded(Body body) noexcept {
   try {

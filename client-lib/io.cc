@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Reading, writing and ending one connection, whatever its mode. Part of libtlsbroker; runs in
 // workers, trusts the broker and not the peer.
 
@@ -16,7 +17,8 @@
 namespace tlsbroker::client {
 namespace {
 
-// An end and a failure of the stream stay; an error of one call (-EAGAIN, -ENOMEM) does not.
+// Whether each further read returns the same: so it is after an end or a failure of the stream, but
+// not after an error of one call (-EAGAIN, -ENOMEM).
 bool IsFinal(ssize_t result) { return result == 0 || result < -4095; }
 
 bool IsNonblocking(const tlsbroker_conn& conn) {
@@ -39,11 +41,13 @@ unsigned SpliceFlags(const tlsbroker_conn& conn) {
 
 int Fail(tlsbroker_conn& conn, uint8_t alert, int result) {
   SendFatalAlert(conn.fd.get(), alert);
+  shutdown(conn.fd.get(), SHUT_WR);
   conn.read_result = result;
   return result;
 }
 
-// Our KeyUpdate, with `writing` held: 0, -EAGAIN when there is no room for it, or a final result.
+// Changes our own keys, with `writing` held: 0, -EAGAIN when there is no room for our KeyUpdate, or
+// a final result.
 int UpdateOwnKeys(tlsbroker_conn& conn, bool dont_wait) {
   for (;;) {
     const auto status = conn.rekeyer.Ask(request::Direction::kSend, conn.fd.get());
@@ -59,21 +63,21 @@ int UpdateOwnKeys(tlsbroker_conn& conn, bool dont_wait) {
   }
 }
 
-// The peer's KeyUpdate: 0 when reading can go on.
+// Follows the peer's KeyUpdate: 0 when reading can go on.
 int FollowPeer(tlsbroker_conn& conn, bool wants_ours) {
   if (!conn.rekeyer.Admit()) return Fail(conn, kUnexpectedMessage, TLSBROKER_E_PROTOCOL);
   const auto status = conn.rekeyer.Ask(request::Direction::kReceive, conn.fd.get());
   if (status != request::Status::kDone) return Fail(conn, kInternalError, TLSBROKER_E_REKEY);
   if (!wants_ours) return 0;
   conn.rekeyer.owed = true;
-  // Now, if nobody writes; else who writes next has to.
+  // Our KeyUpdate is sent now if no thread writes, else before the next write.
   const std::unique_lock lock(conn.writing, std::try_to_lock);
   if (!lock || conn.write_ended) return 0;
   const int result = UpdateOwnKeys(conn, /*dont_wait=*/true);
   return result == -EAGAIN ? 0 : result;
 }
 
-// Calls until something other than a KeyUpdate comes, and remembers how reading ended.
+// Repeats the call until something other than a KeyUpdate comes, and remembers how reading ended.
 template <typename Call>
 ssize_t ReadBy(tlsbroker_conn& conn, Call call) {
   if (const int before = conn.read_result; before != tlsbroker_conn::kStillReading) return before;
@@ -88,8 +92,15 @@ ssize_t ReadBy(tlsbroker_conn& conn, Call call) {
   }
 }
 
-// Before anything is written, with `writing` held.
+// Whether TCP takes no more. Once a call has been told so, the kernel's TLS takes everything that
+// is written, and drops it (tls_sw_sendmsg).
+bool IsGone(const tlsbroker_conn& conn) {
+  return conn.direct() && (conn.write_failed || conn.records.reset());
+}
+
+// Is called before anything is written, with `writing` held.
 int BeforeWrite(tlsbroker_conn& conn) {
+  if (IsGone(conn)) return -EPIPE;
   if (conn.write_ended || conn.cut())
     return conn.read_result == TLSBROKER_E_REKEY ? TLSBROKER_E_REKEY : -EPIPE;
   Rekeyer& rekeyer = conn.rekeyer;
@@ -105,6 +116,7 @@ ssize_t WriteBy(tlsbroker_conn& conn, Call call) {
   if (const int error = BeforeWrite(conn); error < 0) return error;
   const ssize_t n = Restarting(call);
   if (n > 0) conn.rekeyer.CountWritten(static_cast<uint64_t>(n));
+  if (n == -EPIPE || n == -ECONNRESET) conn.write_failed = true;
   return n;
 }
 
@@ -120,7 +132,7 @@ ssize_t Read(tlsbroker_conn& conn, void* buffer, size_t size, int flags) {
 int EndWrite(tlsbroker_conn& conn, bool dont_wait) {
   const std::lock_guard lock(conn.writing);
   if (conn.write_ended) return 0;
-  if (conn.cut()) return -EPIPE;
+  if (conn.cut() || IsGone(conn)) return -EPIPE;
   const int result = conn.direct() ? SendCloseNotify(conn.fd.get(), dont_wait)
                                    : SendStreamEnd(conn.fd.get(), dont_wait);
   if (result == 0) conn.write_ended = true;

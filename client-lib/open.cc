@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Connections that do not come from the queue: a socket of the program's own, and one to an
 // upstream of the configuration (PROTOCOL.md section 6). Part of libtlsbroker; runs in workers.
 
@@ -81,7 +82,7 @@ int Open(const tlsbroker_queue& queue, const std::vector<uint8_t>& message,
   return 0;
 }
 
-// The broker would refuse another one, or stop reading requests at the sight of it.
+// The broker would refuse any other socket, or stop reading requests when it gets one.
 bool IsConnectedTcp(int fd) {
   const auto option = [fd](int name) {
     int value = -1;
@@ -104,14 +105,10 @@ int MakeWrap(tlsbroker_role role, const tlsbroker_wrap_options* options, request
     return -EINVAL;
   }
   wrap.name = options->name;
-  if (wrap.name.empty() || wrap.name.size() > request::kMaxName) return -EINVAL;
-  for (size_t i = 0; i < options->alpn_count; ++i) {
-    wrap.alpn.emplace_back(options->alpn[i]);
-    if (wrap.alpn.back().empty() || wrap.alpn.back().size() > request::kMaxName) return -EINVAL;
-  }
+  wrap.alpn.assign(options->alpn, options->alpn + options->alpn_count);
   if (options->certificate != nullptr) {
     wrap.certificate = options->certificate;
-    if (wrap.certificate.empty() || wrap.certificate.size() > request::kMaxName) return -EINVAL;
+    if (wrap.certificate.empty()) return -EINVAL;
   }
   return 0;
 }
@@ -124,7 +121,7 @@ int tlsbroker_wrap(tlsbroker_queue* queue, int fd, enum tlsbroker_role role,
     request::Wrap wrap;
     if (const int error = MakeWrap(role, options, wrap); error < 0) return error;
     const std::vector<uint8_t> message = request::Encode(wrap);
-    if (message.size() > request::kMaxMessage) return -EINVAL;
+    if (message.empty() || message.size() > request::kMaxMessage) return -EINVAL;
     if (!IsConnectedTcp(fd)) return -EPROTOTYPE;
     const int fds[] = {fd};
     const int result = Open(*queue, message, fds, conn);
@@ -135,8 +132,8 @@ int tlsbroker_wrap(tlsbroker_queue* queue, int fd, enum tlsbroker_role role,
 
 int tlsbroker_dial(tlsbroker_queue* queue, const char* upstream, tlsbroker_conn** conn) {
   return client::Guarded([&] {
-    const request::Dial dial{upstream};
-    if (dial.upstream.empty() || dial.upstream.size() > request::kMaxName) return -EINVAL;
-    return Open(*queue, request::Encode(dial), {}, conn);
+    const std::vector<uint8_t> message = request::Encode(request::Dial{upstream});
+    if (message.empty()) return -EINVAL;
+    return Open(*queue, message, {}, conn);
   });
 }

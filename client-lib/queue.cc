@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The queue: finding it in the environment and taking connections from it (PROTOCOL.md sections 1
 // and 2). Part of libtlsbroker; runs in workers, and checks what the broker sends all the same.
 
@@ -37,7 +38,7 @@ int NumberOr(const char* text, int fallback) {
   return error == std::errc() && end == view.data() + view.size() ? value : fallback;
 }
 
-// What sd_listen_fds(3) says about the environment, taken out of it.
+// The variables of sd_listen_fds(3), which are taken out of the environment.
 struct ListenFds {
   int count = 0;
   std::string names;
@@ -53,13 +54,13 @@ struct ListenFds {
     return fds;
   }
 
-  // The first number that is no open descriptor ends the list, however long it says it is.
+  // Stops at the first number that is no open descriptor, however many LISTEN_FDS says there are.
   void SetCloseOnExec() const {
     for (int i = 0; i < count; ++i)
       if (fcntl(kFirstFd + i, F_SETFD, FD_CLOEXEC) < 0) return;
   }
 
-  // Of the service whose queue is `queue`.
+  // The name of the socket for requests of the service whose queue is `queue`.
   std::string RequestsName(int queue) const {
     std::string_view rest = names;
     for (int i = kFirstFd; i < queue; ++i)
@@ -124,7 +125,7 @@ int Take(const tlsbroker_queue& queue, bool dont_wait, tlsbroker_conn** conn) {
   return 0;
 }
 
-// The broker may be gone meanwhile, and come back.
+// In the meantime the broker may go away and come back.
 int TakeAttached(tlsbroker_queue& queue, bool dont_wait, tlsbroker_conn** conn) {
   while (true) {
     int result = Take(queue, /*dont_wait=*/true, conn);

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Following a KeyUpdate (RFC 8446 section 4.6.3) in direct mode: the worker has no secret, so it
 // asks the broker with the token that came with the connection (PROTOCOL.md section 6). Part of
 // libtlsbroker; runs in workers.
@@ -28,17 +29,17 @@ class Rekeyer {
   // The broker's answer; kFailed also if there was none in time. On kDone the token is the new one.
   request::Status Ask(request::Direction direction, int socket);
 
-  // Counts one of the peer's; false if there were too many in a second.
+  // Counts one KeyUpdate of the peer; false if there were too many in a second.
   bool Admit();
 
-  // That we owe the peer a KeyUpdate, before the next thing that we write.
+  // We owe the peer a KeyUpdate, before the next thing that we write.
   std::atomic<bool> owed = false;
 
   // Counts what was written, and says when it is time for a KeyUpdate of our own (RFC 8446 section
-  // 5.5: no more than 2^24.5 records with one AES-GCM key). Of the writing thread.
+  // 5.5: no more than 2^24.5 records with one AES-GCM key). Only for the writing thread.
   void CountWritten(uint64_t bytes) { records_ += (bytes + kRecord - 1) / kRecord; }
   bool Due() const { return records_ >= kRecordsPerKey; }
-  // Due, and long so, because nobody could change the keys.
+  // The key has sealed all that it may, because nobody could change it when it was due.
   bool Exhausted() const { return records_ >= kMostRecordsPerKey; }
   void StartCounting() { records_ = 0; }
 
@@ -50,7 +51,7 @@ class Rekeyer {
  private:
   request::Status AskOnce(const std::vector<uint8_t>& message, int socket, request::Answer& answer);
 
-  std::mutex mutex_;  // of token_
+  std::mutex mutex_;  // protects token_
   std::vector<uint8_t> token_;
   const std::shared_ptr<UniqueFd> requests_;
   const bool possible_ = !token_.empty() && requests_ != nullptr;

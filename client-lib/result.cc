@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the results of the library mean, for people. Part of libtlsbroker.
 
 #include <cstring>
@@ -35,7 +36,7 @@ const char* tlsbroker_strerror(int result) {
     case TLSBROKER_E_SELF_SIGNED:
       return "The server's certificate is self-signed";
     case TLSBROKER_E_UNKNOWN_CA:
-      return "The server's certificate is of nobody who is trusted";
+      return "The server's certificate is not signed by anybody who is trusted";
     case TLSBROKER_E_PIN:
       return "The server has none of the pinned keys";
     case TLSBROKER_E_CERTIFICATE:

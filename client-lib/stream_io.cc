@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "client-lib/stream_io.h"
 
 #include <fcntl.h>
@@ -24,7 +25,7 @@ bool PeerClosed(int socket) {
 }
 
 // Waits as recv(2) would, but in poll(2): a reader that sleeps in recv(2) is also woken, for
-// nothing, when the broker takes what was written before (unix_write_space), so once for each
+// nothing, when the broker takes what was written before (unix_write_space), that is once for each
 // answer. False, with EAGAIN: O_NONBLOCK is set, or SO_RCVTIMEO is over.
 bool WaitReadable(int socket) {
   timeval limit{};

@@ -1,6 +1,7 @@
-// The relay and bridge modes: one end of a Unix socketpair, whose other end a process of the broker
-// pumps (PROTOCOL.md section 3.2). Runs in workers; the broker is trusted to tell an end from a
-// cut.
+// SPDX-License-Identifier: Apache-2.0
+// The relay and bridge modes: one end of a Unix socketpair, at whose other end a process of the
+// broker moves the bytes (PROTOCOL.md section 3.2). Runs in workers; the broker is trusted to tell
+// an end from a cut.
 
 #ifndef TLSBROKER_CLIENT_LIB_STREAM_IO_H_
 #define TLSBROKER_CLIENT_LIB_STREAM_IO_H_

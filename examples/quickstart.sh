@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Builds tlsbroker and shows it at work: a throw-away certificate, the broker on 127.0.0.1:8443 and a
 # confined worker that serves files with sendfile. Runs until Ctrl-C.
 # Usage: sudo examples/quickstart.sh [--check] [--build DIR]
-#   --check  make a request, print what it got, stop; status 0 only if all was right
+#   --check  make a request, print what it got, stop; the exit status is 0 only if all was right
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -11,7 +12,7 @@ while [ $# -gt 0 ]; do
   case $1 in
     --check) check=yes; shift ;;
     --build) build=${2:?a directory}; shift 2 ;;
-    --help) sed -n '2,5s/^# //p' "$0"; exit 0 ;;
+    --help) sed -n '3,6s/^# //p' "$0"; exit 0 ;;
     *) echo "quickstart.sh: unknown argument '$1'; try --help" >&2; exit 2 ;;
   esac
 done
@@ -37,8 +38,7 @@ if [ ! -f "$build/build.ninja" ]; then
 fi
 if [ ! -w "$build" ] || [ ! -x "$build/examples/file-worker" ] || [ -z "${TLSBROKER_GUEST-}" ]; then
   echo "building (a few minutes the first time)"
-  ninja -C "$build" broker/supervisor/tlsbrokerd broker/keyholder/tlsbroker-keyholder \
-    broker/handshaker/tlsbroker-handshaker client-lib/tools/tlsbroker examples/file-worker | tail -n 1
+  ninja -C "$build" programs examples/file-worker | tail -n 1
 fi
 
 work=$(mktemp -d /tmp/tlsbroker-quickstart.XXXXXX)
@@ -61,7 +61,7 @@ openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -su
   -keyout "$work/key.pem" -out "$work/certificate.pem" 2>/dev/null
 chmod 600 "$work/key.pem"
 
-# The library and the worker where the worker's user may read them, wherever the build is.
+# Copies the library and the worker to a place where the worker's user may read them, wherever the build is.
 mkdir "$work/worker"
 cp "$build/examples/file-worker" "$build"/client-lib/libtlsbroker.so.0 "$work/worker/"
 chmod 755 "$work"/worker/*
@@ -119,6 +119,8 @@ for pid in "${children[@]}"; do
   case $(cat "/proc/$pid/comm") in
     tlsbroker-keyho*) describe keyholder "$pid" "yes, and nothing else" ;;
     tlsbroker-hands*) describe handshaker "$pid" "no (asks the keyholder)" ;;
+    tlsbroker-logge*) describe logger "$pid" "no (reads what the others say)" ;;
+    tlsbroker-porte*) describe porter "$pid" "no (answers 'tlsbroker status')" ;;
     *) describe worker "$pid" "no (gets a file descriptor)" ;;
   esac
 done
@@ -148,7 +150,7 @@ case $(value mode) in
   *) echo "no mode"; ok= ;;
 esac
 case ",${TLSBROKER_EXPECT-}," in
-  *,ktls,*) [ "$(value mode)" = direct ] || { echo "this machine has kernel TLS, but was not used"; ok=''; } ;;
+  *,ktls,*) [ "$(value mode)" = direct ] || { echo "this machine has kernel TLS, but it was not used"; ok=''; } ;;
 esac
 kill -TERM "$broker"
 wait "$broker" || { echo "the broker ended with an error"; ok=''; }

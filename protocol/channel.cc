@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "protocol/channel.h"
 
 #include <sys/socket.h>
@@ -101,15 +102,8 @@ Result Receive(int socket, size_t max_bytes, size_t max_fds, Message& message, b
   return Result::kOk;
 }
 
-bool CloseAtOnce(UniqueFd& fd) {
-  const linger none{};
-  if (setsockopt(fd.get(), SOL_SOCKET, SO_LINGER, &none, sizeof(none)) != 0) return false;
-  fd.Reset();
-  return true;
-}
-
 Result SendEnd(int stream, bool dont_wait) {
-  // The descriptor only marks the byte. The socket itself is one that every sender has.
+  // The descriptor only marks the byte. It is the socket itself, since every sender has that.
   const uint8_t mark = 0;
   return Send(stream, {&mark, 1}, {&stream, 1}, dont_wait);
 }
@@ -131,10 +125,9 @@ Result ReceiveStream(int stream, std::span<uint8_t> buffer, StreamRead& read) {
   if (n == 0) return Result::kClosed;
   std::vector<UniqueFd> fds;
   CollectFds(header, fds);
-  // af_unix ends a read behind a message that carried descriptors (unix_stream_read_generic), so
-  // the mark is the last byte. MSG_CTRUNC: there were more than fit, which is a mark as well.
+  // af_unix ends a read after a message that carried descriptors (unix_stream_read_generic), so the
+  // mark is the last byte. MSG_CTRUNC: there were more than fit, which is a mark as well.
   read.end = !fds.empty() || (header.msg_flags & MSG_CTRUNC) != 0;
-  for (UniqueFd& fd : fds) (void)CloseAtOnce(fd);
   read.size = static_cast<size_t>(n) - (read.end ? 1 : 0);
   return Result::kOk;
 }

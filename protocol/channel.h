@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One message over a SOCK_SEQPACKET Unix socket, with the file descriptors that travel beside it.
 // The only code that sends or receives SCM_RIGHTS. Runs in every process; what comes in was
 // written by the peer of that socket and is handed on undecoded.
@@ -45,11 +46,6 @@ Result Send(int socket, std::span<const uint8_t> bytes, std::span<const int> fds
 Result Receive(int socket, size_t max_bytes, size_t max_fds, Message& message,
                bool dont_wait = false);
 
-// Closes a descriptor that a stranger sent, without waiting as long as that stranger chose
-// (SO_LINGER). False, and nothing is closed: it is no socket, and its file system may be the
-// stranger's, who can make the close wait.
-bool CloseAtOnce(UniqueFd& fd);
-
 // The END message of a relay or bridge stream (PROTOCOL.md): one zero byte with one descriptor,
 // which says that the sender ends its direction on purpose. `stream` is a Unix SOCK_STREAM socket.
 Result SendEnd(int stream, bool dont_wait = false);
@@ -60,7 +56,8 @@ struct StreamRead {
 };
 
 // Reads what a worker wrote into a relay or bridge stream. Never blocks. kOk with neither data nor
-// `end` does not occur; kClosed is a close without END. Descriptors that came along are closed.
+// `end` does not occur; kClosed is a close without END. Descriptors that came along are closed,
+// which can take as long as whoever sent them likes (PROTOCOL.md section 7).
 Result ReceiveStream(int stream, std::span<uint8_t> buffer, StreamRead& read);
 
 // A connected pair of close-on-exec SOCK_SEQPACKET sockets; invalid descriptors and errno on

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The hand-off: the one datagram that gives a connection to a worker, a PROXY protocol v2 header
 // that describes it with exactly one descriptor beside it. Public and versioned; PROTOCOL.md,
 // "The hand-off", is normative. Written by handshakers, read by workers.
@@ -22,11 +23,11 @@ inline constexpr size_t kMaxMessage = 16 * 1024;
 // long names make one larger.
 inline constexpr size_t kPaddedSize = 704;
 
-// What the descriptor beside the description is.
+// The kind of the descriptor beside the description.
 enum class Mode : uint8_t {
   kDirect = 1,  // the TCP socket with kernel TLS in both directions
   kBridge = 2,  // a socketpair end, bridged to the kTLS socket by an unprivileged process
-  kRelay = 3,   // a socketpair end, pumped by the handshaker: the kernel does not do the records
+  kRelay = 3,   // a socketpair end, relayed by the handshaker: the kernel does not do the records
 };
 const char* ModeName(Mode mode);  // "direct", "bridge", "relay"
 

@@ -1,61 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "protocol/signing.h"
 
 #include <algorithm>
 #include <string_view>
 #include <utility>
 
+#include "protocol/der.h"
+#include "protocol/signing_fields.h"
+#include "protocol/tls_groups.h"
+
 namespace tlsbroker::signing {
 namespace {
 
-enum Tag : uint8_t {
-  kRequestId = 1,
-  kCertificateId,
-  kScheme,
-  kContent,
-  kSignatureBytes,
-  kReasonTag,
-};
+using tls_groups::Group;
 
-// The value of the next TLV, which has to have this tag.
-wire::Bytes Next(wire::Reader& in, Tag tag) {
-  const auto tlv = in.NextTlv();
-  if (!tlv || tlv->type != tag) {
-    in.Fail();
-    return {};
-  }
-  return tlv->value;
-}
-
-wire::Bytes NextBytes(wire::Reader& in, Tag tag, size_t max) {
-  const wire::Bytes value = Next(in, tag);
-  if (value.empty() || value.size() > max) in.Fail();
-  return value;
-}
-
-wire::Writer Begin(MessageType type, uint32_t request_id) {
+template <typename Message>
+std::vector<uint8_t> EncodeOne(const Message& message) {
   wire::Writer out;
-  out.U8(static_cast<uint8_t>(type)).TlvU32(kRequestId, request_id);
-  return out;
+  fields::Encoder encoder(out.U8(Message::kType));
+  ListFields(encoder, message);
+  return out.ok() ? out.Take() : std::vector<uint8_t>();
 }
 
-std::optional<Reply> DecodeSignature(wire::Reader& in) {
-  Signature m;
-  m.request_id = wire::ValueU32(in, Next(in, kRequestId));
-  const wire::Bytes bytes = NextBytes(in, kSignatureBytes, kMaxSignature);
-  m.bytes.assign(bytes.begin(), bytes.end());
-  if (!in.Done()) return std::nullopt;
-  return m;
-}
-
-std::optional<Reply> DecodeRefused(wire::Reader& in) {
-  Refused m;
-  m.request_id = wire::ValueU32(in, Next(in, kRequestId));
-  const uint8_t reason = wire::ValueU8(in, Next(in, kReasonTag));
-  if (reason < static_cast<uint8_t>(Reason::kCertificate)) in.Fail();
-  if (reason > static_cast<uint8_t>(Reason::kFailed)) in.Fail();
-  m.reason = static_cast<Reason>(reason);
-  if (!in.Done()) return std::nullopt;
-  return m;
+template <typename Message>
+std::optional<Message> DecodeOne(wire::Bytes bytes) {
+  wire::Reader in(bytes);
+  if (in.U8() != Message::kType) return std::nullopt;
+  Message message;
+  fields::Decoder decoder(in);
+  ListFields(decoder, message);
+  if (!decoder.Done()) return std::nullopt;
+  return message;
 }
 
 }  // namespace
@@ -76,45 +51,17 @@ const char* ReasonName(Reason reason) {
   return "unknown";
 }
 
-std::vector<uint8_t> Encode(const Sign& message) {
-  wire::Writer out = Begin(MessageType::kSign, message.request_id);
-  out.TlvU16(kCertificateId, message.certificate_id).TlvU16(kScheme, message.scheme);
-  return out.Tlv(kContent, message.content).Take();
-}
+std::vector<uint8_t> Encode(const Sign& message) { return EncodeOne(message); }
 
 std::vector<uint8_t> Encode(const Reply& message) {
-  if (const auto* signature = std::get_if<Signature>(&message)) {
-    wire::Writer out = Begin(MessageType::kSignature, signature->request_id);
-    return out.Tlv(kSignatureBytes, signature->bytes).Take();
-  }
-  const auto& refused = std::get<Refused>(message);
-  wire::Writer out = Begin(MessageType::kRefused, refused.request_id);
-  return out.TlvU8(kReasonTag, static_cast<uint8_t>(refused.reason)).Take();
+  return std::visit([](const auto& m) { return EncodeOne(m); }, message);
 }
 
-std::optional<Sign> DecodeSign(wire::Bytes bytes) {
-  wire::Reader in(bytes);
-  if (in.U8() != static_cast<uint8_t>(MessageType::kSign)) return std::nullopt;
-  Sign m;
-  m.request_id = wire::ValueU32(in, Next(in, kRequestId));
-  m.certificate_id = wire::ValueU16(in, Next(in, kCertificateId));
-  m.scheme = wire::ValueU16(in, Next(in, kScheme));
-  m.content = NextBytes(in, kContent, kMaxContent);
-  if (!in.Done()) return std::nullopt;
-  return m;
-}
+std::optional<Sign> DecodeSign(wire::Bytes bytes) { return DecodeOne<Sign>(bytes); }
 
 std::optional<Reply> DecodeReply(wire::Bytes bytes) {
-  wire::Reader in(bytes);
-  switch (static_cast<MessageType>(in.U8())) {
-    case MessageType::kSignature:
-      return DecodeSignature(in);
-    case MessageType::kRefused:
-      return DecodeRefused(in);
-    case MessageType::kSign:
-      break;
-  }
-  return std::nullopt;
+  if (auto signature = DecodeOne<Signature>(bytes)) return signature;
+  return DecodeOne<Refused>(bytes);
 }
 
 namespace {
@@ -143,33 +90,33 @@ std::optional<Shape> Tls13Shape(wire::Bytes content) {
   return server ? Shape::kTls13Server : Shape::kTls13Client;
 }
 
-// RFC 8422 section 5.4 and RFC 8446 section 4.2.8.2: the length of a share is fixed by its group.
-struct Group {
-  uint16_t id;
-  uint8_t share_size;
-  bool is_point;  // uncompressed: a first byte 4, then both coordinates
-};
-constexpr Group kGroups[] = {
-    {23, 65, true},   // secp256r1
-    {24, 97, true},   // secp384r1
-    {25, 133, true},  // secp521r1
-    {29, 32, false},  // x25519
-    {30, 56, false},  // x448
-};
-constexpr size_t kTls12Randoms = 32 + 32;
-constexpr uint8_t kNamedCurve = 3;
-constexpr uint8_t kUncompressed = 4;
-
-bool IsTls12KeyExchange(wire::Bytes content) {
-  wire::Reader in(content);
-  in.Raw(kTls12Randoms);
-  const uint8_t curve_type = in.U8();
-  const uint16_t id = in.U16();
+// Takes a public key of ECDHE, with its length, that is of this group.
+bool TakeShare(wire::Reader& in, const Group& group) {
+  constexpr uint8_t kUncompressed = 4;
   const wire::Bytes share = in.Raw(in.U8());
-  if (!in.Done() || curve_type != kNamedCurve) return false;
-  const auto* group = std::ranges::find(kGroups, id, &Group::id);
-  if (group == std::end(kGroups) || share.size() != group->share_size) return false;
-  return !group->is_point || share[0] == kUncompressed;
+  if (share.size() != group.share_size) return false;
+  return !group.is_point || share[0] == kUncompressed;
+}
+
+// Takes ServerECDHParams, RFC 8422 section 5.4. nullptr if it is something else, or names a group
+// that is not offered.
+const Group* TakeParameters(wire::Reader& in) {
+  constexpr uint8_t kNamedCurve = 3;
+  if (in.U8() != kNamedCurve) return nullptr;
+  const auto* group = std::ranges::find(tls_groups::kOffered, in.U16(), &Group::id);
+  if (group == std::end(tls_groups::kOffered) || !TakeShare(in, *group)) return nullptr;
+  return group;
+}
+
+std::optional<Shape> Tls12KeyExchange(wire::Bytes content) {
+  // RFC 8446 section 4.1.3: how the random of a server ends that can do TLS 1.3 as well.
+  constexpr std::string_view kDowngrade = "DOWNGRD\x01";
+  constexpr size_t kRandoms = 32 + 32;
+  wire::Reader in(content);
+  in.Raw(kRandoms - kDowngrade.size());
+  const bool downgrade = std::ranges::equal(in.Raw(kDowngrade.size()), wire::AsBytes(kDowngrade));
+  if (TakeParameters(in) == nullptr || !in.Done()) return std::nullopt;
+  return downgrade ? Shape::kTls12Server : Shape::kTls12AloneServer;
 }
 
 // RFC 5246 section 7.3 with ECDHE, as far as the client's ClientKeyExchange.
@@ -187,17 +134,47 @@ constexpr HandshakeType kTls12Flight[] = {
     kClientHello,        kServerHello,     kCertificate, kCertificateStatus, kServerKeyExchange,
     kCertificateRequest, kServerHelloDone, kCertificate, kClientKeyExchange};
 
+bool IsHello(wire::Bytes body) {
+  constexpr uint16_t kTls12 = 0x0303;
+  constexpr size_t kShortest = 2 + 32 + 1 + 2 + 1;  // a server's, without extensions
+  return body.size() >= kShortest && wire::Reader(body).U16() == kTls12;
+}
+
+// `group` is that of the server's key exchange, once it has come.
+bool IsMessage(uint8_t type, wire::Bytes body, const Group*& group) {
+  wire::Reader in(body);
+  switch (type) {
+    case kClientHello:
+    case kServerHello:
+      return IsHello(body);
+    case kServerKeyExchange:
+      group = TakeParameters(in);
+      in.U16();  // the scheme of the signature
+      in.Raw(in.U16());
+      return group != nullptr && in.Done();
+    case kServerHelloDone:
+      return body.empty();
+    case kClientKeyExchange:
+      return group != nullptr && TakeShare(in, *group) && in.Done();
+    default:  // certificates, and what is about them
+      return !body.empty();
+  }
+}
+
 bool IsTls12Transcript(wire::Bytes content) {
   if (content.size() <= kMaxShortContent) return false;
   wire::Reader in(content);
   const auto* expected = std::begin(kTls12Flight);
+  const Group* group = nullptr;
   while (in.ok() && !in.at_end()) {
     const uint8_t type = in.U8();
     if (expected != std::end(kTls12Flight) && *expected == kCertificateStatus && type != *expected)
       ++expected;
-    if (expected == std::end(kTls12Flight) || type != *expected++) return false;
+    if (expected == std::end(kTls12Flight) || type != *expected) return false;
+    ++expected;
     const size_t high = in.U8();
-    in.Raw(high << 16 | in.U16());
+    const wire::Bytes body = in.Raw(high << 16 | in.U16());
+    if (!IsMessage(type, body, group)) return false;
   }
   return in.Done() && expected == std::end(kTls12Flight);
 }
@@ -215,14 +192,15 @@ bool IsEcdsa(uint16_t scheme) {
 }  // namespace
 
 std::optional<Shape> ShapeOf(wire::Bytes content) {
+  if (der::IsSignedStructure(content)) return std::nullopt;
   if (auto shape = Tls13Shape(content)) return shape;
-  if (IsTls12KeyExchange(content)) return Shape::kTls12Server;
+  if (auto shape = Tls12KeyExchange(content)) return shape;
   if (IsTls12Transcript(content)) return Shape::kTls12Client;
   return std::nullopt;
 }
 
 bool SchemeFits(uint16_t scheme, KeyType key, Shape shape) {
-  const bool tls12 = shape == Shape::kTls12Server || shape == Shape::kTls12Client;
+  const bool tls12 = shape != Shape::kTls13Server && shape != Shape::kTls13Client;
   switch (key) {
     case KeyType::kRsa:
       if (IsPkcs1(scheme)) return tls12;

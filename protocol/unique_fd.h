@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // UniqueFd owns one file descriptor and closes it once. It is the only place of the project that
 // calls close(2): a signature with UniqueFd by value takes the descriptor, one with int borrows it.
 // Used in every process.

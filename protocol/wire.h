@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The one byte-level reader and writer of every message that crosses a process boundary: unsigned
 // integers in network order and TLVs shaped like those of the PROXY protocol v2 (u8 type, u16
 // length, value). Runs in every process, on bytes of whoever is on the other side: a Reader never
@@ -29,7 +30,7 @@ inline constexpr size_t kMaxTlvValue = 0xffff;
 
 class Writer {
  public:
-  // `expected`: how many bytes there will be, perhaps.
+  // `expected` is about how many bytes there will be.
   explicit Writer(size_t expected = 0) { out_.reserve(expected); }
 
   Writer& U8(uint8_t v);

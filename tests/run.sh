@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Installs what is missing, builds, and runs the test suites: natively, then in guests that have
-# kernel TLS. Usage: tests/run.sh [--suite NAME]... [--build DIR]
-# Suites: unit isolation integration sanitize vm-6.1 vm-latest (vm: both). Exit status 0 if nothing
-# failed. The last line is "N passed, N failed, N skipped".
+# SPDX-License-Identifier: Apache-2.0
+# Installs packages that are missing, builds, and runs the test suites: natively, then in guests that have kernel TLS. Usage:
+# tests/run.sh [--suite NAME]... [--build DIR] Suites: unit isolation integration sanitize vm-6.1 vm-latest (vm: both). The exit
+# status is 0 if nothing failed. The last line is "N passed, N failed, N skipped".
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
@@ -19,11 +19,18 @@ while [ $# -gt 0 ]; do
       esac
       shift 2 ;;
     --build) build=${2:?a directory}; shift 2 ;;
-    --help) sed -n '2,5s/^# //p' "$0"; exit 0 ;;
+    --help) sed -n '3,6s/^# //p' "$0"; exit 0 ;;
     *) echo "run.sh: unknown argument '$1'; try --help" >&2; exit 2 ;;
   esac
 done
 [ -n "$suites" ] || suites=$all_suites
+
+# The paths of the workers' programs lead through the checkout.
+if [ "$(id -u)" -eq 0 ] && ! setpriv --reuid=65534 --regid=65534 --clear-groups test -r "$PWD/meson.build"; then
+  echo "run.sh: workers are other users, and cannot reach $PWD: put the checkout elsewhere, or" \
+    "give others x on each directory that leads to it" >&2
+  exit 2
+fi
 
 started=$SECONDS
 logs=$(mktemp -d)
@@ -46,7 +53,7 @@ install_packages() {
   say "installing ${missing[*]}"
   local as_root=()
   [ "$(id -u)" -eq 0 ] || as_root=(sudo)
-  # The programs are needed, not the services: none is started (invoke-rc.d(8) asks this file).
+  # Only the programs are needed, not the services: this file keeps every service from being started (invoke-rc.d(8) asks it).
   local policy=/usr/sbin/policy-rc.d ours="" status=0
   if [ ! -e "$policy" ]; then
     ours=1
@@ -75,7 +82,7 @@ count() { # NAME PASSED FAILED SKIPPED
     $(((SECONDS - started) / 60)) $(((SECONDS - started) % 60))
 }
 
-# Counts what the GoogleTest programs and run_suite.py folders in an output say of themselves.
+# Counts the results that GoogleTest programs, and folders that run_suite.py runs, report in an output.
 count_output() { # NAME STATUS FILE
   local p f s
   read -r p f s < <(awk '
@@ -84,10 +91,29 @@ count_output() { # NAME STATUS FILE
     /^\[  FAILED  \] [0-9]+ test/ { f += $4 }
     /^\[  SKIPPED \] [0-9]+ test/ { s += $4 }
     END { print p + 0, f + 0, s + 0 }' "$3")
-  # Status 77: all were skipped. Any other one with no failed test is a crash or a time limit.
+  # Status 77: all tests were skipped. Any other status without a failed test means a crash or a time limit.
   if [ "$2" -ne 0 ] && [ "$2" -ne 77 ] && [ "$f" -eq 0 ]; then f=1; fi
-  [ "$f" -eq 0 ] || { echo "--- $1"; tail -n 250 "$3"; echo "---"; }
+  [ "$f" -eq 0 ] || { echo "--- $1"; tail -n 250 "$3"; echo "---"; failures "$1" "$3" >>"$logs/failures"; }
   count "$1" "$p" "$f" "$s"
+}
+
+# The tests that failed in an output, and why, in at most 40 lines each: repeated at the end of the log, where people look first.
+failures() { # NAME FILE
+  printf '\n--- %s\n' "$1"
+  awk '
+    function over(  i) {
+      for (i = 1; i <= n; i++) if (n <= 40 || i <= 16 || i > n - 24) print line[i]; else if (i == 17) print "  [...]"
+      said += n; n = on = 0
+    }
+    /^(FAIL|ERROR): / { over(); on = 1 }            # of unittest, up to a ruler that is not its first
+    /^(=====|-----)/ && on && n > 1 { over() }
+    /^\[ RUN      \]/ { n = 0; on = 1 }             # of GoogleTest: the whole test, if it fails
+    /^\[       OK \]/ { n = on = 0 }
+    on { line[++n] = $0 }
+    /^\[  FAILED  \] .*\)$/ { over() }
+    /^FAILED: / { print; said++ }
+    { last[NR % 20] = $0 }
+    END { over(); if (!said) for (i = NR - 19; i <= NR; i++) if (i > 0) print last[i % 20] }' "$2"
 }
 
 run_one() { # NAME COMMAND...
@@ -98,12 +124,12 @@ run_one() { # NAME COMMAND...
   count_output "$name" "$status" "$log"
 }
 
-# Tests wait most of the time, natively: three at once.
+# Natively, tests wait most of the time: three run at once.
 jobs=3
 
 run_programs() { # SUITE BUILD
   local programs=("$2/tests/$1/$1"-*) running=0 number program
-  # From the end: the one that waits longest, for workers to be started again, is there.
+  # Starts with the last program: one that waits longest, for workers to be started again, is at the end of the list.
   for ((number = ${#programs[@]} - 1; number >= 0; number--)); do
     program=${programs[number]}
     if [ ! -f "$program" ] || [ ! -x "$program" ]; then continue; fi
@@ -115,10 +141,13 @@ run_programs() { # SUITE BUILD
 }
 
 replay_corpora() { # BUILD
-  local program target
+  local program target folders
   for program in "$1"/tests/fuzz/fuzz-*; do
     target=${program##*/fuzz-}
-    [ -f "$program" ] && [ -x "$program" ] && run_one "fuzz-$target" "$program" "tests/fuzz/corpus/$target"
+    if [ ! -f "$program" ] || [ ! -x "$program" ]; then continue; fi
+    # The inputs that no encoder of ours writes, and those that our encoders write.
+    mapfile -t folders < <(ls -d "tests/fuzz/corpus/$target" "$1/tests/fuzz/seeds/$target" 2>/dev/null)
+    run_one "fuzz-$target" "$program" "${folders[@]}"
   done
 }
 
@@ -127,7 +156,7 @@ run_python() { # NAME FOLDER
   run_one "$1" /usr/bin/python3 tests/testlib/run_suite.py --jobs $jobs "$2"
 }
 
-# One guest, with one processor: two would wait for each other most of the time. Its suites are counted as they end.
+# Runs one guest, with one processor: two would wait for each other most of the time. The guest's suites are counted as each ends.
 run_guest() { # KERNEL LOG-NAME [WITHOUT-MODULE]
   local kernel=$1 whole=$logs/$2 without=${3-} name="" line status log=""
   local options=()
@@ -143,7 +172,7 @@ run_guest() { # KERNEL LOG-NAME [WITHOUT-MODULE]
     esac
   done < <(tests/vm/boot --kernel "$kernel" --smp 1 --build "$build" --mem 3000 --timeout 3000 "${options[@]}" -- \
     tests/testlib/guest_suites "$without" 2>&1; echo "@@ over $?")
-  # The last line is "@@ over STATUS": of a guest that came to its end, 0.
+  # The last line is "@@ over STATUS"; STATUS is 0 if the guest came to its end.
   tail -n 1 "$whole" | grep -qx '@@ over 0' && [ -z "$name" ] && return
   cat "$whole" ${log:+"$log"} >"$whole.all"
   count_output "$kernel${without:+ without $without}: ${name:-guest}" 1 "$whole.all"
@@ -164,12 +193,17 @@ for suite in $suites; do
 done
 
 install_packages tests/packages tests/vm/packages
-# Meanwhile, so that nothing waits for the network later. What fails here is tried again, and reported, when a guest starts.
+# Fetches in the background, so that nothing waits for the network later. A fetch that fails here is tried again, and reported,
+# when a guest starts.
 set -m # a process group, so that all of it can be ended
 for kernel in "${guests[@]}"; do tests/vm/boot --kernel "$kernel" --fetch; done >"$logs/fetch" 2>&1 &
 set +m
 build=$(realpath -m "$build")
-# The same code, with less about it for debuggers: that is a tenth of the time to compile it.
+# Before anything is built: they need a minute, and say most of what a reader would.
+case " $suites " in
+  *" unit "*) say "style"; for style in tests/style/*; do run_one "style-$(basename "$style")" "$style"; done ;;
+esac
+# The same code, with less information for debuggers: that saves a tenth of the compile time.
 debug_options=(-Ddebug=false -Dcpp_args=-g1 -Dc_args=-g1)
 build_tree "$build" "${debug_options[@]}" || exit 1
 export TLSBROKER_BUILD="$build"
@@ -178,15 +212,17 @@ native_suite() { # SUITE
   case $1 in
     unit)
       run_programs unit "$build"
-      replay_corpora "$build" ;;
+      replay_corpora "$build"
+      run_python "the guests' kernels" tests/vm ;;
     isolation)
       run_programs isolation "$build"
       run_python isolation tests/isolation ;;
     integration) run_python integration tests/integration ;;
     sanitize)
-      # Not optimized: half the time to build, and nothing is optimized away that they would find.
+      # Not optimized: that halves the time to build, and nothing is optimized away that the sanitizers would find. Several files
+      # are compiled at once, which halves the rest; the build above compiles them one by one, as people do who work on them.
       build_tree "$build-asan" -Db_sanitize=address,undefined -Db_lundef=false -Doptimization=0 \
-        "${debug_options[@]}" || { count "building $build-asan" 0 1 0; return; }
+        "${debug_options[@]}" -Dunity=on -Dunity_size=8 "-Dcpp_args=-g1 -Wno-subobject-linkage" || { count "building $build-asan" 0 1 0; return; }
       export TLSBROKER_BUILD="$build-asan"
       run_programs unit "$build-asan"
       replay_corpora "$build-asan"
@@ -202,11 +238,11 @@ for suite in "${native[@]}"; do
   native_suite "$suite"
 done
 
-# Side by side: each has one processor.
+# The guests run side by side: each has one processor.
 if [ ${#guests[@]} -gt 0 ]; then
   say "guests: ${guests[*]}"
   wait # for the kernels
-  set -m # each a process group, so that all of it can be ended
+  set -m # a process group for each, so that all of it can be ended
   for kernel in "${guests[@]}"; do guest_suite "$kernel" & done
   set +m
   wait
@@ -214,6 +250,7 @@ fi
 
 read -r passed failed skipped < <(awk '{ p += $1; f += $2; s += $3 } END { print p + 0, f + 0, s + 0 }' "$logs/counts")
 awk '$2 > 0 { $1 = $2 = $3 = ""; print "failed:" $0 }' "$logs/counts"
+[ ! -f "$logs/failures" ] || cat "$logs/failures"
 say "done"
 printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
 [ "$failed" -eq 0 ]

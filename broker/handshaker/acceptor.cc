@@ -1,10 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "broker/handshaker/acceptor.h"
 
+#include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 
-#include <asio/co_spawn.hpp>
-#include <asio/detached.hpp>
 #include <asio/post.hpp>
 #include <asio/redirect_error.hpp>
 #include <asio/steady_timer.hpp>
@@ -24,14 +25,16 @@
 namespace tlsbroker {
 namespace {
 
-// After so many connections in a row the others get their turn.
-constexpr int kBurst = 64;
+// After this many connections in a row other work gets its turn. co_spawn() begins a handshake
+// while its connection is accepted, and computes the whole first flight then if the ClientHello is
+// already there.
+constexpr int kBurst = 8;
 
 // Without descriptors or memory accept(2) fails at once, again and again.
 constexpr std::chrono::milliseconds kExhaustedPause{100};
 
-// What accept(2) may return for a connection that was fine a moment ago (accept(2), "Error
-// handling"): the next one is to be tried.
+// Errors that accept(2) may return for a connection that was fine a moment ago (accept(2), "Error
+// handling"): the next connection is tried.
 bool IsPassing(int error) {
   switch (error) {
     case EINTR:
@@ -55,55 +58,42 @@ bool IsTcp(const sockaddr_storage& peer) {
   return peer.ss_family == AF_INET || peer.ss_family == AF_INET6;
 }
 
-void Admit(Shared& shared, Service& service, UniqueFd socket, const sockaddr_storage& peer) {
-  sockaddr_storage local{};
-  socklen_t size = sizeof(local);
-  if (getsockname(socket.get(), reinterpret_cast<sockaddr*>(&local), &size) != 0) return;
-  const handoff::Endpoint from = ToEndpoint(peer);
-  Admission::Ticket ticket;
-  ++shared.counters.accepted;
-  switch (shared.admission.Admit(from, ticket)) {
-    case Admission::Verdict::kTotalLimit:
-      ++shared.counters.refused_total_limit;
-      return;
-    case Admission::Verdict::kSourceLimit:
-      ++shared.counters.refused_source_limit;
-      return;
-    case Admission::Verdict::kAdmitted:
-      break;
-  }
-  Accepted connection{AsyncFd(shared.io.get_executor(), std::move(socket)),
-                      from,
-                      ToEndpoint(local),
-                      std::move(ticket),
-                      false,
-                      ""};
-  Prepare(shared, service, connection);
-  asio::co_spawn(shared.io, ServeConnection(shared, service, std::move(connection)),
-                 asio::detached);
+// All generations of handshakers use the same listening socket, so an earlier one may have left
+// other flags and options on it. Without O_NONBLOCK this process would wait in accept(2); with
+// TCP_CORK, which accepted sockets inherit, each answer would wait 200 ms, and with a
+// TCP_USER_TIMEOUT of a millisecond each connection would end.
+void MakeReady(int listener) {
+  const int off = 0;
+  setsockopt(listener, IPPROTO_TCP, TCP_CORK, &off, sizeof(off));
+  setsockopt(listener, IPPROTO_TCP, TCP_USER_TIMEOUT, &off, sizeof(off));
+  setsockopt(listener, SOL_SOCKET, SO_KEEPALIVE, &off, sizeof(off));
+  (void)fcntl(listener, F_SETFL, fcntl(listener, F_GETFL) | O_NONBLOCK);
 }
 
-// A pause, since the listener stays readable as long as descriptors or memory are missing.
+// Pauses, since the listener stays readable as long as descriptors or memory are missing. EINVAL
+// means that the socket does not listen any more, which the supervisor has to mend.
 asio::awaitable<void> PauseAfter(const Shared& shared, int error) {
-  log::Warning(absl::StrCat("accept: ", std::strerror(error), "; pausing"));
+  if (error != EINVAL) log::Warning(absl::StrCat("accept: ", std::strerror(error), "; pausing"));
   asio::steady_timer pause(shared.io, kExhaustedPause);
   co_await pause.async_wait(asio::use_awaitable);
 }
 
 }  // namespace
 
-Acceptor::Acceptor(Shared& shared, Service& service, UniqueFd listener)
-    : shared_(shared), service_(service), listener_(std::move(listener)) {}
+Acceptor::Acceptor(Shared& shared, Listener listener, UniqueFd socket)
+    : shared_(shared), listener_(listener), socket_(std::move(socket)) {
+  MakeReady(socket_.get());
+}
 
 asio::awaitable<void> Acceptor::Run() {
   int burst = 0;
   while (!stopped_) {
-    co_await service_.queue.WaitForRoom();
+    co_await listener_.service.queue.WaitForRoom();
     if (stopped_) co_return;
     int error = AcceptOne();
     if (error == EAGAIN) {
       error = co_await WaitForConnection();
-      // At once: who woke this process has woken no other.
+      // Without a suspension in between: the connection that woke this process has woken no other.
       if (error == 0 && !stopped_) error = AcceptOne();
     }
     if (error == 0 && ++burst % kBurst == 0) {
@@ -117,35 +107,37 @@ asio::awaitable<void> Acceptor::Run() {
 int Acceptor::AcceptOne() {
   sockaddr_storage peer{};
   socklen_t size = sizeof(peer);
-  UniqueFd socket(accept4(listener_.get(), reinterpret_cast<sockaddr*>(&peer), &size,
+  UniqueFd socket(accept4(socket_.get(), reinterpret_cast<sockaddr*>(&peer), &size,
                           SOCK_NONBLOCK | SOCK_CLOEXEC));
   if (!socket) return errno;
   try {
-    if (IsTcp(peer)) Admit(shared_, service_, std::move(socket), peer);
+    if (IsTcp(peer)) StartConnection(shared_, listener_, std::move(socket), ToEndpoint(peer));
     return 0;
   } catch (const std::exception&) {
     return ENOMEM;
   }
 }
 
-// Watched at no other time: while the queue is full, say, another handshaker has to be woken.
+// The listener is watched at no other time: while this process waits for room in the queue, for
+// example, a new connection has to wake another handshaker.
 asio::awaitable<int> Acceptor::WaitForConnection() {
   try {
     const ExclusiveWakeup one_handshaker;
-    watched_.emplace(shared_.io.get_executor(), std::move(listener_));
+    watched_.emplace(shared_.io.get_executor(), std::move(socket_));
   } catch (const std::exception&) {
     co_return ENOMEM;
   }
   (void)co_await watched_->WaitReadable();
-  listener_ = watched_->Release();
+  socket_ = watched_->Release();
   watched_.reset();
   co_return 0;
 }
 
-// Who connects when all have let go is refused, instead of waiting for nobody.
+// Once all processes have closed the listener, a client that connects is refused instead of waiting
+// for nobody.
 void Acceptor::Stop() {
   stopped_ = true;
-  listener_.Reset();
+  socket_.Reset();
   if (!watched_) return;
   watched_->Cancel();
   const UniqueFd closed = watched_->Release();

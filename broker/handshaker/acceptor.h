@@ -1,4 +1,5 @@
-// accept(2) for one listener: who may come in, and when not to ask. Runs in the handshaker.
+// SPDX-License-Identifier: Apache-2.0
+// accept(2) for one listener, and when not to ask. Runs in the handshaker.
 
 #ifndef TLSBROKER_BROKER_HANDSHAKER_ACCEPTOR_H_
 #define TLSBROKER_BROKER_HANDSHAKER_ACCEPTOR_H_
@@ -7,31 +8,32 @@
 #include <optional>
 
 #include "broker/handshaker/async_fd.h"
-#include "broker/handshaker/service.h"
+#include "broker/handshaker/listener.h"
 #include "protocol/unique_fd.h"
 
 namespace tlsbroker {
 
 class Acceptor {
  public:
-  // All handshakers have this listener.
-  Acceptor(Shared& shared, Service& service, UniqueFd listener);
+  // All handshakers have this socket.
+  Acceptor(Shared& shared, Listener listener, UniqueFd socket);
 
   // Accepts until Stop(), and starts a coroutine for each connection.
   asio::awaitable<void> Run();
 
-  // Closes the listener, as far as this process has it. A connection may have woken this process
-  // and no other: it waits for who begins to accept later, or is woken by the next one.
+  // Closes this process' copy of the socket. A connection that has woken this process and no other
+  // stays in the backlog until another handshaker begins to accept, or until the next connection
+  // wakes one.
   void Stop();
 
  private:
-  // Both: 0 or an error number.
+  // Both return 0 or an error number.
   int AcceptOne();
   asio::awaitable<int> WaitForConnection();
 
   Shared& shared_;
-  Service& service_;
-  UniqueFd listener_;  // except while it is waited for:
+  const Listener listener_;
+  UniqueFd socket_;  // except while it is waited for:
   std::optional<AsyncFd> watched_;
   bool stopped_ = false;
 };

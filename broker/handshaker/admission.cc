@@ -1,29 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "broker/handshaker/admission.h"
 
 #include <algorithm>
 
 namespace tlsbroker {
 
-Admission::Ticket::Source Admission::SourceOf(const handoff::Endpoint& peer) {
-  Ticket::Source source{};
+Admission::Place::Source Admission::SourceOf(const handoff::Endpoint& peer) {
+  Place::Source source{};
   const size_t significant = peer.ipv6 ? 8 : 4;
   std::copy_n(peer.address.begin(), significant, source.begin());
   source.back() = peer.ipv6 ? 6 : 4;
   return source;
 }
 
-Admission::Verdict Admission::Admit(const handoff::Endpoint& peer, Ticket& ticket) {
+Admission::Verdict Admission::Admit(const handoff::Endpoint& peer, Place& place) {
   if (active_ >= max_total_) return Verdict::kTotalLimit;
-  const Ticket::Source source = SourceOf(peer);
+  const Place::Source source = SourceOf(peer);
   uint32_t& count = per_source_[source];
   if (count >= max_per_source_) return Verdict::kSourceLimit;
   ++count;
   ++active_;
-  ticket = Ticket(this, source);
+  place = Place(this, source);
   return Verdict::kAdmitted;
 }
 
-void Admission::Ticket::Release() {
+void Admission::Place::Release() {
   Admission* admission = std::exchange(admission_, nullptr);
   if (admission == nullptr) return;
   --admission->active_;

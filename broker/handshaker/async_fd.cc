@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "broker/handshaker/async_fd.h"
 
 #include <sys/socket.h>
@@ -5,8 +6,6 @@
 #include <asio/redirect_error.hpp>
 #include <asio/use_awaitable.hpp>
 #include <cerrno>
-
-#include "protocol/channel.h"
 
 namespace tlsbroker {
 
@@ -24,7 +23,7 @@ AsyncFd::AsyncFd(AsyncFd&& other) noexcept
 
 AsyncFd& AsyncFd::operator=(AsyncFd&& other) noexcept {
   if (this == &other) return *this;
-  Close();
+  const UniqueFd closed = Release();
   descriptor_ = std::move(other.descriptor_);
   fd_ = std::exchange(other.fd_, -1);
   cancelled_ = other.cancelled_;
@@ -56,11 +55,6 @@ void AsyncFd::Cancel() {
   descriptor_.cancel(ignored);
 }
 
-void AsyncFd::Close() {
-  UniqueFd fd = Release();
-  if (fd) (void)channel::CloseAtOnce(fd);
-}
-
 UniqueFd AsyncFd::Release() {
   fd_ = -1;
   if (!descriptor_.is_open()) return UniqueFd();
@@ -73,7 +67,8 @@ asio::awaitable<bool> SendAll(AsyncFd& socket, std::span<const uint8_t> bytes) {
     if (n >= 0) {
       bytes = bytes.subspan(static_cast<size_t>(n));
     } else if (errno == EAGAIN) {
-      if (!co_await socket.WaitWritable()) co_return false;
+      const bool writable = co_await socket.WaitWritable();
+      if (!writable) co_return false;
     } else if (errno != EINTR) {
       co_return false;
     }
@@ -81,21 +76,22 @@ asio::awaitable<bool> SendAll(AsyncFd& socket, std::span<const uint8_t> bytes) {
   co_return true;
 }
 
-asio::awaitable<bool> ReceiveExactly(AsyncFd& socket, std::span<uint8_t> buffer) {
-  while (!buffer.empty()) {
-    if (socket.cancelled()) co_return false;  // also while there is always something to read
-    const ssize_t n = recv(socket.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
+asio::awaitable<size_t> Receive(AsyncFd& socket, std::span<uint8_t> buffer) {
+  size_t received = 0;
+  // Whether it is cancelled is checked even if there is always more to read.
+  while (received < buffer.size() && !socket.cancelled()) {
+    const auto room = buffer.subspan(received);
+    const ssize_t n = recv(socket.get(), room.data(), room.size(), MSG_DONTWAIT);
     if (n > 0) {
-      buffer = buffer.subspan(static_cast<size_t>(n));
-    } else if (n == 0) {
-      co_return false;
-    } else if (errno == EAGAIN) {
-      if (!co_await socket.WaitReadable()) co_return false;
-    } else if (errno != EINTR) {
-      co_return false;
+      received += static_cast<size_t>(n);
+    } else if (n < 0 && errno == EAGAIN) {
+      const bool readable = co_await socket.WaitReadable();
+      if (!readable) break;
+    } else if (n == 0 || errno != EINTR) {
+      break;
     }
   }
-  co_return true;
+  co_return received;
 }
 
 }  // namespace tlsbroker

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A descriptor that coroutines can wait on. Runs in the handshaker, in its one thread.
 
 #ifndef TLSBROKER_BROKER_HANDSHAKER_ASYNC_FD_H_
@@ -17,23 +18,24 @@ namespace tlsbroker {
 
 class AsyncFd {
  public:
-  // The descriptor is non-blocking from here on. Throws asio::system_error if it cannot be watched,
-  // for want of memory; `fd` then has it still.
+  // The descriptor is non-blocking from here on. Throws asio::system_error if it cannot be watched
+  // for want of memory; then `fd` still holds it.
   AsyncFd(const asio::any_io_executor& executor, UniqueFd&& fd);
   AsyncFd(AsyncFd&& other) noexcept;
   AsyncFd& operator=(AsyncFd&& other) noexcept;
-  ~AsyncFd() { Close(); }
+  ~AsyncFd() { const UniqueFd closed = Release(); }
 
   int get() const { return fd_; }
 
   // False once Cancel() was called, before or meanwhile. May wake up with nothing to do.
   asio::awaitable<bool> WaitReadable();
   asio::awaitable<bool> WaitWritable();
-  // The peer of a socket is gone for both directions (EPOLLHUP), or the socket has an error.
+  // Waits until the peer of a socket has closed both directions (EPOLLHUP) or the socket has an
+  // error; for a pipe, until nobody has its other end any more.
   asio::awaitable<bool> WaitHangup();
 
-  // Waits without a coroutine: calls `handler` once, unless Cancel() comes first. It is destroyed
-  // in any case, and may hold what has to live as long.
+  // Waits without a coroutine: calls `handler` once, unless Cancel() comes first. The handler is
+  // destroyed in any case, and may hold what has to live as long.
   template <typename Handler>
   void OnReadable(Handler handler) {
     Call(asio::posix::stream_descriptor::wait_read, std::move(handler));
@@ -43,13 +45,13 @@ class AsyncFd {
     Call(asio::posix::stream_descriptor::wait_write, std::move(handler));
   }
 
-  // Wakes the waiters, and makes all further waits fail: the end of this descriptor's life.
+  // Wakes the waiters, and makes all further waits fail. This ends the use of the descriptor.
   void Cancel();
   bool cancelled() const { return cancelled_; }
 
   // Takes the descriptor out of the event loop. Asio's own close() leaves that to the kernel, which
-  // forgets a descriptor only when its last copy is closed; ours goes on living in a worker, and
-  // this process would be woken for it.
+  // forgets a descriptor only when its last copy is closed; a worker has a copy of ours, and this
+  // process would be woken for it.
   UniqueFd Release();
 
  private:
@@ -63,9 +65,6 @@ class AsyncFd {
 
   asio::awaitable<bool> Wait(asio::posix::stream_descriptor::wait_type type);
 
-  // Others may have this socket, and have set SO_LINGER: that must not hold this process up.
-  void Close();
-
   asio::posix::stream_descriptor descriptor_;
   int fd_ = -1;
   bool cancelled_ = false;
@@ -74,8 +73,9 @@ class AsyncFd {
 // Sends all of `bytes` with send(2) and MSG_NOSIGNAL; false on an error of the socket or Cancel().
 asio::awaitable<bool> SendAll(AsyncFd& socket, std::span<const uint8_t> bytes);
 
-// Fills `buffer`; false at the end of file, on an error, or on Cancel().
-asio::awaitable<bool> ReceiveExactly(AsyncFd& socket, std::span<uint8_t> buffer);
+// Fills `buffer`. Returns how many bytes came: fewer at the end of file, on an error, or on
+// Cancel().
+asio::awaitable<size_t> Receive(AsyncFd& socket, std::span<uint8_t> buffer);
 
 }  // namespace tlsbroker
 

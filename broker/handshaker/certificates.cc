@@ -1,14 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "broker/handshaker/certificates.h"
 
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
+#include <time.h>
 
 #include <algorithm>
+#include <functional>
+#include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "broker/support/status.h"
+#include "protocol/service_messages.h"
 
 namespace tlsbroker {
 namespace {
@@ -29,6 +34,18 @@ struct GeneralNamesDeleter {
   void operator()(GENERAL_NAMES* names) const { GENERAL_NAMES_free(names); }
 };
 
+// Names do not differ in case, nor by the dot of the root at their end.
+std::string Normal(std::string_view name) {
+  if (name.ends_with('.')) name.remove_suffix(1);
+  return absl::AsciiStrToLower(absl::string_view(name.data(), name.size()));
+}
+
+uint64_t Seconds(const ASN1_TIME* time) {
+  tm parts{};
+  if (ASN1_TIME_to_tm(time, &parts) != 1) return 0;
+  return static_cast<uint64_t>(std::max<time_t>(timegm(&parts), 0));
+}
+
 // The DNS names of the certificate; its common name only when it has none (RFC 6125 6.4.4).
 std::vector<std::string> NamesOf(X509* certificate) {
   std::vector<std::string> names;
@@ -38,21 +55,14 @@ std::vector<std::string> NamesOf(X509* certificate) {
   for (int i = 0; alternatives && i < sk_GENERAL_NAME_num(alternatives.get()); ++i) {
     const GENERAL_NAME* name = sk_GENERAL_NAME_value(alternatives.get(), i);
     if (name->type != GEN_DNS) continue;
-    names.push_back(absl::AsciiStrToLower(Asn1Text(name->d.dNSName)));
+    names.push_back(Normal(Asn1Text(name->d.dNSName)));
   }
-  if (names.empty()) names.push_back(absl::AsciiStrToLower(CommonName(certificate)));
+  if (names.empty()) names.push_back(Normal(CommonName(certificate)));
   return names;
 }
 
 int KeyType(const LoadedCertificate& certificate) {
   return EVP_PKEY_get_base_id(X509_get0_pubkey(certificate.leaf.get()));
-}
-
-// The first certificate of a key type wins, as it does in the configuration.
-void AddTo(CertificateChoice::Group& group, const std::shared_ptr<const LoadedCertificate>& added) {
-  const bool present = std::ranges::any_of(
-      group, [&](const auto& other) { return KeyType(*other) == KeyType(*added); });
-  if (!present) group.push_back(added);
 }
 
 bool SharesAName(const LoadedCertificate& a, const LoadedCertificate& b) {
@@ -86,12 +96,14 @@ absl::StatusOr<std::shared_ptr<const LoadedCertificate>> LoadedCertificate::Load
   if (!loaded->leaf) return OpensslStatus(absl::StrCat("certificate ", source.name));
   ERR_clear_error();  // the end of the file is an error to PEM_read_bio_X509
   ASSIGN_OR_RETURN(loaded->key, provider.MakeKey(source.id, loaded->leaf.get()));
-  loaded->names = NamesOf(loaded->leaf.get());
-  tm not_after{};
-  if (ASN1_TIME_to_tm(X509_get0_notAfter(loaded->leaf.get()), &not_after) == 1) {
-    loaded->not_after = static_cast<uint64_t>(std::max<time_t>(timegm(&not_after), 0));
-  }
+  loaded->ReadLeaf();
   return loaded;
+}
+
+void LoadedCertificate::ReadLeaf() {
+  names = NamesOf(leaf.get());
+  not_before = Seconds(X509_get0_notBefore(leaf.get()));
+  not_after = Seconds(X509_get0_notAfter(leaf.get()));
 }
 
 std::string KeyAlgorithm(const X509* certificate) {
@@ -110,24 +122,71 @@ std::string KeyAlgorithm(const X509* certificate) {
   }
 }
 
-CertificateChoice::CertificateChoice(
-    const std::vector<std::shared_ptr<const LoadedCertificate>>& all) {
-  for (const auto& certificate : all) {
-    if (SharesAName(*all.front(), *certificate)) AddTo(default_, certificate);
-    for (const std::string& name : certificate->names) AddTo(by_name_[name], certificate);
-  }
+uint64_t CertificateChoice::Now() {
+  return static_cast<uint64_t>(std::max<time_t>(time(nullptr), 0));
 }
 
-const CertificateChoice::Group& CertificateChoice::For(std::string_view server_name) const {
-  const std::string name =
-      absl::AsciiStrToLower(absl::string_view(server_name.data(), server_name.size()));
-  if (const auto exact = by_name_.find(name); exact != by_name_.end()) return exact->second;
+CertificateChoice::CertificateChoice(std::vector<std::shared_ptr<const LoadedCertificate>> all)
+    : all_(std::move(all)) {}
+
+// The first certificate of a key type wins, as it does in the configuration, unless it is not
+// valid.
+void CertificateChoice::Add(Choice& choice, const std::shared_ptr<const LoadedCertificate>& added,
+                            uint64_t now) {
+  for (auto& other : choice.group) {
+    if (KeyType(*other) != KeyType(*added)) continue;
+    if (!other->IsValid(now) && added->IsValid(now)) other = added;
+    return;
+  }
+  choice.group.push_back(added);
+}
+
+// A client may prefer the type of key that has no valid certificate.
+void CertificateChoice::Finish(Choice& choice, uint64_t now) {
+  const auto valid = [now](const auto& one) { return one->IsValid(now); };
+  choice.valid = std::ranges::any_of(choice.group, valid);
+  if (choice.valid) std::erase_if(choice.group, std::not_fn(valid));
+}
+
+void CertificateChoice::Refresh(uint64_t now) const {
+  if (from_ <= now && now < until_) return;
+  from_ = 0;
+  until_ = UINT64_MAX;
+  default_ = {};
+  by_name_.clear();
+  for (const auto& certificate : all_) {
+    for (const uint64_t change : {certificate->not_before, certificate->not_after}) {
+      if (change <= now) {
+        from_ = std::max(from_, change);
+      } else {
+        until_ = std::min(until_, change);
+      }
+    }
+    if (SharesAName(*all_.front(), *certificate)) Add(default_, certificate, now);
+    for (const std::string& name : certificate->names) Add(by_name_[name], certificate, now);
+  }
+  Finish(default_, now);
+  for (auto& [name, choice] : by_name_) Finish(choice, now);
+}
+
+const CertificateChoice::Group& CertificateChoice::default_group(uint64_t now) const {
+  Refresh(now);
+  return default_.group;
+}
+
+const CertificateChoice::Group& CertificateChoice::For(std::string_view server_name,
+                                                       uint64_t now) const {
+  Refresh(now);
+  const std::string name = Normal(server_name);
+  const auto exact = by_name_.find(name);
+  if (exact != by_name_.end() && exact->second.valid) return exact->second.group;
   // A wildcard stands for exactly the first label (RFC 6125 6.4.3).
   if (const size_t dot = name.find('.'); dot != std::string::npos) {
     const auto wildcard = by_name_.find("*" + name.substr(dot));
-    if (wildcard != by_name_.end()) return wildcard->second;
+    if (wildcard != by_name_.end() && (wildcard->second.valid || exact == by_name_.end()))
+      return wildcard->second.group;
   }
-  return default_;
+  return exact != by_name_.end() ? exact->second.group : default_.group;
 }
 
 }  // namespace tlsbroker

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "broker/handshaker/client_context.h"
 
 #include <arpa/inet.h>
@@ -23,8 +24,9 @@ namespace {
 // A system's bundle has about 200 KiB.
 constexpr size_t kMaxTrustFile = 8 * 1024 * 1024;
 
-// Those of the service (tls_policy.cc), and what only other people's servers sign with.
-constexpr const char* kSignatureAlgorithms =
+// The algorithms of the service itself (tls_policy.cc), and those with which only other people's
+// servers sign.
+constexpr const char* kServersSignatureAlgorithms =
     "ecdsa_secp256r1_sha256:ecdsa_secp384r1_sha384:ecdsa_secp521r1_sha512:ed25519:ed448:"
     "rsa_pss_pss_sha256:rsa_pss_pss_sha384:rsa_pss_pss_sha512:"
     "rsa_pss_rsae_sha256:rsa_pss_rsae_sha384:rsa_pss_rsae_sha512:"
@@ -60,8 +62,8 @@ bool IsLabel(absl::string_view label) {
   });
 }
 
-bool HasOneOf(const std::vector<Pin>& pins, X509* certificate) {
-  Pin digest;
+bool HasOneOf(const std::vector<supervision::Pin>& pins, X509* certificate) {
+  supervision::Pin digest;
   static_assert(sizeof(digest) == SHA256_DIGEST_LENGTH);
   uint8_t* der = nullptr;
   const int size = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(certificate), &der);
@@ -71,8 +73,8 @@ bool HasOneOf(const std::vector<Pin>& pins, X509* certificate) {
   return std::ranges::find(pins, digest) != pins.end();
 }
 
-// Called for each certificate of the chain, the server's own last. The pin comes on top of what
-// OpenSSL finds.
+// OpenSSL calls this for each certificate of the chain, the server's own last. The pins are checked
+// in addition to what OpenSSL checks.
 int OnVerify(int good, X509_STORE_CTX* store) {
   if (good != 1 || X509_STORE_CTX_get_error_depth(store) != 0) return good;
   const auto* ssl = static_cast<const SSL*>(
@@ -84,7 +86,7 @@ int OnVerify(int good, X509_STORE_CTX* store) {
   return 0;
 }
 
-// The key is the keyholder's: it signs once the server has asked for the certificate.
+// The keyholder has the private key, and signs once the server has asked for the certificate.
 absl::Status Show(SSL* ssl, const LoadedCertificate& certificate) {
   constexpr int kOverride = 1;
   if (SSL_use_cert_and_key(ssl, certificate.leaf.get(), certificate.key.get(),
@@ -110,7 +112,7 @@ absl::Status Expect(SSL* ssl, const ExpectedServer& expected) {
     alpn += static_cast<char>(protocol.size());
     alpn += protocol;
   }
-  // Of all functions this one returns 0 for success.
+  // Unlike the other functions this one returns 0 for success.
   if (!alpn.empty() && SSL_set_alpn_protos(ssl, reinterpret_cast<const unsigned char*>(alpn.data()),
                                            static_cast<unsigned int>(alpn.size())) != 0) {
     return OpensslStatus("ALPN");
@@ -163,7 +165,7 @@ absl::StatusOr<std::unique_ptr<ClientContext>> ClientContext::Create(
   if (context == nullptr) return OpensslStatus("SSL_CTX_new_ex");
   RETURN_IF_ERROR(
       SetPolicy(context, service, supervision::Policy::kIntermediate, ktls, capabilities));
-  if (SSL_CTX_set1_sigalgs_list(context, kSignatureAlgorithms) != 1) {
+  if (SSL_CTX_set1_sigalgs_list(context, kServersSignatureAlgorithms) != 1) {
     return OpensslStatus("signature algorithms");
   }
   SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);

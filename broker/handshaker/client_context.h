@@ -1,10 +1,11 @@
-// The client's side of TLS: whom it trusts, whom it expects, and what is wrong with the one it got.
-// Runs in the handshaker; the server's certificates are a stranger's.
+// SPDX-License-Identifier: Apache-2.0
+// The client's side of TLS: which certificates it trusts, which server it expects, and why it
+// refused the server that answered. Runs in the handshaker; the server's certificates are a
+// stranger's.
 
 #ifndef TLSBROKER_BROKER_HANDSHAKER_CLIENT_CONTEXT_H_
 #define TLSBROKER_BROKER_HANDSHAKER_CLIENT_CONTEXT_H_
 
-#include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -15,27 +16,25 @@
 #include "broker/handshaker/ktls_capabilities.h"
 #include "broker/handshaker/traffic_secrets.h"
 #include "broker/support/openssl_ptr.h"
+#include "protocol/modes.h"
 #include "protocol/request.h"
-#include "protocol/supervision.h"
 
 namespace tlsbroker {
 
 using X509StorePtr = OpensslPtr<X509_STORE, X509_STORE_free>;
 
-// The certificates of a PEM file, from its start, whatever the offset: other processes share it.
-// Before the confinement, which nothing may need a file after. `name` is for the error.
+// Reads the certificates of a PEM file from its beginning, whatever the file's offset is: other
+// processes share it. Has to be called before the confinement, after which this process may need no
+// file. `name` is for the error message.
 absl::StatusOr<X509StorePtr> LoadTrust(OSSL_LIB_CTX* library, int file, const std::string& name);
 
-// SHA-256 of a SubjectPublicKeyInfo.
-using Pin = std::array<uint8_t, 32>;
-
-// Who the server has to be. Verifying always is all of it: there is no way to leave a part out.
+// The server that is expected. All of it is always verified: there is no way to leave a part out.
 struct ExpectedServer {
-  std::string name;               // a host name, sent as SNI too, or an address
-  std::vector<std::string> alpn;  // in order of preference
-  std::vector<Pin> pins;          // one of these; none: any key
+  std::string name;                    // a host name, sent as SNI too, or an address
+  std::vector<std::string> alpn;       // in order of preference
+  std::vector<supervision::Pin> pins;  // the key has to be one of these; if empty, any key will do
   X509_STORE* trust = nullptr;
-  // What we show if it asks for a certificate.
+  // The certificate that we show if the server asks for one.
   std::shared_ptr<const LoadedCertificate> certificate = nullptr;
 };
 
@@ -44,15 +43,16 @@ bool IsServerName(const std::string& name);
 
 class ClientContext {
  public:
-  // TLS 1.2 and 1.3 whatever the service's policy, which is about its own clients. No resumption.
+  // Offers TLS 1.2 and 1.3 whatever the service's policy is, since that is for the service's own
+  // clients. Resumes no sessions.
   static absl::StatusOr<std::unique_ptr<ClientContext>> Create(
       OSSL_LIB_CTX* library, const std::string& service, supervision::KtlsMode ktls,
       const KtlsCapabilities& capabilities);
 
-  // See NewSession(). `expected` has to outlive the handshake.
+  // As NewSession() of tls_policy.h. `expected` has to outlive the handshake.
   absl::StatusOr<SslPtr> NewConnection(const ExpectedServer& expected, Tls13Secrets* secrets) const;
 
-  // What a handshake that OpenSSL gave up failed for, and OpenSSL's word for it.
+  // Why OpenSSL gave up a handshake; `detail` gets OpenSSL's own words.
   static request::Result WhyRefused(SSL* ssl, std::string& detail);
 
  private:

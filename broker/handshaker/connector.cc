@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "broker/handshaker/connector.h"
 
 #include <sys/socket.h>
@@ -10,6 +11,7 @@
 #include <utility>
 
 #include "broker/handshaker/deadline.h"
+#include "protocol/service_messages.h"
 
 namespace tlsbroker {
 namespace {
@@ -34,7 +36,8 @@ struct Connector::Waiting {
 asio::awaitable<supervision::Connected> Connector::WaitForAnswer(uint16_t upstream_id,
                                                                  Clock::time_point until) {
   const uint32_t request = ++last_request_;
-  Waiting waiting{asio::steady_timer(co_await asio::this_coro::executor, until), {}};
+  const auto executor = co_await asio::this_coro::executor;
+  Waiting waiting{asio::steady_timer(executor, until), {}};
   waiting.answer.error = ETIMEDOUT;
   if (!ask_ || !ask_(supervision::Connect{request, upstream_id})) {
     waiting.answer.error = EAGAIN;

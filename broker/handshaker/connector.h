@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // TCP connections to upstreams. This process can make none: it has no socket(2) and no connect(2),
 // so that whoever takes it over reaches nobody. It asks the supervisor, which connects to addresses
 // of the configuration and nothing else. Runs in the handshaker.
@@ -13,26 +14,26 @@
 #include <map>
 
 #include "broker/handshaker/async_fd.h"
-#include "protocol/supervision.h"
+#include "protocol/message.h"
 
 namespace tlsbroker {
 
 class Connector {
  public:
   using Clock = std::chrono::steady_clock;
-  // Says whether the message went out.
-  using Ask = std::function<bool(const supervision::Message&)>;
+  // Returns whether the message was sent.
+  using Ask = std::function<bool(const supervision::Connect&)>;
 
   // `ask` may be empty until the first Connect().
   void Use(Ask ask) { ask_ = std::move(ask); }
 
   struct Outcome {
-    UniqueFd socket;  // connected; invalid: see `error`
+    UniqueFd socket;  // connected; if invalid, see `error`
     int error = 0;    // errno; ETIMEDOUT after `until`
   };
   asio::awaitable<Outcome> Connect(uint16_t upstream_id, Clock::time_point until);
 
-  // What the supervisor answered, possibly too late.
+  // The supervisor's answer, which may come too late.
   void OnConnected(supervision::Connected answer);
 
  private:

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The three tls12_crypto_info_* structures of <linux/tls.h> as one: they hold the same fields in
 // the same order and differ in the sizes only. Written and read in place, in a SecretBytes, so that
 // no copy of a key is left on a stack. Used in the handshaker, between derivation, socket and

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A total time limit on what is done with a descriptor: when it passes, the descriptor's waits
 // fail. Runs in the handshaker.
 
@@ -18,7 +19,7 @@ class Deadline {
   Deadline(const asio::any_io_executor& executor, std::chrono::milliseconds limit, AsyncFd& fd)
       : timer_(executor, limit), target_(std::make_shared<AsyncFd*>(&fd)) {
     // A timer that has expired cannot be cancelled any more: its handler may run after the
-    // descriptor is gone, and finds out by the weak pointer.
+    // descriptor is gone, which the weak pointer tells it.
     timer_.async_wait([target = std::weak_ptr<AsyncFd*>(target_)](const asio::error_code& error) {
       const auto held = target.lock();
       if (error || !held) return;

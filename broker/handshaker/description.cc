@@ -1,6 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "broker/handshaker/description.h"
 
 #include <sys/random.h>
+
+#include <cstring>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
@@ -27,13 +30,14 @@ std::string NegotiatedGroup(SSL* ssl) {
 
 }  // namespace
 
-handoff::Description Describe(const std::string& service, const Accepted& connection, SSL* ssl) {
+handoff::Description Describe(const std::string& service, const TcpConnection& connection,
+                              SSL* ssl) {
   handoff::Description d;
   d.service = service;
   d.peer = connection.peer;
   d.local = connection.local;
   d.resumed = SSL_session_reused(ssl) == 1;
-  // So few are neither refused nor cut short (getrandom(2)).
+  // getrandom(2) neither refuses nor cuts short a request for so few bytes.
   [[maybe_unused]] const ssize_t random = getrandom(d.unique_id.data(), d.unique_id.size(), 0);
   d.alpn = NegotiatedAlpn(ssl);
   const char* name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
@@ -48,13 +52,21 @@ handoff::Description Describe(const std::string& service, const Accepted& connec
   return d;
 }
 
+namespace {
+
+std::string Id(const handoff::Description& d) {
+  return log::Field("conn",
+                    absl::BytesToHexString(absl::string_view(
+                        reinterpret_cast<const char*>(d.unique_id.data()), d.unique_id.size())));
+}
+
+}  // namespace
+
 std::string LogLine(const handoff::Description& d, std::chrono::steady_clock::duration took) {
-  const std::string id = absl::BytesToHexString(
-      absl::string_view(reinterpret_cast<const char*>(d.unique_id.data()), d.unique_id.size()));
   const double ms = std::chrono::duration<double, std::milli>(took).count();
   const bool direct = d.mode == handoff::Mode::kDirect;
   return absl::StrCat(
-      "connection", log::Field("conn", id), log::Field("svc", d.service),
+      "connection", Id(d), log::Field("service", d.service),
       d.we_are_client ? log::Field("role", "client") : "", log::Field("peer", d.peer.ToString()),
       log::Field("sni", d.server_name), log::Field("alpn", d.alpn),
       log::Field("proto", d.tls_version), log::Field("cipher", d.cipher),
@@ -62,6 +74,12 @@ std::string LogLine(const handoff::Description& d, std::chrono::steady_clock::du
       log::Field("ktls", direct ? "tx,rx" : "no"), log::Field("ktls_reason", d.reason),
       log::Field("hs_ms", absl::StrFormat("%.2f", ms)),
       log::Field("mode", handoff::ModeName(d.mode)));
+}
+
+std::string LostLine(const handoff::Description& d, int error) {
+  return absl::StrCat("connection lost, it cannot be handed off", Id(d),
+                      log::Field("service", d.service), log::Field("peer", d.peer.ToString()),
+                      log::Field("why", std::strerror(error)));
 }
 
 }  // namespace tlsbroker

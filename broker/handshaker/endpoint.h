@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The kernel's addresses as those of the hand-off. Runs in the handshaker.
 
 #ifndef TLSBROKER_BROKER_HANDSHAKER_ENDPOINT_H_
@@ -9,7 +10,7 @@
 
 namespace tlsbroker {
 
-// Of AF_INET or AF_INET6; an IPv4 address in an IPv6 one comes out as such.
+// `from` is an AF_INET or AF_INET6 address. An IPv4-mapped IPv6 address becomes an IPv4 one.
 handoff::Endpoint ToEndpoint(const sockaddr_storage& from);
 
 }  // namespace tlsbroker

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "broker/handshaker/handshake.h"
 
 #include <asio/post.hpp>
@@ -7,37 +8,19 @@
 #include <vector>
 
 #include "broker/handshaker/deadline.h"
+#include "broker/handshaker/first_record.h"
 #include "broker/handshaker/tls_policy.h"
 #include "broker/support/status.h"
 
 namespace tlsbroker {
 namespace {
 
-// RFC 8446 5.2 and RFC 5246 6.2.3: ciphertext may be this much longer than 2^14 of plaintext.
-constexpr size_t kMaxRecordBody = (1 << 14) + 2048;
-
-// Of one connection before another one has its turn. Who cuts a ClientHello into 100,000 records
-// (RFC 8446 section 5.1 allows it) waits for the others, and not they for him.
+// Records of one connection that are read before another connection has its turn. A client that
+// cuts a ClientHello into 100,000 records (RFC 8446 section 5.1 allows it) waits for the others;
+// they do not wait for it.
 constexpr int kHandshakeRecordsPerTurn = 16;
 
-bool PlausibleHeader(std::span<const uint8_t, kRecordHeader> header) {
-  const uint8_t type = header[0];
-  const size_t length = (static_cast<size_t>(header[3]) << 8) | header[4];
-  return type >= kChangeCipherSpec && type <= kApplicationData && header[1] == 3 && length > 0 &&
-         length <= kMaxRecordBody;
-}
-
-// Reads one whole record. Not a byte more: what comes after it may be the application's.
-asio::awaitable<bool> ReadRecord(AsyncFd& socket, std::vector<uint8_t>& record) {
-  record.resize(kRecordHeader);
-  if (!co_await ReceiveExactly(socket, record)) co_return false;
-  if (!PlausibleHeader(std::span(record).first<kRecordHeader>())) co_return false;
-  const size_t length = (static_cast<size_t>(record[3]) << 8) | record[4];
-  record.resize(kRecordHeader + length);
-  co_return co_await ReceiveExactly(socket, std::span(record).subspan(kRecordHeader));
-}
-
-// What OpenSSL wants to send, still in its BIO.
+// The bytes that OpenSSL wants to send, still in its BIO.
 std::span<const uint8_t> Pending(SSL* ssl) {
   char* data = nullptr;
   const long size = BIO_get_mem_data(SSL_get_wbio(ssl), &data);
@@ -50,8 +33,14 @@ const char* HandshakeFailureName(HandshakeFailure failure) {
   switch (failure) {
     case HandshakeFailure::kTimeout:
       return "timeout";
+    case HandshakeFailure::kSilence:
+      return "silence";
     case HandshakeFailure::kPeerGone:
       return "peer-gone";
+    case HandshakeFailure::kNothingSent:
+      return "closed-at-once";
+    case HandshakeFailure::kNoTls:
+      return "no-tls";
     case HandshakeFailure::kTls:
       return "tls";
     case HandshakeFailure::kLeftOver:
@@ -60,6 +49,11 @@ const char* HandshakeFailureName(HandshakeFailure failure) {
       return "out-of-memory";
   }
   return "unknown";
+}
+
+void Count(Shared& shared, HandshakeFailure failure) {
+  const bool late = failure == HandshakeFailure::kTimeout || failure == HandshakeFailure::kSilence;
+  ++(late ? shared.counters.handshakes_timed_out : shared.counters.handshakes_failed);
 }
 
 enum class Speaks { kFirst, kSecond };
@@ -74,24 +68,28 @@ class Handshaker {
 
   asio::awaitable<HandshakeResult> Run() {
     const auto executor = co_await asio::this_coro::executor;
-    std::vector<uint8_t> record;
     if (we_ == Speaks::kSecond) {
-      // The first record comes before any memory is spent on OpenSSL: the silent cost nothing.
-      if (!co_await ReadRecord(socket_, record)) co_return Fail(HandshakeFailure::kPeerGone);
+      // Reads the first record before any memory is spent on OpenSSL, so that clients that stay
+      // silent cost nothing.
+      const auto failure = co_await ReadRecord(&JudgeFirst);
+      if (failure) co_return Fail(*failure, no_tls_);
     }
     if (!Start()) co_return Fail(HandshakeFailure::kOutOfMemory);
     for (int records = 1;; ++records) {
-      const int step = Step(record);
-      // Before the next suspension: OpenSSL's error queue belongs to the thread, not to us.
+      const int step = Step();
+      // Read before the next suspension: OpenSSL's error queue belongs to the thread, not to this
+      // connection.
       const std::string error = ErrorText();
-      if (!co_await Flush()) co_return Fail(HandshakeFailure::kPeerGone);
+      const bool sent = co_await Flush();
+      if (!sent) co_return Fail(HandshakeFailure::kPeerGone);
       if (step == SSL_ERROR_NONE) break;
-      if (step != SSL_ERROR_WANT_READ) co_return Refused(error);
+      if (step != SSL_ERROR_WANT_READ || too_long_) co_return Refused(error);
       if (records % kHandshakeRecordsPerTurn == 0)
         co_await asio::post(executor, asio::use_awaitable);
-      if (!co_await ReadRecord(socket_, record)) co_return Fail(HandshakeFailure::kPeerGone);
+      const auto failure = co_await ReadRecord(nullptr);
+      if (failure) co_return Fail(HandshakeFailure::kPeerGone);
     }
-    StopListening(done_.ssl());
+    StopRecordingSecrets(done_.ssl());
     SSL_set_msg_callback(done_.ssl(), nullptr);
     if (!NothingLeft()) co_return Fail(HandshakeFailure::kLeftOver);
     done_.version_ =
@@ -109,8 +107,36 @@ class Handshaker {
     return result;
   }
 
+  // Reads one whole record into record_, and not a byte more: what comes after it may be the
+  // application's. Of one that is too long it reads the header alone, to which OpenSSL has the
+  // right answer. `judge` looks at the header first; what it refuses is answered here.
+  asio::awaitable<std::optional<HandshakeFailure>> ReadRecord(NoTls (*judge)(RecordHeader)) {
+    record_.resize(kRecordHeader);
+    size_t received = co_await Receive(socket_, record_);
+    if (received < kRecordHeader) {
+      co_return received == 0 ? HandshakeFailure::kNothingSent : HandshakeFailure::kPeerGone;
+    }
+    const RecordHeader header = std::span(record_).first<kRecordHeader>();
+    const size_t size = BodySize(header);
+    if (const NoTls no_tls = judge != nullptr ? judge(header) : NoTls(); no_tls.what != nullptr) {
+      no_tls_ = no_tls.what;
+      const auto alert = PlainAlert(no_tls.alert);
+      (void)co_await SendAll(socket_, alert);
+      co_return HandshakeFailure::kNoTls;
+    }
+    too_long_ = size > kMaxRecordBody;
+    if (too_long_) co_return std::nullopt;
+    record_.resize(kRecordHeader + size);
+    const auto body = std::span(record_).subspan(kRecordHeader);
+    received = co_await Receive(socket_, body);
+    if (received < size) co_return HandshakeFailure::kPeerGone;
+    co_return std::nullopt;
+  }
+
   HandshakeResult Refused(std::string detail) const {
     HandshakeResult result;
+    const char* name = SSL_get_servername(done_.ssl(), TLSEXT_NAMETYPE_host_name);
+    if (name != nullptr) result.server_name = name;
     result.failure = HandshakeFailure::kTls;
     if (we_ == Speaks::kFirst) result.refusal = ClientContext::WhyRefused(done_.ssl(), detail);
     result.detail = std::move(detail);
@@ -129,11 +155,13 @@ class Handshaker {
     return true;
   }
 
-  // SSL_ERROR_NONE: done. SSL_ERROR_WANT_READ: another record, please.
-  int Step(std::span<const uint8_t> record) {
+  // May ask the keyholder for a signature and wait for it (keyholder_signature.cc): no other
+  // connection of this process goes on meanwhile.
+  // SSL_ERROR_NONE: the handshake is done. SSL_ERROR_WANT_READ: OpenSSL needs another record.
+  int Step() {
     ClearErrors();
-    const int size = static_cast<int>(record.size());
-    if (size > 0 && BIO_write(SSL_get_rbio(done_.ssl()), record.data(), size) != size)
+    const int size = static_cast<int>(record_.size());
+    if (size > 0 && BIO_write(SSL_get_rbio(done_.ssl()), record_.data(), size) != size)
       return SSL_ERROR_SSL;
     return SSL_get_error(done_.ssl(), SSL_do_handshake(done_.ssl()));
   }
@@ -162,10 +190,13 @@ class Handshaker {
   const Speaks we_;
   const NewSsl& new_ssl_;
   Handshaken done_;
+  std::vector<uint8_t> record_;  // the one that came last; empty before the first
+  bool too_long_ = false;        // only its header is there
+  std::string no_tls_;           // what came instead of TLS
 };
 
-// OpenSSL tells of the record first, then of the message in it: after Finished come the records
-// behind it (RFC 8446 section 7.1: under the application secret).
+// OpenSSL reports a record first, then the message in it. So the records that it reports after
+// Finished are those that follow it (RFC 8446 section 7.1: under the application secret).
 void Handshaken::SentByClient::OnMessage(int is_write, int /*version*/, int content_type,
                                          const void* data, size_t size, SSL* /*ssl*/, void* self) {
   auto& sent = *static_cast<SentByClient*>(self);
@@ -212,41 +243,45 @@ absl::StatusOr<SessionKeys> Handshaken::DeriveKeys(OSSL_LIB_CTX* library) const 
 
 namespace {
 
-asio::awaitable<HandshakeResult> RunHandshake(Accepted& connection, Speaks we,
+asio::awaitable<HandshakeResult> RunHandshake(TcpConnection& connection, Speaks we,
                                               const Handshaker::NewSsl& new_ssl,
                                               std::chrono::milliseconds limit) {
-  const Deadline deadline(co_await asio::this_coro::executor, limit, connection.socket);
+  const auto executor = co_await asio::this_coro::executor;
+  const Deadline deadline(executor, limit, connection.socket);
   Handshaker handshaker(connection.socket, we, new_ssl);
   HandshakeResult result = co_await handshaker.Run();
   if (deadline.passed()) {
+    const bool silent = result.failure == HandshakeFailure::kNothingSent;
     result.done.reset();
-    result.failure = HandshakeFailure::kTimeout;
+    result.failure = silent ? HandshakeFailure::kSilence : HandshakeFailure::kTimeout;
   }
   co_return result;
 }
 
 }  // namespace
 
-asio::awaitable<HandshakeResult> Handshake(Accepted& connection, const TlsContext& tls,
+asio::awaitable<HandshakeResult> Handshake(TcpConnection& connection, const TlsContext& tls,
                                            std::chrono::milliseconds limit) {
-  // The kernel has to take a connection over behind its session ticket. A relay sends it when the
-  // worker has the connection, which so has it sooner.
+  // The kernel has to take a connection over after its session ticket was sent. A relay sends the
+  // ticket only when the worker has the connection, so that the worker gets it sooner.
   const bool ticket_later = !connection.has_ulp;
   const Handshaker::NewSsl new_ssl = [&tls, ticket_later](Tls13Secrets* secrets) {
     auto ssl = tls.NewConnection(secrets);
     if (ssl.ok() && ticket_later) SSL_set_num_tickets(ssl->get(), 0);
     return ssl;
   };
-  co_return co_await RunHandshake(connection, Speaks::kSecond, new_ssl, limit);
+  HandshakeResult result = co_await RunHandshake(connection, Speaks::kSecond, new_ssl, limit);
+  co_return result;
 }
 
-asio::awaitable<HandshakeResult> Handshake(Accepted& connection, const ClientContext& tls,
+asio::awaitable<HandshakeResult> Handshake(TcpConnection& connection, const ClientContext& tls,
                                            const ExpectedServer& expected,
                                            std::chrono::milliseconds limit) {
   const Handshaker::NewSsl new_ssl = [&tls, &expected](Tls13Secrets* secrets) {
     return tls.NewConnection(expected, secrets);
   };
-  co_return co_await RunHandshake(connection, Speaks::kFirst, new_ssl, limit);
+  HandshakeResult result = co_await RunHandshake(connection, Speaks::kFirst, new_ssl, limit);
+  co_return result;
 }
 
 }  // namespace tlsbroker

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The TLS handshake of one connection, accepted or made: exactly one record at a time from the
 // socket into OpenSSL, so that at its end nothing of the application's data is inside OpenSSL. Runs
 // in the handshaker; everything read is the Internet's.
@@ -10,36 +11,24 @@
 #include <string>
 
 #include "absl/status/statusor.h"
-#include "broker/handshaker/admission.h"
-#include "broker/handshaker/async_fd.h"
 #include "broker/handshaker/client_context.h"
 #include "broker/handshaker/record_scanner.h"
 #include "broker/handshaker/service.h"
+#include "broker/handshaker/tcp_connection.h"
 #include "broker/handshaker/traffic_secrets.h"
-#include "protocol/handoff.h"
 
 namespace tlsbroker {
 
-// A connection that was let in, or made for a worker. Nothing was read from it yet.
-struct Accepted {
-  AsyncFd socket;
-  handoff::Endpoint peer, local;
-  Admission::Ticket ticket;
-  bool has_ulp = false;  // TCP_ULP "tls" is set; plain TCP until keys are installed
-  std::string ulp_reason;
-  bool of_worker = false;  // it was a worker's, which still has it
-};
-
-// A connection whose handshake is done; all that OpenSSL wrote was sent, all that it was given it
-// has used.
+// A connection whose handshake is done: everything that OpenSSL wrote was sent, and OpenSSL has
+// used everything that it was given.
 class Handshaken {
  public:
   SSL* ssl() const { return ssl_.get(); }
   TlsVersion version() const { return version_; }
   bool we_are_server() const { return SSL_is_server(ssl_.get()) == 1; }
-  // Empty for a suite that the kernel knows nothing about; the policies offer none.
+  // nullopt for a suite that the kernel does not know; the policies offer none of those.
   std::optional<Suite> suite() const;
-  // What the kernel needs to go on from here.
+  // The state that the kernel needs to go on from here.
   absl::StatusOr<SessionKeys> DeriveKeys(OSSL_LIB_CTX* library) const;
   // The secrets of TLS 1.3; null in TLS 1.2.
   const Tls13Secrets* tls13_secrets() const {
@@ -52,8 +41,7 @@ class Handshaken {
   friend class Handshaker;
   Handshaken() = default;
 
-  // Of a client: what it has sent under its application secret, which is nothing, or so OpenSSL
-  // does it today.
+  // What a client has sent under its application secret. With today's OpenSSL that is nothing.
   struct SentByClient {
     bool finished = false;
     uint64_t records = 0;  // after Finished
@@ -70,26 +58,36 @@ class Handshaken {
 
 enum class HandshakeFailure {
   kTimeout,
-  kPeerGone,     // closed, reset, or sent what is no TLS record
-  kTls,          // OpenSSL refused; the alert was sent, or came
+  kSilence,      // the same, but the peer never sent a byte
+  kPeerGone,     // closed or reset in the middle
+  kNothingSent,  // closed or reset before it sent a byte: a port scan, or somebody's health check
+  kNoTls,        // the first bytes are something else; an alert was sent
+  kTls,          // OpenSSL refused; an alert was sent or received
   kLeftOver,     // data beyond the handshake is inside OpenSSL: not to be handed off
   kOutOfMemory,  // OpenSSL could not make its objects
 };
 const char* HandshakeFailureName(HandshakeFailure failure);
+// Whether the peer has got, or gave, an alert.
+inline bool SentAlert(HandshakeFailure failure) {
+  return failure == HandshakeFailure::kTls || failure == HandshakeFailure::kNoTls;
+}
+void Count(Shared& shared, HandshakeFailure failure);
 
 struct HandshakeResult {
   std::optional<Handshaken> done;
   HandshakeFailure failure = HandshakeFailure::kPeerGone;
-  std::string detail;                                     // OpenSSL's words, for the log
-  request::Result refusal = request::Result::kHandshake;  // kTls of a client: why
+  std::string detail;       // OpenSSL's words, or ours for kNoTls
+  std::string server_name;  // that the client asked for, if it came so far
+  request::Result refusal = request::Result::kHandshake;  // for kTls of a client: why
 };
 
-// As the server. Gives up after `limit` in all. The socket stays with `connection`.
-asio::awaitable<HandshakeResult> Handshake(Accepted& connection, const TlsContext& tls,
+// Does the handshake as the server. Gives up after `limit` in all. The socket stays with
+// `connection`.
+asio::awaitable<HandshakeResult> Handshake(TcpConnection& connection, const TlsContext& tls,
                                            std::chrono::milliseconds limit);
 
-// As a client of `expected`, which has to outlive the call.
-asio::awaitable<HandshakeResult> Handshake(Accepted& connection, const ClientContext& tls,
+// Does the handshake as a client of `expected`, which has to outlive the call.
+asio::awaitable<HandshakeResult> Handshake(TcpConnection& connection, const ClientContext& tls,
                                            const ExpectedServer& expected,
                                            std::chrono::milliseconds limit);
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the two halves of the OpenSSL provider "tlsbroker" share: the provider's context, its key
 // object and the tables of its algorithms. Runs in the handshaker; only keyholder_*.cc include it.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The key management half of the provider: provider-keymgmt(7). A key is its certificate's public
 // half, held as a key of another provider that answers for it, and the id of its private half.
 
@@ -40,7 +41,8 @@ int Match(const void* object1, const void* object2, int selection) {
   return EVP_PKEY_eq(public1, public2) == 1;
 }
 
-// libssl chooses a signature scheme by these. All else that the public half knows is answered, too.
+// libssl chooses a signature scheme by these parameters. All others that the public half knows are
+// answered, too.
 const OSSL_PARAM* GettableParams(void*) {
   static const OSSL_PARAM kParams[] = {
       OSSL_PARAM_int(OSSL_PKEY_PARAM_BITS, nullptr),
@@ -59,7 +61,7 @@ int GetParams(void* object, OSSL_PARAM params[]) {
   return public_half != nullptr && EVP_PKEY_get_params(public_half, params) == 1;
 }
 
-// Only the public half leaves. When OpenSSL would sign it first tries to move the whole key to the
+// Exports only the public half. Before it signs, OpenSSL tries to move the whole key to the
 // provider that it prefers; because that fails here, it comes back to ours.
 int Export(void* object, int selection, OSSL_CALLBACK* callback, void* argument) {
   const EVP_PKEY* public_half = static_cast<const Key*>(object)->public_half.get();
@@ -67,8 +69,8 @@ int Export(void* object, int selection, OSSL_CALLBACK* callback, void* argument)
   return EVP_PKEY_export(public_half, selection, callback, argument);
 }
 
-// A public key, so that keys of other providers can be compared with ours, or with
-// kCertificateIdParameter a reference. Never private numbers.
+// Takes a public key, so that keys of other providers can be compared with ours, or, with
+// kCertificateIdParameter, a reference. Never takes private numbers.
 int Import(void* object, int selection, const OSSL_PARAM params[]) {
   auto* key = static_cast<Key*>(object);
   const OSSL_PARAM* id_param = OSSL_PARAM_locate_const(params, kCertificateIdParameter);

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "broker/handshaker/keyholder_provider.h"
 
 #include <openssl/core_dispatch.h>
@@ -48,7 +49,8 @@ ProviderContext& ContextOf(const OsslProviderPtr& provider) {
 
 absl::StatusOr<std::unique_ptr<KeyholderProvider>> KeyholderProvider::Load(
     OSSL_LIB_CTX* context, KeyholderClient* client) {
-  // This loads it where no provider was chosen yet; ours alone could do no TLS.
+  // OSSL_PROVIDER_available() loads the default provider where no provider was chosen yet; with
+  // ours alone there could be no TLS.
   if (OSSL_PROVIDER_available(context, "default") != 1) {
     return absl::FailedPreconditionError("OpenSSL's default provider is not loaded");
   }

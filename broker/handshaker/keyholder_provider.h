@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // An OpenSSL provider, "tlsbroker", whose private keys are references to keys of the keyholder:
 // key management that shows the public half and signatures that are made over the signing channel.
 // Everything else (key exchange, verification, ciphers) comes from OpenSSL's own providers. Runs in

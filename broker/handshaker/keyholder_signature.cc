@@ -1,6 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
 // The signature half of the provider: provider-signature(7). Only the one-shot "digest sign" of
 // EVP_DigestSign, which libssl uses for handshakes: the keyholder gets the whole content and never
-// a hash. Nothing to verify with, so that verification stays with the other providers.
+// a hash. It cannot verify, so that verification stays with the other providers.
 
 #include <openssl/core_dispatch.h>
 #include <openssl/core_names.h>
@@ -22,7 +23,7 @@
 namespace tlsbroker::keyholder {
 namespace {
 
-// Where the schemes of a family stand by their digest.
+// The place of a digest in the lists of schemes below.
 enum class Digest { kNone = -1, kSha256 = 0, kSha384 = 1, kSha512 = 2 };
 using Family = std::array<uint16_t, 3>;
 
@@ -55,8 +56,9 @@ void* NewContext(void* provider, const char*) {
 
 void FreeContext(void* operation) { delete static_cast<Operation*>(operation); }
 
-// By the names that OpenSSL has for them (OSSL_DIGEST_NAME_*, and the old ones of OBJ_nid2sn(3)):
-// libssl asks twice in each handshake, and to fetch the digest would cost more than all else here.
+// Compares the name with those that OpenSSL uses (OSSL_DIGEST_NAME_*, and the old ones of
+// OBJ_nid2sn(3)) and does not fetch the digest: libssl asks twice in each handshake, and fetching
+// would cost more than everything else here.
 bool FindDigest(std::string_view name, Digest& digest) {
   struct Names {
     Digest digest;
@@ -181,7 +183,7 @@ int Sign(void* object, unsigned char* signature, size_t* size, size_t capacity,
   return 1;
 }
 
-const OSSL_DISPATCH kFunctions[] = {
+const OSSL_DISPATCH kSignatureFunctions[] = {
     Entry<OSSL_FUNC_signature_newctx_fn>(OSSL_FUNC_SIGNATURE_NEWCTX, NewContext),
     Entry<OSSL_FUNC_signature_freectx_fn>(OSSL_FUNC_SIGNATURE_FREECTX, FreeContext),
     Entry<OSSL_FUNC_signature_digest_sign_init_fn>(OSSL_FUNC_SIGNATURE_DIGEST_SIGN_INIT, SignInit),
@@ -195,9 +197,9 @@ const OSSL_DISPATCH kFunctions[] = {
 }  // namespace
 
 const OSSL_ALGORITHM kSignatures[] = {
-    {"RSA:rsaEncryption:1.2.840.113549.1.1.1", kOurProperty, kFunctions, nullptr},
-    {"ECDSA", kOurProperty, kFunctions, nullptr},
-    {"ED25519:1.3.101.112", kOurProperty, kFunctions, nullptr},
+    {"RSA:rsaEncryption:1.2.840.113549.1.1.1", kOurProperty, kSignatureFunctions, nullptr},
+    {"ECDSA", kOurProperty, kSignatureFunctions, nullptr},
+    {"ED25519:1.3.101.112", kOurProperty, kSignatureFunctions, nullptr},
     {nullptr, nullptr, nullptr, nullptr},
 };
 

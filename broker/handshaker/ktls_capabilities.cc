@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The capability probe: what the kernel sends is opened by OpenSSL's AEAD, and what OpenSSL seals
 // is read through the kernel. The keys are made from constants; they protect nothing.
 
@@ -15,9 +16,9 @@
 namespace tlsbroker {
 namespace {
 
-// Microseconds are enough; but a handshaker relays for all its life what the probe did not see
-// working, so a starved machine gets time. Counted from behind setsockopt(), which may load
-// modules.
+// Microseconds are enough; but a handshaker relays for its whole life whatever the probe did not
+// see working, so a machine that is starved gets more time. The time is counted from after
+// setsockopt(), which may load modules.
 TimePoint Soon() { return std::chrono::steady_clock::now() + std::chrono::seconds(2); }
 
 constexpr std::string_view kText = "the capability probe of tlsbroker";
@@ -41,7 +42,8 @@ absl::StatusOr<DirectionKeys> MakeKeys(OSSL_LIB_CTX* library, TlsVersion version
   return std::move(keys.tx);
 }
 
-// Whatever else comes instead of a record, the plaintext above all, is seen in its header.
+// Anything else that comes instead of a record, above all the plaintext, is recognized by its
+// header.
 absl::Status CheckSending(const LoopbackConnection& connection, RecordCipher& cipher,
                           TimePoint deadline) {
   RETURN_IF_ERROR(SendAll(connection.near.get(), kText, deadline));
@@ -99,8 +101,8 @@ class CapabilityProbe {
 
   OSSL_LIB_CTX* library_;
   absl::StatusOr<LoopbackListener> listener_ = LoopbackListener::Create();
-  // By suite: not OK once the kernel had no module for its AEAD. That is the same one for every
-  // version and direction, and the kernel runs modprobe each time that it is asked again.
+  // By suite: not OK once the kernel had no module for its AEAD. All versions and directions need
+  // the same module, and the kernel would run modprobe each time that it is asked again.
   std::array<absl::Status, kSuites.size()> missing_;
 };
 
@@ -134,7 +136,7 @@ DirectionSupport CapabilityProbe::CheckUlp() const {
   return enabled.ok() ? DirectionSupport{true, "", ""} : No("kernel-no-tls-ulp", enabled);
 }
 
-// Keys into the near end, then a record over the wire.
+// Installs keys at the near end, then sends a record over the wire.
 absl::Status CapabilityProbe::CheckKeys(const LoopbackConnection& connection, TlsVersion version,
                                         Suite suite, Direction direction,
                                         uint8_t generation) const {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What this kernel takes: every version x suite x direction tried with a real connection over the
 // loopback device, since /proc and module lists say nothing in a container. Runs in the handshaker
 // at its start and in `tlsbroker-handshaker --probe`; trusts only what came out on the wire.

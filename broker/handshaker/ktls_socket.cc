@@ -1,7 +1,8 @@
-// Installs session keys in the kernel. TX goes first, for what is left when the second direction is
-// refused. With TX alone whatever is written, by mistake or on purpose, leaves as a record, and the
-// raw records that come in can still be opened by OpenSSL. With RX alone every write leaves in
-// clear, alerts included. Both were observed (tests/interop/ktls_socket_test).
+// SPDX-License-Identifier: Apache-2.0
+// Installs session keys in the kernel. TX goes first, because of what is left when the second
+// direction is refused. With TX alone whatever is written, by mistake or on purpose, leaves as a
+// record, and the raw records that come in can still be opened by OpenSSL. With RX alone every
+// write leaves in clear, alerts included. Both were observed (tests/interop/ktls_socket_test).
 
 #include "broker/handshaker/ktls_socket.h"
 
@@ -89,8 +90,8 @@ absl::Status ReadBack(int socket, Direction direction, const DirectionKeys& keys
   return absl::OkStatus();
 }
 
-// What derivation hands over cannot be otherwise; an empty structure here would be noticed only
-// after the first direction is in.
+// Derivation always fills both structures. They are checked all the same: an empty one would be
+// noticed only after the first direction was installed.
 bool Complete(const SessionKeys& keys, const DirectionKeys& direction) {
   const CryptoInfoLayout layout = LayoutOf(keys.suite);
   const auto bytes = direction.crypto_info.bytes();

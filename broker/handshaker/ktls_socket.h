@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A TCP socket whose records the kernel makes and opens, in both directions: the type exists only
 // after both keys were installed and read back. The only place of the broker that calls
 // setsockopt(SOL_TLS). Runs in the handshaker; trusts the kernel's answer, not its own intention.
@@ -23,13 +24,13 @@ enum class Direction { kTx, kRx };
 // stays usable as such. The message says what would help.
 absl::Status EnableUlp(int socket);
 
-// One direction, installed and read back. A second time is a rekey (TLS 1.3, kernel >= 6.14; EBUSY
-// before). For KtlsSocket, the rekey and the probe; who installs this way is answerable for the
-// other direction: without TX keys the socket sends plaintext.
+// Installs one direction and reads it back. A second time is a rekey (TLS 1.3, kernel >= 6.14;
+// EBUSY before). Only for KtlsSocket, the rekey and the probe: the caller is responsible for the
+// other direction, since a socket without TX keys sends plaintext.
 absl::Status InstallDirection(int socket, Direction direction, const DirectionKeys& keys);
 
-// Whether these are the keys that are installed now, whatever the record number: the kernel is the
-// state of a connection.
+// Whether these are the keys that are installed now, whatever the record number. The broker keeps
+// no state of a connection: the kernel has it.
 bool HasKeys(int socket, Direction direction, Suite suite, const DirectionKeys& keys);
 
 // Sends a record of its own of this type with TX keys. 0 or the errno of sendmsg(2), EAGAIN among

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // See the header.
 
 #include "broker/handshaker/loopback.h"
@@ -66,7 +67,7 @@ absl::Status Wait(int socket, short events, TimePoint deadline) {
   return absl::OkStatus();
 }
 
-// The connection whose other end is `client`; a stranger's is dropped.
+// Accepts the connection whose other end is `client`; connections of strangers are dropped.
 absl::StatusOr<UniqueFd> AcceptFrom(int listener, const Address& client, TimePoint deadline) {
   while (true) {
     Address peer;

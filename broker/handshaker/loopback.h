@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // TCP connections of a process with itself, for the capability probe: kTLS exists on established
 // TCP connections only. Runs in the handshaker at its start. Any local user may connect to the
 // listener meanwhile, so only the own connection is taken from it.
@@ -23,7 +24,7 @@ struct LoopbackConnection {
 
 class LoopbackListener {
  public:
-  // On 127.0.0.1, or ::1 where there is no IPv4.
+  // Listens on 127.0.0.1, or on ::1 where there is no IPv4.
   static absl::StatusOr<LoopbackListener> Create();
 
   absl::StatusOr<LoopbackConnection> Connect(TimePoint deadline) const;
@@ -35,7 +36,8 @@ class LoopbackListener {
   UniqueFd listener_;
 };
 
-// All or an error; DeadlineExceeded at `deadline`, OutOfRange at a premature end.
+// Both move all bytes or return an error: DeadlineExceeded at `deadline`, OutOfRange at a premature
+// end.
 absl::Status SendAll(int socket, std::string_view bytes, TimePoint deadline);
 absl::StatusOr<std::string> ReceiveExactly(int socket, size_t size, TimePoint deadline);
 

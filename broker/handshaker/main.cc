@@ -1,6 +1,8 @@
-// tlsbroker-handshaker: accepts TCP connections, performs their TLS handshakes with keys that it
-// does not have, gives them to the kernel and hands them to workers. Started by the supervisor with
-// /dev/null as 0 and 1, the log as 2 and the control socket as 3; never by hand, but for --probe.
+// SPDX-License-Identifier: Apache-2.0
+// tlsbroker-handshaker: accepts TCP connections, does their TLS handshakes with private keys that
+// only the keyholder has, gives the traffic keys to the kernel and the connections to workers.
+// Started by the supervisor with the descriptors of broker/support/descriptors.h; never by hand,
+// except with --probe.
 
 #include <malloc.h>
 #include <openssl/crypto.h>
@@ -11,19 +13,19 @@
 #include <cstring>
 #include <string_view>
 
-#include "absl/strings/str_cat.h"
 #include "broker/handshaker/control.h"
 #include "broker/handshaker/probe_main.h"
 #include "broker/handshaker/server.h"
 #include "broker/support/descriptors.h"
 #include "broker/support/log.h"
+#include "broker/support/report.h"
 #include "broker/support/secret_bytes.h"
 
 namespace tlsbroker {
 namespace {
 
-// OpenSSL frees an SSL object without wiping the traffic secrets in it. Here nothing that it frees
-// keeps its content.
+// OpenSSL frees an SSL object without wiping the traffic secrets in it. With these functions
+// everything that OpenSSL frees is wiped.
 void* Allocate(size_t size, const char*, int) { return std::malloc(size); }
 
 void WipeAndFree(void* block, const char*, int) {
@@ -45,20 +47,21 @@ void* Reallocate(void* block, size_t size, const char* file, int line) {
 }
 
 void Setup() {
-  log::Init("handshaker");
+  log::InitBehindLogger();
   CRYPTO_set_mem_functions(Allocate, Reallocate, WipeAndFree);
-  // No file of this machine's OpenSSL configuration decides what is offered here.
+  // This machine's OpenSSL configuration files must not decide what is offered here.
   OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, nullptr);
   signal(SIGPIPE, SIG_IGN);
-  // Ctrl-C in a terminal goes to all of us: the supervisor decides in which order we end.
+  // Ctrl-C in a terminal goes to all processes of the broker, but the supervisor decides in which
+  // order they end.
   signal(SIGINT, SIG_IGN);
   signal(SIGHUP, SIG_IGN);
 }
 
-int Fail(int control, const absl::Status& status) {
+int Fail(const absl::Status& status) {
   log::Error(std::string(status.message()));
-  Report(control, supervision::Failed{supervision::Failed::Subject::kOther, 0,
-                                      std::string(status.message())});
+  (void)ReportSurely(
+      supervision::Failed{supervision::Failed::Subject::kOther, 0, std::string(status.message())});
   return EXIT_FAILURE;
 }
 
@@ -69,11 +72,9 @@ int Main() {
   }
   UniqueFd control(kControlDescriptor);
   auto snapshot = ReceiveSnapshot(control.get());
-  if (!snapshot.ok()) return Fail(control.get(), snapshot.status());
-  log::Init(absl::StrCat("handshaker[", snapshot->settings.generation, ".",
-                         snapshot->settings.index, "]"));
+  if (!snapshot.ok()) return Fail(snapshot.status());
   auto server = Server::Create(std::move(snapshot).value());
-  if (!server.ok()) return Fail(control.get(), server.status());
+  if (!server.ok()) return Fail(server.status());
   (*server)->Run(std::move(control));
   return EXIT_SUCCESS;
 }
@@ -81,6 +82,7 @@ int Main() {
 }  // namespace
 }  // namespace tlsbroker
 
+// What is thrown here ends the process. NOLINTNEXTLINE(bugprone-exception-escape)
 int main(int argc, char** argv) {
   tlsbroker::Setup();
   if (argc == 2 && std::string_view(argv[1]) == "--probe") return tlsbroker::ProbeMain();

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "broker/handshaker/opening.h"
 
 #include <fcntl.h>
@@ -6,15 +7,18 @@
 
 #include <algorithm>
 #include <asio/co_spawn.hpp>
-#include <asio/detached.hpp>
 #include <bit>
 #include <cerrno>
 #include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "broker/handshaker/connection.h"
+#include "broker/handshaker/delivery.h"
 #include "broker/handshaker/endpoint.h"
+#include "broker/handshaker/farewell.h"
+#include "broker/handshaker/handshake.h"
+#include "broker/handshaker/tcp_connection.h"
+#include "broker/support/coroutines.h"
 #include "broker/support/log.h"
 #include "protocol/channel.h"
 
@@ -62,7 +66,7 @@ const char* ResultName(Result result) {
   return "failed";
 }
 
-// Answers once. The worker may be gone: then nobody is told.
+// Answers a worker once. If the worker is gone, nobody is told.
 class Answer : public Recipient {
  public:
   Answer(Shared& shared, const Service& service, std::string what, UniqueFd socket)
@@ -76,15 +80,10 @@ class Answer : public Recipient {
   asio::awaitable<bool> HandOff(const handoff::Description& description, UniqueFd fd) override {
     const request::Opened opened{Result::kDone, "", handoff::Encode(description)};
     const int fds[] = {fd.get()};
-    // The worker may have set SO_LINGER on a socket of its own and have closed it since.
-    if (opened.description.empty()) {
-      (void)channel::CloseAtOnce(fd);
-      co_return false;
-    }
+    if (opened.description.empty()) co_return false;
     const UniqueFd socket = std::move(socket_);
     const bool sent = channel::Send(socket.get(), request::Encode(opened), fds,
                                     /*dont_wait=*/true) == channel::Result::kOk;
-    if (!sent) (void)channel::CloseAtOnce(fd);
     ++(sent ? shared_->counters.opened : shared_->counters.open_failed);
     co_return sent;
   }
@@ -93,9 +92,9 @@ class Answer : public Recipient {
     const UniqueFd socket = std::move(socket_);
     (void)channel::Send(socket.get(), request::Encode(request::Opened{result, detail, {}}), {},
                         /*dont_wait=*/true);
-    // The 1st, 2nd, 4th, 8th...: a worker can ask as often as it likes.
+    // Only the 1st, 2nd, 4th, 8th... are logged, since a worker can ask as often as it likes.
     if (!std::has_single_bit(++shared_->counters.open_failed)) return;
-    log::Warning(absl::StrCat("no connection for a worker", log::Field("svc", service_->name),
+    log::Warning(absl::StrCat("no connection for a worker", log::Field("service", service_->name),
                               log::Field("what", what_), log::Field("why", ResultName(result)),
                               log::Field("detail", detail),
                               log::Field("count", absl::StrCat(shared_->counters.open_failed))));
@@ -108,7 +107,7 @@ class Answer : public Recipient {
   UniqueFd socket_;
 };
 
-// One of kMaxOpening.
+// Counts as one of kMaxOpening.
 class Slot {
  public:
   explicit Slot(Service& service) : service_(&service) { ++service_->opening; }
@@ -131,30 +130,32 @@ struct Task {
   Clock::time_point until;
 };
 
-// Whose socket it was.
+// Where the socket comes from.
 enum class Origin { kWorker, kUpstream };
 
-std::optional<Accepted> Take(const Shared& shared, UniqueFd socket, Origin origin) {
+std::optional<TcpConnection> Take(const Shared& shared, UniqueFd socket, Origin origin) {
   sockaddr_storage peer{};
   sockaddr_storage local{};
   socklen_t size = sizeof(peer);
   if (getpeername(socket.get(), reinterpret_cast<sockaddr*>(&peer), &size) != 0) return {};
   size = sizeof(local);
   if (getsockname(socket.get(), reinterpret_cast<sockaddr*>(&local), &size) != 0) return {};
-  return Accepted{AsyncFd(shared.io.get_executor(), std::move(socket)),
-                  ToEndpoint(peer),
-                  ToEndpoint(local),
-                  {},
-                  false,
-                  "",
-                  origin == Origin::kWorker};
+  return TcpConnection{.socket = AsyncFd(shared.io.get_executor(), std::move(socket)),
+                       .peer = ToEndpoint(peer),
+                       .local = ToEndpoint(local),
+                       .place = {},
+                       .of_worker = origin == Origin::kWorker,
+                       .ulp_reason = ""};
 }
 
 Result ResultOf(const HandshakeResult& failed) {
   switch (failed.failure) {
     case HandshakeFailure::kTimeout:
+    case HandshakeFailure::kSilence:
       return Result::kTimeout;
     case HandshakeFailure::kPeerGone:
+    case HandshakeFailure::kNothingSent:
+    case HandshakeFailure::kNoTls:
       return Result::kPeerGone;
     case HandshakeFailure::kTls:
       return failed.refusal;
@@ -165,7 +166,7 @@ Result ResultOf(const HandshakeResult& failed) {
   return Result::kFailed;
 }
 
-asio::awaitable<HandshakeResult> HandshakeFor(const Service& service, Accepted& connection,
+asio::awaitable<HandshakeResult> HandshakeFor(const Service& service, TcpConnection& connection,
                                               const Task& task) {
   const auto left =
       std::max(std::chrono::ceil<std::chrono::milliseconds>(task.until - Clock::now()),
@@ -182,7 +183,7 @@ asio::awaitable<HandshakeResult> HandshakeFor(const Service& service, Accepted& 
 asio::awaitable<void> Open(Shared& shared, Service& service, Task task, UniqueFd socket,
                            Origin origin) {
   const ActiveConnection active(shared);
-  // A worker has its socket still, and with it these flags.
+  // A worker still has its socket, which shares these flags.
   const int flags = fcntl(socket.get(), F_GETFL);
   auto connection = Take(shared, std::move(socket), origin);
   if (!connection) {
@@ -192,10 +193,12 @@ asio::awaitable<void> Open(Shared& shared, Service& service, Task task, UniqueFd
   Prepare(shared, service, *connection);
   HandshakeResult result = co_await HandshakeFor(service, *connection, task);
   if (!result.done) {
-    ++(result.failure == HandshakeFailure::kTimeout ? shared.counters.handshakes_timed_out
-                                                    : shared.counters.handshakes_failed);
+    Count(shared, result.failure);
     (void)fcntl(connection->socket.get(), F_SETFL, flags);
     task.answer.Refuse(ResultOf(result), result.detail);
+    // A worker's own socket stays the worker's.
+    const bool last_words = origin == Origin::kUpstream && SentAlert(result.failure);
+    if (last_words) co_await Farewell(connection->socket);
     co_return;
   }
   task.slot.Release();
@@ -248,9 +251,8 @@ void StartWrap(Shared& shared, Service& service, request::Wrap wrap, UniqueFd an
   const bool client = wrap.role == request::Role::kClient;
   const auto refuse = [&](Result result) {
     Answer(shared, service, "wrap", std::move(answer)).Refuse(result, "");
-    (void)channel::CloseAtOnce(socket);
   };
-  if (client ? !service.client || !service.wrap_trust : !service.wrap_server) {
+  if (client ? !service.client || !service.wrap_trust : !service.terms.wrap_server) {
     return refuse(Result::kNotAllowed);
   }
   if (client && !IsServerName(wrap.name)) return refuse(Result::kWrongName);
@@ -272,7 +274,7 @@ void StartWrap(Shared& shared, Service& service, request::Wrap wrap, UniqueFd an
                       MakeTask(shared, service, client ? "wrap-client" : "wrap-server",
                                std::move(answer), std::move(expected)),
                       std::move(socket), Origin::kWorker),
-                 asio::detached);
+                 EndsConnection());
 }
 
 void StartDial(Shared& shared, Service& service, const request::Dial& dial, UniqueFd answer) {
@@ -287,7 +289,7 @@ void StartDial(Shared& shared, Service& service, const request::Dial& dial, Uniq
                  Dial(shared, service,
                       MakeTask(shared, service, what, std::move(answer), upstream->second.server),
                       upstream->second.id),
-                 asio::detached);
+                 EndsConnection());
 }
 
 }  // namespace tlsbroker

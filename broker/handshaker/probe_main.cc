@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // See the header. One record a line, fields separated by tabs:
 //
 //   kernel     RELEASE
@@ -35,7 +36,8 @@ std::string Fields(const DirectionSupport& support) {
 
 const char* Name(Direction direction) { return direction == Direction::kTx ? "tx" : "rx"; }
 
-// By its own defaults, the security level among them; main() keeps the system's openssl.cnf out.
+// What OpenSSL offers by its own defaults, its security level included; main() keeps the system's
+// openssl.cnf out.
 class OpensslOffer {
  public:
   OpensslOffer() {
@@ -64,7 +66,7 @@ class OpensslOffer {
   std::array<std::array<bool, kSuites.size()>, kVersions.size()> offered_{};
 };
 
-std::string Report() {
+std::string ReportText() {
   const KtlsCapabilities found = KtlsCapabilities::Probe(nullptr);
   const OpensslOffer offer;
   utsname system{};
@@ -92,7 +94,7 @@ std::string Report() {
 }  // namespace
 
 int ProbeMain() {
-  const std::string report = Report();
+  const std::string report = ReportText();
   const bool written = fwrite(report.data(), 1, report.size(), stdout) == report.size();
   return written && fflush(stdout) == 0 ? 0 : 1;
 }

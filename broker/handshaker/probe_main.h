@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // `tlsbroker-handshaker --probe`: the capability probe's result for `tlsbroker probe`, which links
 // no OpenSSL and so cannot find out by itself. Runs in a process of its own, with the caller's
 // rights.

@@ -1,5 +1,6 @@
+// SPDX-License-Identifier: Apache-2.0
 // Record protection of RFC 8446 5.2 (TLS 1.3), RFC 5288 (AES-GCM in 1.2) and RFC 7905
-// (ChaCha20-Poly1305 in 1.2), by hand but for the AEAD. See the header.
+// (ChaCha20-Poly1305 in 1.2), written here except for the AEAD. See the header.
 
 #include "broker/handshaker/record_cipher.h"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Seals and opens single TLS records in user space with the keys that the kernel gets: the second
 // opinion by which the capability probe and the tests check what the kernel makes. Runs in the
 // handshaker's probe, with throw-away keys only; a connection's records never come here.
@@ -38,7 +39,7 @@ class RecordCipher {
   // `record` is exactly one, with its header. DataLoss if it is not what the peer sealed.
   absl::StatusOr<Record> Open(std::string_view record);
 
-  // What Seal() makes of `text`: header, explicit nonce, text, inner type and tag.
+  // The size of what Seal() makes of `text`: header, explicit nonce, text, inner type and tag.
   size_t SealedSize(size_t text) const;
 
  private:

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "broker/handshaker/record_scanner.h"
 
 #include <algorithm>

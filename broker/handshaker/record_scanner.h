@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Reads the record headers of what OpenSSL is about to send, to learn what the kernel has to know
 // to go on after it: how many records went out under the application keys (TLS 1.3), and the
 // explicit nonce of our Finished (TLS 1.2 with GCM). Runs in the handshaker; reads our own output

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "broker/handshaker/rekey.h"
 
 #include <netinet/in.h>
@@ -24,7 +25,8 @@ RekeyOutcome Outcome(Status status, absl::Status why) {
   return {.answer = {.status = status, .token = {}}, .status = std::move(why)};
 }
 
-// Old and foreign tokens end here: the keys that their secrets give are not those of the socket.
+// Refuses old and foreign tokens: the keys that follow from their secrets are not those of the
+// socket.
 absl::Status CheckIsCurrent(OSSL_LIB_CTX* library, const TokenContent& content, int socket) {
   const SecretBytes& ours = content.we_are_server ? content.secrets.server : content.secrets.client;
   const SecretBytes& theirs =
@@ -82,7 +84,7 @@ RekeyOutcome NextKeys(OSSL_LIB_CTX* library, const SecretBytes& sealing,
   secret = *std::move(next);
   auto token = SealToken(library, sealing, *content);
   if (!token.ok()) return Outcome(Status::kFailed, token.status());
-  // What can fail has not: only the kernel is left.
+  // Everything else that can fail has succeeded: only the kernel is left.
   if (sending) {
     const int error = SendRecord(socket, SSL3_RT_HANDSHAKE, kKeyUpdate);
     if (error == EAGAIN) return Outcome(Status::kBusy, absl::UnavailableError("no room"));

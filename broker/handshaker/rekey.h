@@ -1,6 +1,7 @@
-// The next keys of a connection that left this process long ago, with what its worker brings: the
-// socket and its token. Stateless: the kernel knows which keys the connection has. Runs in the
-// handshaker.
+// SPDX-License-Identifier: Apache-2.0
+// Installs the next keys of a connection that left this process long ago, with what its worker
+// brings: the socket and its token. Stateless: the kernel knows which keys the connection has. Runs
+// in the handshaker.
 
 #ifndef TLSBROKER_BROKER_HANDSHAKER_REKEY_H_
 #define TLSBROKER_BROKER_HANDSHAKER_REKEY_H_
@@ -16,8 +17,8 @@
 
 namespace tlsbroker {
 
-// SO_COOKIE, the kernel's number of a socket, which no other socket ever gets. nullopt for what is
-// no connected TCP socket.
+// SO_COOKIE, the kernel's number of a socket, which no other socket ever gets. nullopt if `socket`
+// is no connected TCP socket.
 std::optional<uint64_t> CookieOf(int socket);
 
 struct RekeyOutcome {

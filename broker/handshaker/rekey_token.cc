@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "broker/handshaker/rekey_token.h"
 
 #include <openssl/core_names.h>
@@ -18,7 +19,7 @@ namespace tlsbroker {
 namespace {
 
 constexpr size_t kSaltSize = 32;
-constexpr size_t kTagSize = 16;
+constexpr size_t kTokenTagSize = 16;
 constexpr size_t kKeySize = 32;
 constexpr std::array<uint8_t, 12> kNonce{};  // of a key that is used once
 constexpr uint8_t kVersion = 2;
@@ -27,7 +28,7 @@ constexpr uint8_t kVersion = 2;
 constexpr size_t kHeaderSize = 3 + sizeof(uint64_t);
 constexpr size_t kMaxSecret = 48;
 
-// The content in the clear, wiped when it goes.
+// The content in the clear, wiped at the end.
 struct Plain {
   std::array<uint8_t, kHeaderSize + 2 * kMaxSecret> bytes{};
   size_t size = 0;
@@ -64,7 +65,8 @@ absl::Status DeriveKey(OSSL_LIB_CTX* library, const SecretBytes& sealing,
   return absl::OkStatus();
 }
 
-// One shot in place; `tag` is written when sealing and checked when opening.
+// Encrypts or decrypts in one call, in place; `tag` is written when sealing and checked when
+// opening.
 absl::Status Crypt(OSSL_LIB_CTX* library, bool seal, const SecretBytes& key,
                    std::span<const uint8_t> in, uint8_t* out, std::span<uint8_t> tag) {
   const EvpCipherPtr cipher(EVP_CIPHER_fetch(library, "AES-256-GCM", nullptr));
@@ -121,26 +123,26 @@ absl::StatusOr<std::vector<uint8_t>> SealToken(OSSL_LIB_CTX* library, const Secr
                                                const TokenContent& content) {
   Plain plain;
   Write(content, plain);
-  std::vector<uint8_t> token(kSaltSize + plain.size + kTagSize);
+  std::vector<uint8_t> token(kSaltSize + plain.size + kTokenTagSize);
   const std::span<uint8_t> whole(token);
   const auto salt = whole.first(kSaltSize);
   if (RAND_bytes_ex(library, salt.data(), salt.size(), 0) != 1) return OpensslStatus("RAND_bytes");
   SecretBytes key;
   RETURN_IF_ERROR(DeriveKey(library, sealing, salt, key));
   RETURN_IF_ERROR(Crypt(library, /*seal=*/true, key, std::span(plain.bytes).first(plain.size),
-                        token.data() + kSaltSize, whole.last(kTagSize)));
+                        token.data() + kSaltSize, whole.last(kTokenTagSize)));
   return token;
 }
 
 absl::StatusOr<TokenContent> OpenToken(OSSL_LIB_CTX* library, const SecretBytes& sealing,
                                        std::span<const uint8_t> token) {
   Plain plain;
-  plain.size = token.size() - std::min(token.size(), kSaltSize + kTagSize);
+  plain.size = token.size() - std::min(token.size(), kSaltSize + kTokenTagSize);
   if (plain.size != kHeaderSize + 2 * 32 && plain.size != kHeaderSize + 2 * 48) {
     return absl::InvalidArgumentError("the token has a wrong size");
   }
-  std::array<uint8_t, kTagSize> tag;
-  std::ranges::copy(token.last(kTagSize), tag.begin());
+  std::array<uint8_t, kTokenTagSize> tag;
+  std::ranges::copy(token.last(kTokenTagSize), tag.begin());
   SecretBytes key;
   RETURN_IF_ERROR(DeriveKey(library, sealing, token.first(kSaltSize), key));
   RETURN_IF_ERROR(Crypt(library, /*seal=*/false, key, token.subspan(kSaltSize, plain.size),

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A rekey token: the traffic secrets of one connection, sealed with a key that only the broker has,
 // for its worker to carry. It is good for one socket and one generation of its keys. Runs in the
 // handshaker; a token that comes back was in a stranger's hands.

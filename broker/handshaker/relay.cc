@@ -1,15 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "broker/handshaker/relay.h"
 
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
 #include <asio/post.hpp>
 #include <asio/steady_timer.hpp>
 #include <cerrno>
 #include <utility>
 
+#include "broker/handshaker/farewell.h"
 #include "broker/handshaker/ktls_socket.h"
 #include "broker/handshaker/ticket_keys.h"
 #include "protocol/channel.h"
@@ -47,25 +52,26 @@ SslResult Write(SSL* ssl, std::span<const uint8_t> bytes) {
 
 }  // namespace
 
-Relay::Relay(Shared& shared, AsyncFd client, SslPtr ssl, Sealer sealer, AsyncFd worker)
+Relay::Relay(Shared& shared, AsyncFd peer, SslPtr ssl, Sealer sealer, AsyncFd worker,
+             Admission::Place place)
     : shared_(shared),
       active_(shared),
-      client_(std::move(client)),
+      place_(std::move(place)),
+      peer_(std::move(peer)),
       ssl_(std::move(ssl)),
       sealer_(sealer),
       worker_(std::move(worker)) {
   ++shared_.counters.relay_active;
 }
 
-// Not before the worker has been told: it is what the client waits for.
 void Relay::TakeSession() {
-  SSL_set_rfd(ssl_.get(), client_.get());
+  SSL_set_rfd(ssl_.get(), peer_.get());
   if (sealer_ == Sealer::kOpenssl) {
-    SSL_set_wfd(ssl_.get(), client_.get());
+    SSL_set_wfd(ssl_.get(), peer_.get());
   } else {
     SSL_set0_wbio(ssl_.get(), BIO_new(BIO_s_null()));  // alerts that OpenSSL would send
   }
-  // Who is idle keeps no record buffers. In the handshake they were better kept.
+  // An idle connection keeps no record buffers. During the handshake it was better to keep them.
   SSL_set_mode(ssl_.get(), SSL_MODE_RELEASE_BUFFERS);
   SSL_free_buffers(ssl_.get());
   // Whole records with one read(2): from now on all that comes is for this object.
@@ -74,36 +80,56 @@ void Relay::TakeSession() {
   SSL_set_msg_callback_arg(ssl_.get(), this);
 }
 
-// Nothing was read that is not passed on: it is early to look.
+// OpenSSL holds no data of the peer yet, so both directions begin by waiting.
 void Relay::Start() {
   TakeSession();
-  SendTicket();
-  Wait(Need::kClientReadable, &Relay::ClientToWorker);
-  Wait(Need::kWorkerReadable, &Relay::WorkerToClient);
+  tickets_owed_ = TicketsOwed();
+  if (tickets_owed_ > 0) SendTicketsInSilence();
+  Wait(Need::kPeerReadable, &Relay::PeerToWorker);
+  Wait(Need::kWorkerReadable, &Relay::WorkerToPeer);
 }
 
-// What there is no room for now goes with what is written next.
-void Relay::SendTicket() {
+// A resumed handshake gives the next ticket (RFC 8446 appendix C.4).
+int Relay::TicketsOwed() const {
   SSL* const ssl = ssl_.get();
-  const bool owed = SSL_is_server(ssl) == 1 && SSL_version(ssl) == TLS1_3_VERSION &&
-                    SSL_get_num_tickets(ssl) == 0;
-  if (!owed) return;
+  const bool later = SSL_is_server(ssl) == 1 && SSL_version(ssl) == TLS1_3_VERSION &&
+                     SSL_get_num_tickets(ssl) == 0;
+  const int tickets = later ? static_cast<int>(SSL_CTX_get_num_tickets(SSL_get_SSL_CTX(ssl))) : 0;
+  return SSL_session_reused(ssl) == 1 ? std::min(tickets, 1) : tickets;
+}
+
+void Relay::PrepareTickets() {
   ClearErrors();
-  if (SSL_new_session_ticket(ssl) == 1) (void)SSL_do_handshake(ssl);
+  while (std::exchange(tickets_owed_, std::max(tickets_owed_ - 1, 0)) > 0) {
+    (void)SSL_new_session_ticket(ssl_.get());
+  }
+}
+
+// If there is no room for the tickets now, the next write sends them.
+void Relay::SendTicketsInSilence() {
+  silent_ = true;
+  const auto timer = std::make_shared<asio::steady_timer>(shared_.io, kTicketSilence);
+  timer->async_wait([timer, relay = weak_from_this()](const asio::error_code&) {
+    const auto self = relay.lock();
+    if (!self || self->peer_.cancelled() || self->peer_ended_ || self->tickets_owed_ == 0) return;
+    if (!self->silent_) return self->SendTicketsInSilence();
+    self->PrepareTickets();
+    (void)SSL_do_handshake(self->ssl_.get());
+  });
 }
 
 void Relay::Advance(Direction direction) {
-  if (client_.cancelled()) return;  // the other direction has failed
+  if (peer_.cancelled()) return;  // the other direction has failed
   Wait((this->*direction)(), direction);
 }
 
 void Relay::Wait(Need need, Direction direction) {
   const auto later = [self = shared_from_this(), direction] { self->Advance(direction); };
   switch (need) {
-    case Need::kClientReadable:
-      return client_.OnReadable(later);
-    case Need::kClientWritable:
-      return client_.OnWritable(later);
+    case Need::kPeerReadable:
+      return peer_.OnReadable(later);
+    case Need::kPeerWritable:
+      return peer_.OnWritable(later);
     case Need::kWorkerReadable:
       return worker_.OnReadable(later);
     case Need::kWorkerWritable:
@@ -113,40 +139,45 @@ void Relay::Wait(Need need, Direction direction) {
     case Need::kGoOn:
     case Need::kNothingMore:
       return;
-    case Need::kFailed:
+    case Need::kOver:
       return Abort();
   }
 }
 
-// What waits holds this object; with it goes the last that does.
+// The waiting handlers hold this object; it is destroyed with the last of them.
 void Relay::Abort() {
-  client_.Cancel();
+  if (peer_.cancelled()) return;  // it is over already
+  peer_.Cancel();
   worker_.Cancel();
+  if (alerted_) StartFarewell(shared_, peer_.Release(), std::move(place_));
 }
 
 Relay::Need Relay::NeedOf(int ssl_error) {
-  if (ssl_error == SSL_ERROR_WANT_READ) return Need::kClientReadable;
-  if (ssl_error == SSL_ERROR_WANT_WRITE) return Need::kClientWritable;
-  return Need::kFailed;
+  if (ssl_error == SSL_ERROR_WANT_READ) return Need::kPeerReadable;
+  if (ssl_error == SSL_ERROR_WANT_WRITE) return Need::kPeerWritable;
+  return Need::kOver;
 }
 
-Relay::Need Relay::ClientToWorker() {
+Relay::Need Relay::PeerToWorker() {
+  moved_ = true;
   if (const Need need = PassToWorker(to_worker_); need != Need::kGoOn) return need;
   size_t size = 0;
   const int error = ReadRecords(size);
-  // What is wrong behind it is so the next time, too.
+  silent_ = silent_ && size == 0;
+  if (error == SSL_ERROR_SSL) alerted_ = true;
+  // If something is wrong after these bytes, the next read finds it, too.
   const Need need = size > 0 ? PassToWorker(Scratch().first(size)) : Need::kGoOn;
   if (refused_) {
     SendFailure();
-    return Need::kFailed;
+    return Need::kOver;
   }
   if (need != Need::kGoOn) return need;
   if (error == SSL_ERROR_NONE) return Need::kTurn;
   if (error != SSL_ERROR_ZERO_RETURN) return NeedOf(error);
   // The authenticated end. Our end of the pair stays open: its close would mean truncation.
-  client_ended_ = true;
+  peer_ended_ = true;
   shutdown(worker_.get(), SHUT_WR);
-  return worker_closed_ ? Need::kFailed : Need::kNothingMore;
+  return worker_closed_ ? Need::kOver : Need::kNothingMore;
 }
 
 int Relay::ReadRecords(size_t& size) {
@@ -155,20 +186,24 @@ int Relay::ReadRecords(size_t& size) {
     const SslResult read = Read(ssl_.get(), Scratch().subspan(size));
     size += read.size;
     if (read.error != SSL_ERROR_NONE || refused_) return read.error;
-    // Asking for more after a short record mostly costs a call and a buffer that say "nothing".
+    // After a short record there is mostly nothing more to read, and asking costs a call and a
+    // buffer.
     const bool drained = read.size < SSL3_RT_MAX_PLAIN_LENGTH && SSL_has_pending(ssl_.get()) == 0;
     if (drained) return SSL_ERROR_WANT_READ;
   }
   return SSL_ERROR_NONE;
 }
 
-Relay::Need Relay::WorkerToClient() {
+Relay::Need Relay::WorkerToPeer() {
   const Need need = PassWhatWorkerSaid();
-  return need == Need::kFailed && !worker_closed_ ? ClientClosed() : need;
+  const bool peer_failed = need == Need::kOver && !worker_closed_ && !peer_gone_;
+  if (!peer_failed) return need;
+  PeerGone();
+  return Need::kTurn;
 }
 
 Relay::Need Relay::PassWhatWorkerSaid() {
-  if (const Need need = PassToClient(to_client_); need != Need::kGoOn) return need;
+  if (const Need need = PassToPeer(to_peer_); need != Need::kGoOn) return need;
   while (true) {
     if (owes_end_) {
       if (const Need need = SendCloseNotify(); need != Need::kGoOn) return need;
@@ -177,27 +212,52 @@ Relay::Need Relay::PassWhatWorkerSaid() {
     const channel::Result result = channel::ReceiveStream(worker_.get(), Scratch(), read);
     if (result == channel::Result::kWouldBlock) return Need::kWorkerReadable;
     if (result != channel::Result::kOk) return WorkerClosed();
-    if (worker_ended_) return Need::kTurn;  // nothing counts behind END
-    worker_ended_ = owes_end_ = read.end;
-    const Need need = PassToClient(Scratch().first(read.size));
+    if (worker_ended_) return Need::kTurn;  // what follows END is ignored
+    worker_ended_ = read.end;
+    owes_end_ = read.end && !peer_gone_;
+    const Need need = PassToPeer(Scratch().first(read.size));
     if (need != Need::kGoOn) return need;
     if (!read.end) return read.size < Scratch().size() ? Need::kWorkerReadable : Need::kTurn;
   }
 }
 
-// A worker that has ended may leave without reading the rest; WorkerToClient sees it go.
+// The other direction goes on: what the peer has sent, and its end if that is there, is for the
+// worker, as fast as the worker takes it. It finds the reset behind that.
+void Relay::PeerGone() {
+  peer_gone_ = true;
+  to_peer_.clear();
+  owes_end_ = false;
+  tickets_owed_ = 0;
+  if (!peer_ended_) LimitWhatIsLeft();
+}
+
+// A worker that does not read would keep the rest, and this object, for ever.
+void Relay::LimitWhatIsLeft() {
+  moved_ = false;
+  const auto timer = std::make_shared<asio::steady_timer>(shared_.io, kGoneTime);
+  timer->async_wait([timer, relay = weak_from_this()](const asio::error_code&) {
+    const auto self = relay.lock();
+    if (!self || self->peer_.cancelled() || self->peer_ended_) return;
+    self->moved_ ? self->LimitWhatIsLeft() : self->Abort();
+  });
+}
+
+// A worker that has sent END may close without reading the rest; WorkerToPeer notices the close.
 Relay::Need Relay::PassToWorker(std::span<const uint8_t> bytes) {
-  const Need need = worker_closed_ ? Need::kFailed : Pass(&Relay::WriteToWorker, bytes, to_worker_);
-  if (need != Need::kFailed || !worker_ended_) return need;
+  const Need need = worker_closed_ ? Need::kOver : Pass(&Relay::WriteToWorker, bytes, to_worker_);
+  if (need != Need::kOver || !worker_ended_) return need;
   to_worker_.clear();
   return Need::kGoOn;
 }
 
-Relay::Need Relay::PassToClient(std::span<const uint8_t> bytes) {
-  // OpenSSL writes record by record, and TCP would send as often.
-  const bool several_records = bytes.size() > SSL3_RT_MAX_PLAIN_LENGTH;
+Relay::Need Relay::PassToPeer(std::span<const uint8_t> bytes) {
+  if (peer_gone_) return Drop(bytes.size());
+  // OpenSSL writes one record at a time, and TCP would send each by itself.
+  const bool tickets = tickets_owed_ > 0 && !bytes.empty();
+  const bool several_records = tickets || bytes.size() > SSL3_RT_MAX_PLAIN_LENGTH;
+  if (tickets) PrepareTickets();
   if (several_records) Cork(true);
-  const Need need = Pass(&Relay::WriteToClient, bytes, to_client_);
+  const Need need = Pass(&Relay::WriteToPeer, bytes, to_peer_);
   if (several_records) Cork(false);
   return need;
 }
@@ -218,8 +278,8 @@ Relay::Written Relay::WriteToWorker(std::span<const uint8_t> bytes) {
   return Send(worker_.get(), bytes, Need::kWorkerWritable);
 }
 
-Relay::Written Relay::WriteToClient(std::span<const uint8_t> bytes) {
-  if (sealer_ == Sealer::kKernel) return Send(client_.get(), bytes, Need::kClientWritable);
+Relay::Written Relay::WriteToPeer(std::span<const uint8_t> bytes) {
+  if (sealer_ == Sealer::kKernel) return Send(peer_.get(), bytes, Need::kPeerWritable);
   const SslResult written = Write(ssl_.get(), bytes);
   return {written.size, written.error == SSL_ERROR_NONE ? Need::kGoOn : NeedOf(written.error)};
 }
@@ -228,29 +288,33 @@ Relay::Written Relay::Send(int socket, std::span<const uint8_t> bytes, Need room
   const ssize_t n = send(socket, bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
   if (n >= 0) return {static_cast<size_t>(n), Need::kGoOn};
   if (errno == EINTR) return {};
-  return {0, errno == EAGAIN ? room : Need::kFailed};
+  return {0, errno == EAGAIN ? room : Need::kOver};
 }
 
-// What is not a full segment waits for more (tcp(7)).
+// While the socket is corked, a segment that is not full waits for more data (tcp(7)).
 void Relay::Cork(bool corked) {
   const int value = corked ? 1 : 0;
-  setsockopt(client_.get(), IPPROTO_TCP, TCP_CORK, &value, sizeof(value));
+  setsockopt(peer_.get(), IPPROTO_TCP, TCP_CORK, &value, sizeof(value));
 }
 
-// What it had sent before goes to the worker, as far as there is room; behind it is no end of TLS.
-// That is no more than the socket has by now: after shutdown(2) the kernel takes nothing further.
-Relay::Need Relay::ClientClosed() {
-  shutdown(client_.get(), SHUT_RDWR);
-  int turns = 0;
-  while (turns < kLastTurns && !client_ended_ && ClientToWorker() == Need::kTurn) ++turns;
-  return Need::kFailed;
+Relay::Need Relay::Drop(size_t size) {
+  dropped_ += size;
+  if (dropped_ > kMaxDropped) return Need::kOver;
+  if (!peer_ended_) return Need::kGoOn;
+  int unread = 0;
+  const bool all_read = ioctl(worker_.get(), SIOCOUTQ, &unread) == 0 && unread == 0;
+  const auto now = std::chrono::steady_clock::now();
+  if (all_read && !all_read_since_) all_read_since_ = now;
+  const bool told = all_read_since_ && now - *all_read_since_ >= kEndTime;
+  return told ? Need::kOver : Need::kGoOn;
 }
 
-// Without END the client gets no close_notify: it must not take a part for the whole.
+// If the worker closes without END, the peer gets no close_notify: it must not take a part for
+// the whole.
 Relay::Need Relay::WorkerClosed() {
   worker_closed_ = true;
   if (!worker_ended_) SendFailure();
-  if (!worker_ended_ || client_ended_) return Need::kFailed;
+  if (!worker_ended_ || peer_ended_) return Need::kOver;
   const auto timer = std::make_shared<asio::steady_timer>(shared_.io, kRelayLinger);
   timer->async_wait([timer, relay = weak_from_this()](const asio::error_code&) {
     if (const auto still_there = relay.lock()) still_there->Abort();
@@ -258,17 +322,22 @@ Relay::Need Relay::WorkerClosed() {
   return Need::kNothingMore;
 }
 
-// OpenSSL sends an alert for what it finds wrong itself, and has no function for another one. So
-// something goes wrong: in TLS 1.3 a further ticket cannot be made (internal_error); in TLS 1.2,
-// where tickets are a matter of the handshake, and for a client, a record does not authenticate
-// (bad_record_mac).
+// OpenSSL sends alerts only for errors that it finds itself, and has no function to send another
+// alert. So this makes OpenSSL fail: in TLS 1.3 it cannot make a further ticket (internal_error);
+// in TLS 1.2, where tickets are part of the handshake, and for a client, it gets a record that does
+// not authenticate (bad_record_mac).
 void Relay::SendFailure() {
   ERR_clear_error();
+  alerted_ = true;
   if (sealer_ == Sealer::kKernel) {
-    (void)SendAlertRecord(client_.get(), SSL3_AL_FATAL, SSL_AD_INTERNAL_ERROR);
+    (void)SendAlertRecord(peer_.get(), SSL3_AL_FATAL, SSL_AD_INTERNAL_ERROR);
   } else if (SSL_version(ssl_.get()) == TLS1_3_VERSION && SSL_is_server(ssl_.get()) == 1) {
-    TicketKeyring::Refuse(ssl_.get());
-    if (SSL_new_session_ticket(ssl_.get()) == 1) (void)SSL_do_handshake(ssl_.get());
+    TicketSealer::Refuse(ssl_.get());
+    SSL_clear_options(ssl_.get(), SSL_OP_NO_TICKET);  // a ticket that needs a key
+    // The first call may send the answer to a KeyUpdate, and nothing else.
+    for (int tries = 0; tries < 2; ++tries) {
+      if (SSL_new_session_ticket(ssl_.get()) != 1 || SSL_do_handshake(ssl_.get()) != 1) return;
+    }
   } else {
     static constexpr std::array<uint8_t, 5 + 32> kNoRecord = {SSL3_RT_APPLICATION_DATA, 3, 3, 0,
                                                               32};
@@ -278,25 +347,29 @@ void Relay::SendFailure() {
 }
 
 Relay::Need Relay::SendCloseNotify() {
-  // One segment for the alert and the end of the stream, which shutdown(2) sends in any case.
+  // Sends the alert and the FIN in one segment. shutdown(2) sends it although the socket is corked.
   Cork(true);
+  PrepareTickets();
   Need need = Need::kGoOn;
   if (sealer_ == Sealer::kKernel) {
-    const int error = SendAlertRecord(client_.get(), SSL3_AL_WARNING, SSL_AD_CLOSE_NOTIFY);
-    if (error != 0) need = error == EAGAIN ? Need::kClientWritable : Need::kFailed;
+    const int error = SendAlertRecord(peer_.get(), SSL3_AL_WARNING, SSL_AD_CLOSE_NOTIFY);
+    if (error != 0) need = error == EAGAIN ? Need::kPeerWritable : Need::kOver;
   } else {
     ClearErrors();
-    const int result = SSL_shutdown(ssl_.get());  // 0: sent, the client's is still to come
-    if (result < 0) need = NeedOf(SSL_get_error(ssl_.get(), result));
+    // Tickets that were prepared and not sent yet go first.
+    int result = SSL_in_init(ssl_.get()) == 1 ? SSL_do_handshake(ssl_.get()) : 1;
+    if (result == 1) result = SSL_shutdown(ssl_.get());  // 0: sent; the peer's has not come yet
+    const int error = result < 0 ? SSL_get_error(ssl_.get(), result) : SSL_ERROR_NONE;
+    if (error != SSL_ERROR_NONE) need = NeedOf(error);
   }
   if (need != Need::kGoOn) return need;
   owes_end_ = false;
-  shutdown(client_.get(), SHUT_WR);
+  shutdown(peer_.get(), SHUT_WR);
   return Need::kGoOn;
 }
 
-// SSL_read(3) goes on until there is data, however much it finds that is none: with the end that is
-// feigned here it stops at the next record.
+// SSL_read(3) does not return before there is data, however many records without data it reads.
+// SSL_RECEIVED_SHUTDOWN pretends that the stream has ended, so that it stops at the next record.
 void Relay::OnMessage(int is_write, int /*version*/, int content_type, const void* data,
                       size_t size, SSL* ssl, void* self) {
   if (is_write != 0 || size == 0) return;
@@ -312,7 +385,7 @@ void Relay::OnMessage(int is_write, int /*version*/, int content_type, const voi
 }
 
 void Relay::OnKeyUpdate(bool answer_requested) {
-  // RFC 8446 section 4.6.3 wants an answer, and the keys to send it with are in the kernel.
+  // RFC 8446 section 4.6.3 requires an answer, but the keys to send it with are in the kernel.
   if (answer_requested && sealer_ == Sealer::kKernel) refused_ = true;
   const auto now = std::chrono::steady_clock::now();
   if (now - key_updates_since_ > std::chrono::seconds(1)) {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "broker/handshaker/request_server.h"
 
 #include <sys/file.h>
@@ -22,7 +23,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// The 1st, 2nd, 4th, 8th...: a worker can send as many as it likes.
+// Only the 1st, 2nd, 4th, 8th... are logged, since a worker can send as many as it likes.
 void Refuse(Shared& shared, const Service& service, absl::string_view why) {
   if (!std::has_single_bit(++shared.counters.rekey_refused)) return;
   log::Warning(absl::StrCat("refused a request", log::Field("service", service.name),
@@ -41,9 +42,10 @@ class RekeyLock {
     if (held_) flock(file_, LOCK_UN);
   }
 
-  // Others hold it for microseconds, unless they are stopped.
+  // Other handshakers hold the lock for microseconds, unless they are stopped.
   asio::awaitable<bool> Take() {
-    asio::steady_timer timer(co_await asio::this_coro::executor);
+    const auto executor = co_await asio::this_coro::executor;
+    asio::steady_timer timer(executor);
     for (int tries = 0; tries < 1000 && !held_; ++tries) {
       held_ = flock(file_, LOCK_EX | LOCK_NB) == 0;
       if (held_) break;
@@ -95,23 +97,9 @@ void Answer(Shared& shared, Service& service, channel::Message& message) {
   StartWrap(shared, service, *std::move(wrap), std::move(answer), std::move(message.fds[1]));
 }
 
-// Closing a stranger's descriptor must not hold this process up (SO_LINGER, or a file system of the
-// stranger's own). False for one that was better kept: no request of ours has such a one.
-bool Dispose(channel::Message& message) {
-  bool good = true;
-  for (UniqueFd& fd : message.fds) {
-    if (!fd) continue;  // taken
-    if (channel::CloseAtOnce(fd)) continue;
-    (void)fd.Release();
-    good = false;
-  }
-  message.fds.clear();
-  return good;
-}
-
 class Pace {
  public:
-  // How long the next one has to wait.
+  // How long the next request has to wait.
   Clock::duration Next() {
     const auto now = Clock::now();
     if (now - since_ >= std::chrono::seconds(1)) {
@@ -131,7 +119,8 @@ class Pace {
 
 asio::awaitable<void> AnswerRequests(Shared& shared, Service& service, AsyncFd& requests) {
   Pace pace;
-  asio::steady_timer timer(co_await asio::this_coro::executor);
+  const auto executor = co_await asio::this_coro::executor;
+  asio::steady_timer timer(executor);
   while (!requests.cancelled()) {
     channel::Message message;
     const auto result = channel::Receive(requests.get(), request::kMaxMessage, 2, message,
@@ -143,14 +132,24 @@ asio::awaitable<void> AnswerRequests(Shared& shared, Service& service, AsyncFd& 
     }
     if (result == channel::Result::kMalformed) Refuse(shared, service, "malformed");
     if (result == channel::Result::kOk) {
+      // Only a rekey takes the lock: a handshaker may hang while it holds the lock, if the socket
+      // of a worker is locked, and keeps the other handshakers from it until the supervisor can end
+      // it.
       RekeyLock lock(shared);
-      const bool locked = co_await lock.Take();
-      locked ? Answer(shared, service, message) : Refuse(shared, service, "locked");
+      bool may = true;
+      if (request::DecodeRekey(message.bytes)) {
+        const bool locked = co_await lock.Take();
+        may = locked;
+      }
+      may ? Answer(shared, service, message) : Refuse(shared, service, "locked");
     }
-    const bool good = Dispose(message);
-    if (!good || result == channel::Result::kClosed || result == channel::Result::kError) {
-      // shutdown(2) by a worker, or worse: its service does without.
-      log::Warning(absl::StrCat("reads no more requests", log::Field("service", service.name)));
+    message.fds.clear();  // the sender waits until these copies are closed
+    if (result == channel::Result::kClosed || result == channel::Result::kError) {
+      // A worker has called shutdown(2) on the socket, or worse. Only its own service has to do
+      // without.
+      log::Warning(absl::StrCat(
+          "the socket for requests was shut down; no more requests of workers are answered",
+          log::Field("service", service.name)));
       co_return;
     }
     const Clock::duration wait = pace.Next();

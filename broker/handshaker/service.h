@@ -1,4 +1,5 @@
-// One service as a handshaker sees it, and what all connections of the process share. Runs in the
+// SPDX-License-Identifier: Apache-2.0
+// The service as its handshaker sees it, and what all connections of the process share. Runs in the
 // handshaker.
 
 #ifndef TLSBROKER_BROKER_HANDSHAKER_SERVICE_H_
@@ -15,16 +16,18 @@
 #include "broker/handshaker/client_context.h"
 #include "broker/handshaker/connector.h"
 #include "broker/handshaker/ktls_capabilities.h"
-#include "broker/handshaker/queue.h"
+#include "broker/handshaker/queue_sender.h"
 #include "broker/handshaker/tls_context.h"
 #include "broker/support/openssl_ptr.h"
+#include "broker/support/rate_limit.h"
 #include "broker/support/secret_bytes.h"
-#include "protocol/supervision.h"
+#include "protocol/counters.h"
+#include "protocol/modes.h"
 
 namespace tlsbroker {
 
-// Kernel TLS as this process has seen it: the probe at the start, and what failed on a live
-// connection since, which is then no longer tried.
+// Kernel TLS as this process has seen it: what the probe at the start found, and what has failed on
+// a live connection since then and is no longer tried.
 class KtlsState {
  public:
   explicit KtlsState(KtlsCapabilities capabilities) : capabilities_(std::move(capabilities)) {}
@@ -52,17 +55,20 @@ struct Shared {
   asio::io_context& io;
   OSSL_LIB_CTX* library;
   std::chrono::milliseconds handshake_timeout;
-  uint32_t max_relayed;
-  Admission admission;
+  Admission handshakes;
+  Admission relayed;
   KtlsState ktls;
-  SecretBytes sealing;  // of rekey tokens
-  UniqueFd rekey_lock;  // shared by all handshakers
+  SecretBytes sealing;  // seals rekey tokens
+  UniqueFd rekey_lock;  // shared by all handshakers of the service
   supervision::Counters counters;
   uint64_t connections_active = 0;  // handshakes, waiting hand-offs and relays
   Connector connector;              // to upstreams
+  RateLimit failures_said{10, 50};  // lines about handshakes that failed
+  uint64_t failures_unsaid = 0;     // since the last of them
 };
 
-// Counts a connection for as long as who serves it lives, however that ends.
+// Counts a connection for as long as the object or coroutine that serves it lives, however that
+// ends.
 class ActiveConnection {
  public:
   explicit ActiveConnection(Shared& shared) : shared_(shared) { ++shared_.connections_active; }
@@ -74,7 +80,7 @@ class ActiveConnection {
   Shared& shared_;
 };
 
-// A server that the configuration names, for those services that may have it dialled.
+// A server that the configuration names, for the services whose workers may have it dialled.
 struct Upstream {
   uint16_t id = 0;
   ExpectedServer server;
@@ -82,32 +88,20 @@ struct Upstream {
 
 struct Service {
   std::string name;
-  supervision::KtlsMode ktls;
-  supervision::RekeyMode rekey;
+  supervision::ServiceTerms terms;
   std::unique_ptr<TlsContext> tls;
-  Queue queue;
-  AsyncFd requests;  // of its workers
-  supervision::ServiceCounters counters;
-  bool counters_changed = false;  // since they were reported
+  QueueSender queue;
+  AsyncFd requests;          // of its workers
+  std::string last_reason;   // why the last relayed connection was relayed
+  std::string last_refusal;  // why the last one was not, where ktls is "require"
 
-  // What workers may ask for beside new keys.
-  bool wrap_server = false;
-  X509_STORE* wrap_trust = nullptr;  // null: not as a client
-  // With these, by their names in the configuration.
+  // The requests that workers may make, besides those for new keys.
+  X509_STORE* wrap_trust = nullptr;  // the Server's; null: workers may not wrap as a client
+  // The certificates that they may use, by their names in the configuration.
   std::map<std::string, std::shared_ptr<const LoadedCertificate>> wrap_certificates;
-  std::unique_ptr<ClientContext> client;  // null: neither that nor dialling
+  std::unique_ptr<ClientContext> client;  // null: no wrapping as a client, no dialling
   std::map<std::string, Upstream> upstreams;
-  uint32_t opening = 0;  // such handshakes under way
-
-  void CountDirect() {
-    ++counters.direct;
-    counters_changed = true;
-  }
-  void CountRelay(const std::string& reason) {
-    ++counters.relay;
-    counters.last_reason = reason;
-    counters_changed = true;
-  }
+  uint32_t opening = 0;  // handshakes for such requests that are under way
 };
 
 }  // namespace tlsbroker

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "broker/handshaker/ticket_keys.h"
 
 #include <openssl/core_names.h>
@@ -13,7 +14,7 @@
 namespace tlsbroker {
 namespace {
 
-// What the callback of SSL_CTX_set_tlsext_ticket_key_evp_cb(3) returns.
+// The return values of the callback of SSL_CTX_set_tlsext_ticket_key_evp_cb(3).
 constexpr int kError = -1;
 constexpr int kNoKey = 0;  // full handshake
 constexpr int kUse = 1;
@@ -31,7 +32,7 @@ int RefusedIndex() {
   return index;
 }
 
-// Fetched once: EVP_aes_256_cbc() has OpenSSL look for it again for each ticket.
+// Fetched once: with EVP_aes_256_cbc() OpenSSL would look the cipher up again for each ticket.
 const EVP_CIPHER* TicketCipher() {
   static EVP_CIPHER* const cipher = EVP_CIPHER_fetch(nullptr, "AES-256-CBC", nullptr);
   return cipher;
@@ -49,38 +50,39 @@ bool InitMac(EVP_MAC_CTX* mac, const supervision::TicketKey& key) {
 
 }  // namespace
 
-void TicketKeyring::Wipe() {
+void TicketSealer::Wipe() {
   tlsbroker::Wipe(keys_.data(), keys_.size() * sizeof(supervision::TicketKey));
   keys_.clear();
 }
 
-void TicketKeyring::Set(supervision::TicketKeys keys) {
+void TicketSealer::Set(supervision::TicketKeys keys) {
   Wipe();
   keys_.swap(keys.keys);
 }
 
-void TicketKeyring::Attach(SSL_CTX* context) const {
-  SSL_CTX_set_ex_data(context, ContextIndex(), const_cast<TicketKeyring*>(this));
-  SSL_CTX_set_tlsext_ticket_key_evp_cb(context, &TicketKeyring::Callback);
+void TicketSealer::Attach(SSL_CTX* context) const {
+  SSL_CTX_set_ex_data(context, ContextIndex(), const_cast<TicketSealer*>(this));
+  SSL_CTX_set_tlsext_ticket_key_evp_cb(context, &TicketSealer::Callback);
 }
 
-void TicketKeyring::Refuse(SSL* ssl) { SSL_set_ex_data(ssl, RefusedIndex(), ssl); }
+void TicketSealer::Refuse(SSL* ssl) { SSL_set_ex_data(ssl, RefusedIndex(), ssl); }
 
-int TicketKeyring::Callback(SSL* ssl, unsigned char* name, unsigned char* iv,
-                            EVP_CIPHER_CTX* cipher, EVP_MAC_CTX* mac, int encrypt) {
+int TicketSealer::Callback(SSL* ssl, unsigned char* name, unsigned char* iv, EVP_CIPHER_CTX* cipher,
+                           EVP_MAC_CTX* mac, int encrypt) {
   SSL_CTX* context = SSL_get_SSL_CTX(ssl);
   if (SSL_get_ex_data(ssl, RefusedIndex()) != nullptr) return kError;
-  const auto* keyring =
-      static_cast<const TicketKeyring*>(SSL_CTX_get_ex_data(context, ContextIndex()));
-  if (keyring == nullptr || keyring->keys_.empty()) return kError;
-  if (encrypt != 0) return keyring->Seal(name, iv, cipher, mac);
-  // A ticket of TLS 1.3 is meant to be used once (RFC 8446 appendix C.4): here is the next.
-  const int opened = keyring->Open(name, iv, cipher, mac);
+  const auto* sealer =
+      static_cast<const TicketSealer*>(SSL_CTX_get_ex_data(context, ContextIndex()));
+  if (sealer == nullptr || sealer->keys_.empty()) return kError;
+  if (encrypt != 0) return sealer->Seal(name, iv, cipher, mac);
+  // A ticket of TLS 1.3 is meant to be used once (RFC 8446 appendix C.4), so the client gets the
+  // next one.
+  const int opened = sealer->Open(name, iv, cipher, mac);
   return opened == kUse && SSL_version(ssl) == TLS1_3_VERSION ? kUseAndRenew : opened;
 }
 
-int TicketKeyring::Seal(unsigned char* name, unsigned char* iv, EVP_CIPHER_CTX* cipher,
-                        EVP_MAC_CTX* mac) const {
+int TicketSealer::Seal(unsigned char* name, unsigned char* iv, EVP_CIPHER_CTX* cipher,
+                       EVP_MAC_CTX* mac) const {
   const supervision::TicketKey& key = keys_.front();
   if (RAND_bytes(iv, kIvSize) != 1) return kError;
   std::memcpy(name, key.name.data(), key.name.size());
@@ -89,8 +91,8 @@ int TicketKeyring::Seal(unsigned char* name, unsigned char* iv, EVP_CIPHER_CTX* 
   return InitMac(mac, key) ? kUse : kError;
 }
 
-int TicketKeyring::Open(const unsigned char* name, const unsigned char* iv, EVP_CIPHER_CTX* cipher,
-                        EVP_MAC_CTX* mac) const {
+int TicketSealer::Open(const unsigned char* name, const unsigned char* iv, EVP_CIPHER_CTX* cipher,
+                       EVP_MAC_CTX* mac) const {
   const auto key = std::ranges::find_if(keys_, [&](const supervision::TicketKey& candidate) {
     return std::memcmp(name, candidate.name.data(), candidate.name.size()) == 0;
   });

@@ -1,4 +1,5 @@
-// The session ticket keys that all handshakers of the broker share: the supervisor makes them, so a
+// SPDX-License-Identifier: Apache-2.0
+// The session ticket keys that all handshakers of a service share: the supervisor makes them, so a
 // ticket of one handshaker resumes at any other, before and after a reload. Runs in the handshaker;
 // tickets come from the Internet and are authenticated before anything in them is looked at.
 
@@ -9,24 +10,24 @@
 
 #include <vector>
 
-#include "protocol/supervision.h"
+#include "protocol/ticket_keys.h"
 
 namespace tlsbroker {
 
-class TicketKeyring {
+class TicketSealer {
  public:
-  TicketKeyring() = default;
-  TicketKeyring(const TicketKeyring&) = delete;
-  TicketKeyring& operator=(const TicketKeyring&) = delete;
-  ~TicketKeyring() { Wipe(); }
+  TicketSealer() = default;
+  TicketSealer(const TicketSealer&) = delete;
+  TicketSealer& operator=(const TicketSealer&) = delete;
+  ~TicketSealer() { Wipe(); }
 
   // Replaces all keys; the first one makes new tickets.
   void Set(supervision::TicketKeys keys);
 
-  // Makes `context` seal and open its tickets with these keys. The keyring has to outlive it.
+  // Makes `context` seal and open its tickets with these keys. The sealer has to outlive it.
   void Attach(SSL_CTX* context) const;
 
-  // No ticket can be made for this connection any more: OpenSSL ends it with the fatal alert
+  // From now on no ticket can be made for this connection: OpenSSL ends it with the fatal alert
   // internal_error when it has to make one.
   static void Refuse(SSL* ssl);
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "broker/handshaker/tls_policy.h"
 
 #include <algorithm>
@@ -10,6 +11,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "broker/support/status.h"
+#include "protocol/certificate_facts.h"
+#include "protocol/tls_groups.h"
 
 namespace tlsbroker {
 namespace {
@@ -30,11 +33,17 @@ constexpr std::array<OfferedSuite, 3> kOffered = {{
      "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"},
 }};
 
-// X25519MLKEM768 exists from OpenSSL 3.5 on; before, a list with an unknown group is refused whole.
-constexpr const char* kGroups = "X25519:P-256:P-384";
-constexpr const char* kGroupsPostQuantum = "X25519MLKEM768:X25519:P-256:P-384";
+// If OpenSSL does not know one of the groups, it refuses the whole list.
+bool OfferGroups(SSL_CTX* context) {
+  std::vector<std::string> names = {tls_groups::kPostQuantum};
+  for (const tls_groups::Group& group : tls_groups::kOffered) names.emplace_back(group.name);
+  if (SSL_CTX_set1_groups_list(context, absl::StrJoin(names, ":").c_str()) == 1) return true;
+  ERR_clear_error();
+  names.erase(names.begin());
+  return SSL_CTX_set1_groups_list(context, absl::StrJoin(names, ":").c_str()) == 1;
+}
 
-// What the keyholder signs: no SHA-1. RSA with PKCS #1 is for TLS 1.2 only (RFC 8446 4.2.3).
+// What the keyholder signs, so no SHA-1. RSA with PKCS #1 is for TLS 1.2 only (RFC 8446 4.2.3).
 constexpr const char* kSignatureAlgorithms =
     "ecdsa_secp256r1_sha256:ecdsa_secp384r1_sha384:ed25519:"
     "rsa_pss_pss_sha256:rsa_pss_pss_sha384:rsa_pss_pss_sha512:"
@@ -105,6 +114,7 @@ void OnServerMessage(int /*is_write*/, int /*version*/, int content_type, const 
                      size_t size, SSL* ssl, void* /*argument*/) {
   if (content_type != SSL3_RT_HANDSHAKE || size == 0) return;
   if (*static_cast<const uint8_t*>(data) != SSL3_MT_FINISHED) return;
+  if (SSL_version(ssl) != TLS1_3_VERSION) return;  // nothing is logged behind it
   SSL_CTX_set_keylog_callback(SSL_get_SSL_CTX(ssl), &OnKeyLog);
 }
 
@@ -114,37 +124,41 @@ absl::Status SetPolicy(SSL_CTX* context, const std::string& service, supervision
                        supervision::KtlsMode ktls, const KtlsCapabilities& capabilities) {
   const Offer tls13 = OfferFor(TlsVersion::kTls13, ktls, capabilities);
   const Offer tls12 = OfferFor(TlsVersion::kTls12, ktls, capabilities);
-  const bool with_tls12 = policy == supervision::Policy::kIntermediate && !tls12.suites.empty();
-  if (tls13.suites.empty() && !with_tls12) {
+  const bool with_tls12 = policy != supervision::Policy::kModern && !tls12.suites.empty();
+  const bool with_tls13 = policy != supervision::Policy::kTls12;
+  // Where the policy has TLS 1.3, the service can do it, and OpenSSL says so in the random of each
+  // TLS 1.2 handshake: the keyholder looks for that. A kernel that takes suites of TLS 1.2 takes
+  // those of 1.3, too (Linux 5.1), so that nothing is lost.
+  if (with_tls13 ? tls13.suites.empty() : !with_tls12) {
+    const TlsVersion version = with_tls13 ? TlsVersion::kTls13 : TlsVersion::kTls12;
     return absl::FailedPreconditionError(
         absl::StrCat("service ", service, ": ktls = \"require\", but this kernel takes no suite: ",
-                     capabilities.Reason(TlsVersion::kTls13, Suite::kAes128Gcm)));
+                     capabilities.Reason(version, Suite::kAes128Gcm)));
   }
+  // Not what this OpenSSL was built with: a keyholder has looked by the same measure.
+  SSL_CTX_set_security_level(context, supervision::kTlsSecurityLevel);
   const int lowest = with_tls12 ? TLS1_2_VERSION : TLS1_3_VERSION;
-  const int highest = tls13.suites.empty() ? TLS1_2_VERSION : TLS1_3_VERSION;
+  const int highest = with_tls13 ? TLS1_3_VERSION : TLS1_2_VERSION;
   uint64_t options = SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION;
   if (tls13.ordered || tls12.ordered) options |= SSL_OP_CIPHER_SERVER_PREFERENCE;
   SSL_CTX_set_options(context, options);
   SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
   if (SSL_CTX_set_min_proto_version(context, lowest) != 1 ||
       SSL_CTX_set_max_proto_version(context, highest) != 1 ||
-      (!tls13.suites.empty() && SSL_CTX_set_ciphersuites(context, tls13.suites.c_str()) != 1) ||
+      (with_tls13 && SSL_CTX_set_ciphersuites(context, tls13.suites.c_str()) != 1) ||
       (with_tls12 && SSL_CTX_set_cipher_list(context, tls12.suites.c_str()) != 1)) {
     return OpensslStatus("TLS policy");
   }
   if (SSL_CTX_set1_sigalgs_list(context, kSignatureAlgorithms) != 1) {
     return OpensslStatus("signature algorithms");
   }
-  if (SSL_CTX_set1_groups_list(context, kGroupsPostQuantum) != 1) {
-    ERR_clear_error();
-    if (SSL_CTX_set1_groups_list(context, kGroups) != 1) return OpensslStatus("groups");
-  }
+  if (!OfferGroups(context)) return OpensslStatus("groups");
   if (ktls != supervision::KtlsMode::kNever && capabilities.ulp())
     SSL_CTX_set_keylog_callback(context, &OnKeyLog);
   return absl::OkStatus();
 }
 
-void ListenBehindFinished(SSL_CTX* context) {
+void RecordSecretsBehindFinished(SSL_CTX* context) {
   if (SSL_CTX_get_keylog_callback(context) == nullptr) return;
   SSL_CTX_set_keylog_callback(context, nullptr);
   SSL_CTX_set_msg_callback(context, &OnServerMessage);
@@ -161,6 +175,6 @@ absl::StatusOr<SslPtr> NewSession(SSL_CTX* context, Tls13Secrets* secrets) {
   return ssl;
 }
 
-void StopListening(SSL* ssl) { SSL_set_ex_data(ssl, SecretsIndex(), nullptr); }
+void StopRecordingSecrets(SSL* ssl) { SSL_set_ex_data(ssl, SecretsIndex(), nullptr); }
 
 }  // namespace tlsbroker

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Key derivation of TLS 1.3 (RFC 8446 7.3) and TLS 1.2 (RFC 5246 6.3). Runs in the handshaker;
 // every intermediate value is wiped.
 
@@ -19,7 +20,7 @@
 namespace tlsbroker {
 namespace {
 
-// What <linux/tls.h> says is what crypto_info.h computes.
+// Whether crypto_info.h computes the sizes and offsets that <linux/tls.h> has.
 template <typename Info>
 constexpr bool Matches(const CryptoInfoLayout& layout) {
   return layout.size() == sizeof(Info) && layout.iv_offset() == offsetof(Info, iv) &&
@@ -126,7 +127,7 @@ absl::StatusOr<DirectionKeys> Tls13Direction(LabelExpander& expander, Suite suit
   return keys;
 }
 
-// Of the suites' hashes (RFC 8446 B.4).
+// The hash of a suite (RFC 8446 B.4).
 const char* Tls13Digest(Suite suite) { return suite == Suite::kAes256Gcm ? "SHA384" : "SHA256"; }
 
 // A secret of another length came from another suite's handshake, or was cut.
@@ -171,9 +172,10 @@ DirectionKeys Tls12Direction(Suite suite, const Tls12Side& side,
   return keys;
 }
 
-// As OpenSSL and the kernel count: big-endian, wrapping.
+// Counts as OpenSSL and the kernel do: big-endian, wrapping.
 std::array<uint8_t, 8> Next(std::array<uint8_t, 8> nonce) {
-  for (size_t i = nonce.size(); i-- > 0 && ++nonce[i] == 0;) {
+  for (size_t i = nonce.size(); i > 0; --i) {
+    if (++nonce[i - 1] != 0) break;
   }
   return nonce;
 }

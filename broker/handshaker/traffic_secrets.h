@@ -1,4 +1,5 @@
-// From a session's secrets to the structures that setsockopt(SOL_TLS) wants: key, IV, salt and
+// SPDX-License-Identifier: Apache-2.0
+// Makes, from a session's secrets, the structures that setsockopt(SOL_TLS) wants: key, IV, salt and
 // record number of each direction. Runs in the handshaker, and in its capability probe; the secrets
 // come from this process's own OpenSSL, the KDFs are OpenSSL's too.
 
@@ -23,7 +24,7 @@ const char* VersionName(TlsVersion version);  // "TLSv1.2", "TLSv1.3", as OpenSS
 const char* SuiteName(Suite suite);           // "AES-128-GCM", "AES-256-GCM", "CHACHA20-POLY1305"
 
 // The AEAD of a cipher suite by its number in the TLS registry (SSL_CIPHER_get_protocol_id()).
-// Nothing for a suite that the policies do not offer (DESIGN 4).
+// nullopt for a suite that the policies do not offer.
 std::optional<Suite> SuiteOf(uint16_t cipher_suite);
 
 // One direction's tls12_crypto_info_* structure of <linux/tls.h>, whole, for 1.2 and 1.3 alike.
@@ -48,7 +49,7 @@ absl::StatusOr<SessionKeys> DeriveTls13(OSSL_LIB_CTX* library, Suite suite, cons
                                         const Tls13Secrets& secrets, uint64_t tx_sequence,
                                         bool we_are_server = true);
 
-// One direction of it, from a record number on.
+// One direction of the same, starting at a record number.
 absl::StatusOr<DirectionKeys> DeriveTls13Direction(OSSL_LIB_CTX* library, Suite suite,
                                                    const SecretBytes& secret, uint64_t sequence);
 

@@ -1,51 +1,84 @@
-// Reads certificate chains and private keys. Runs in the keyholder, before it is confined, on files
-// and URIs of the administrator, who is trusted; what is wrong with them is told in one line for a
-// person.
+// SPDX-License-Identifier: Apache-2.0
+// Reads certificates and private keys, in all forms in which openssl(1) writes them. Runs in the
+// keyholder, before it is confined, on files and URIs of the administrator, who is trusted; an
+// error says in one line, for a person, what is wrong with them.
 
 #ifndef TLSBROKER_BROKER_KEYHOLDER_KEY_FILES_H_
 #define TLSBROKER_BROKER_KEYHOLDER_KEY_FILES_H_
 
 #include <openssl/decoder.h>
+#include <openssl/pkcs12.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "broker/keyholder/memory.h"
+#include "broker/keyholder/passphrase.h"
+#include "broker/keyholder/pem_text.h"
 #include "broker/support/openssl_ptr.h"
 
 namespace tlsbroker {
 
 inline constexpr size_t kMaxKeyFile = 1024 * 1024;
 
-// The first certificate of a PEM chain, after all of them were read.
+// The first certificate of a PEM chain, after all of them were read. Handshakers get the same
+// text: if a private key were in it, that would be an error.
 absl::StatusOr<X509Ptr> LeafOfChain(std::string_view chain_pem);
 
 using OsslDecoderCtxPtr = OpensslPtr<OSSL_DECODER_CTX, OSSL_DECODER_CTX_free>;
 
-// Reads key files, as many as there are: what costs is made for the first one.
+// What is in a file.
+struct KeyFile {
+  struct Certificate {
+    X509Ptr certificate;
+    size_t line = 0;  // where it begins, in PEM; 0 in other forms
+  };
+  std::vector<Certificate> certificates;
+  std::vector<EvpPkeyPtr> keys;
+  std::vector<std::string> others;  // "CERTIFICATE REQUEST": what else is there in PEM
+
+  // "the file has CERTIFICATE and X509 CRL"; empty if it has no PEM.
+  std::string Summary() const;
+};
+
+// Reads any number of files: what is expensive to make is made for the first one and kept.
 class KeyFileReader {
  public:
+  enum class Want { kCertificates, kKeys, kBoth };
+
   KeyFileReader() = default;
   KeyFileReader(const KeyFileReader&) = delete;
   KeyFileReader& operator=(const KeyFileReader&) = delete;
 
-  // The first private key in the file: PEM or DER, not encrypted.
-  absl::StatusOr<EvpPkeyPtr> Read(int fd);
+  // PEM with any objects in any order, DER, PKCS#12, PKCS#7. What is not wanted may be missing in
+  // the result. FailedPrecondition: the passphrase is missing or wrong.
+  absl::StatusOr<KeyFile> Read(int fd, Want want, Passphrase& passphrase);
+  absl::StatusOr<KeyFile> Parse(std::span<const uint8_t> bytes, Want want, Passphrase& passphrase);
 
  private:
-  // Null for what is not as usual: OSSL_STORE may know it, and says what is wrong with it.
-  EvpPkeyPtr DecodePem(std::string_view text);
+  absl::Status TakePem(const std::vector<PemObject>& objects, Want want, Passphrase& passphrase,
+                       KeyFile& file);
+  absl::StatusOr<EvpPkeyPtr> DecodeKey(const PemObject& object, Passphrase& passphrase);
+  // Null if the text is not of a usual form.
+  EvpPkeyPtr DecodeUsual(std::string_view text);
 
   std::optional<KeyFileBuffer> buffer_;
   EVP_PKEY* decoded_ = nullptr;  // where decoder_ leaves a key
   OsslDecoderCtxPtr decoder_;
 };
 
-// What OSSL_STORE loads by this name: "file:...", "pkcs11:...", whatever a provider serves.
-absl::StatusOr<EvpPkeyPtr> ReadKeyUri(const std::string& uri);
+// The error for a file without a key.
+absl::Status NoKeyIn(const KeyFile& file);
+
+// The key that OSSL_STORE loads by this name: "file:...", "pkcs11:...", whatever a provider serves.
+// The passphrase may be a PIN.
+absl::StatusOr<EvpPkeyPtr> ReadKeyUri(const std::string& uri, Passphrase& passphrase);
 
 }  // namespace tlsbroker
 

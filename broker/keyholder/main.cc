@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // tlsbroker-keyholder: the only process whose memory has private keys. Started by the supervisor,
 // which it trusts, with the descriptors of broker/support/descriptors.h; everything else comes over
 // the control channel (protocol/supervision.h). It links libcrypto and no libssl, and parses
@@ -16,16 +17,18 @@
 #include "broker/sandbox/process_limits.h"
 #include "broker/support/descriptors.h"
 #include "broker/support/log.h"
+#include "broker/support/report.h"
 #include "broker/support/status.h"
+#include "protocol/role_messages.h"
 #include "protocol/unique_fd.h"
 
 namespace tlsbroker {
 namespace {
 
-// Everything that can fail; nullopt when the process is ready to serve.
+// Does everything that can fail; returns nullopt when the process is ready to serve.
 std::optional<supervision::Failed> SetUp(KeyholderSnapshot snapshot, SignService& service) {
   const supervision::Confinement confinement = snapshot.confinement;
-  absl::Status status = LockMemory(snapshot.certificates.size());
+  absl::Status status = LockMemory(snapshot.certificates.size() + snapshot.inspections.size());
   if (status.ok()) {
     if (auto failed = Load(std::move(snapshot), service)) return failed;
     status = sandbox::ConfineKeyholder(confinement);
@@ -34,16 +37,22 @@ std::optional<supervision::Failed> SetUp(KeyholderSnapshot snapshot, SignService
   return supervision::Failed{.text = std::string(status.message())};
 }
 
-absl::Status Serve(int control) {
-  RETURN_IF_ERROR(sandbox::ForbidDumps());  // before the first key is read
+absl::Status Serve(int socket) {
+  RETURN_IF_ERROR(sandbox::ForbidDumps());           // before the first key is read
+  RETURN_IF_ERROR(sandbox::RaiseDescriptorLimit());  // it gets a few for each certificate
+  ControlEnd control(socket, supervision::kToKeyholder);
   ASSIGN_OR_RETURN(KeyholderSnapshot snapshot, ReceiveSnapshot(control));
   SignService service;
   if (const auto failed = SetUp(std::move(snapshot), service)) {
-    RETURN_IF_ERROR(Report(control, *failed));
+    RETURN_IF_ERROR(ReportSurely(*failed));
     return absl::AbortedError("not started; the supervisor was told why");
   }
-  RETURN_IF_ERROR(Report(control, supervision::Ready{}));
-  return service.Run(control);
+  RETURN_IF_ERROR(ReportSurely(supervision::Ready{}));
+  // Tells the supervisor that the loop turns. A lost heartbeat does not matter, since the next one
+  // says the same.
+  const auto beat = [] { (void)Report(supervision::Heartbeat{}); };
+  return service.Run(
+      socket, [&] { return FollowSupervisor(control, service); }, beat);
 }
 
 }  // namespace
@@ -51,7 +60,7 @@ absl::Status Serve(int control) {
 
 int main() {
   using namespace tlsbroker;
-  log::Init("keyholder");
+  log::InitBehindLogger();
   if (!TakeInitialDescriptors()) {
     log::Error("tlsbroker-keyholder is started by tlsbrokerd(8), not by hand");
     return 2;
@@ -60,7 +69,7 @@ int main() {
   const absl::Status status = Serve(control.get());
   (void)CRYPTO_secure_malloc_done();  // the keys are freed and wiped; this unmaps their heap
   if (status.ok()) return 0;
-  // What the supervisor was told, it logs itself, with the place in the configuration.
+  // If the supervisor was told why (Aborted), it logs that, with the place in the configuration.
   const std::string why(status.message());
   absl::IsAborted(status) ? log::Debug(why) : log::Error(why);
   return 1;

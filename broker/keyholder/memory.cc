@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "broker/keyholder/memory.h"
 
 #include <openssl/crypto.h>
@@ -18,7 +19,8 @@ constexpr size_t kHeapPerKey = 16 * 1024;
 constexpr size_t kHeapBase = 256 * 1024;
 constexpr size_t kHeapMinimumBlock = 32;
 
-// Root may lift the limit and does so before it is dropped; others get what they may have.
+// Root may lift the limit, and does so before the process gives up root's rights; other users get
+// as much as they may have.
 rlim_t RaiseLockLimit() {
   rlimit limit{RLIM_INFINITY, RLIM_INFINITY};
   if (setrlimit(RLIMIT_MEMLOCK, &limit) == 0) return RLIM_INFINITY;

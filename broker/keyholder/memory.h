@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Keeps key material out of swap and core dumps. Runs in the keyholder.
 
 #ifndef TLSBROKER_BROKER_KEYHOLDER_MEMORY_H_

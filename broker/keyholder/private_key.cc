@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "broker/keyholder/private_key.h"
 
 #include <openssl/ec.h>
@@ -20,10 +21,10 @@ using signing::KeyType;
 
 constexpr char kWanted[] = "RSA and RSA-PSS of 2048 bits or more, EC P-256, EC P-384 and Ed25519";
 
-// "EC P-256", "RSA 2048", "ED25519".
 std::string Describe(const EVP_PKEY* key) {
+  if (key == nullptr) return "unknown";
   const char* name = EVP_PKEY_get0_type_name(key);
-  const std::string type = name != nullptr ? name : "unknown";
+  std::string type = name != nullptr ? name : "unknown";
   if (EVP_PKEY_is_a(key, "RSA") || EVP_PKEY_is_a(key, "RSA-PSS")) {
     return absl::StrCat(type, " ", EVP_PKEY_get_bits(key));
   }
@@ -45,6 +46,8 @@ std::optional<KeyType> TypeOf(const EVP_PKEY* key) {
 }
 
 }  // namespace
+
+std::string KeyDescription(const EVP_PKEY* key) { return Describe(key); }
 
 absl::StatusOr<PrivateKey> PrivateKey::Create(EvpPkeyPtr key, X509* leaf) {
   const std::string description = Describe(key.get());
@@ -102,8 +105,8 @@ bool Configure(EVP_PKEY_CTX* context, const Parameters& parameters) {
          EVP_PKEY_CTX_set_rsa_pss_saltlen(context, RSA_PSS_SALTLEN_DIGEST) > 0;
 }
 
-// `prepared` is empty the first time. Its algorithm may belong to a provider that copies no
-// contexts: then each signature finds it again.
+// `prepared` is empty the first time. Its algorithm may belong to a provider that cannot copy
+// contexts: then each signature has to find the algorithm again.
 bool Begin(EVP_MD_CTX* context, EvpMdCtxPtr& prepared, const Parameters& parameters,
            EVP_PKEY* key) {
   if (prepared && EVP_MD_CTX_copy_ex(context, prepared.get()) == 1) return true;
@@ -132,8 +135,8 @@ bool Verify(EVP_PKEY* key, const Parameters& parameters, wire::Bytes signature,
                           content.size()) == 1;
 }
 
-// One with which this type of key can sign in any version of TLS. An RSA-PSS key may be restricted
-// to one digest, which its get_default_digest tells.
+// A scheme with which this type of key can sign in any version of TLS. An RSA-PSS key may be
+// restricted to one digest, which its get_default_digest tells.
 uint16_t UsualScheme(KeyType type, EVP_PKEY* key) {
   switch (type) {
     case KeyType::kRsa:

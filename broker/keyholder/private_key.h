@@ -1,6 +1,7 @@
-// One private key of the broker: checked against its certificate, then signing. Runs in the
-// keyholder, the only process that ever has one. Only what signing.h allows is asked of it; that is
-// the caller's to see to.
+// SPDX-License-Identifier: Apache-2.0
+// One private key of the broker: checked against its certificate, then used to sign. Runs in the
+// keyholder, the only process that ever has one. The caller has to see to it that the key signs
+// only what signing.h allows.
 
 #ifndef TLSBROKER_BROKER_KEYHOLDER_PRIVATE_KEY_H_
 #define TLSBROKER_BROKER_KEYHOLDER_PRIVATE_KEY_H_
@@ -8,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -17,6 +19,9 @@
 namespace tlsbroker {
 
 inline constexpr int kMinRsaBits = 2048;
+
+// "EC P-256", "RSA 2048", "ED25519".
+std::string KeyDescription(const EVP_PKEY* key);
 
 class PrivateKey {
  public:

@@ -1,6 +1,8 @@
-// Answers the signing requests of the handshakers, each of which may have been taken over by the
-// Internet: over a channel only the certificates of that channel's services, only contents of a TLS
-// handshake, at most so many a second, and one request a channel in turn. Runs in the keyholder.
+// SPDX-License-Identifier: Apache-2.0
+// Answers the signing requests of the handshakers, each of which an attacker may have taken over. A
+// channel gets signatures with the certificates of its own service only, of the contents of TLS
+// handshakes that this service may have, and at most so many a second. Each turn answers one
+// request of each channel, and waits for no handshaker. Runs in the keyholder.
 
 #ifndef TLSBROKER_BROKER_KEYHOLDER_SIGN_SERVICE_H_
 #define TLSBROKER_BROKER_KEYHOLDER_SIGN_SERVICE_H_
@@ -8,9 +10,9 @@
 #include <poll.h>
 
 #include <array>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -18,75 +20,78 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "broker/keyholder/private_key.h"
-#include "protocol/channel.h"
+#include "broker/support/rate_limit.h"
+#include "protocol/modes.h"
+#include "protocol/pipe.h"
 #include "protocol/signing.h"
 #include "protocol/unique_fd.h"
 
 namespace tlsbroker {
 
-// Lets `burst` requests through at once and `per_second` in the long run (the generic cell rate
-// algorithm: one time stamp, nothing that ticks).
-class RateLimit {
- public:
-  using Clock = std::chrono::steady_clock;
-  RateLimit(uint32_t per_second, uint32_t burst);
-  bool Take(Clock::time_point now);
-
- private:
-  Clock::duration interval_;
-  Clock::duration tolerance_;
-  Clock::time_point next_;  // when the bucket is full again
-};
-
 class SignService {
  public:
   // False if the id is taken.
   [[nodiscard]] bool AddKey(uint16_t certificate_id, PrivateKey key);
-  // What may be signed over a channel: as a server with these certificates, as a client with those.
+  // The signatures that a channel may ask for: as a server with the certificates of `server`, in
+  // the versions of TLS that the policy offers; as a client with those of `client`.
   struct Permission {
     std::vector<uint16_t> server;
     std::vector<uint16_t> client;
+    supervision::Policy policy = supervision::Policy::kModern;
+
+    bool Allows(uint16_t certificate_id) const;
+    bool Allows(uint16_t certificate_id, signing::Shape shape) const;
+  };
+  // Ends of pipes, both non-blocking.
+  struct Ends {
+    UniqueFd requests;
+    UniqueFd answers;
   };
   // False if a certificate has no key here. `index` names the handshaker in log lines.
-  [[nodiscard]] bool AddChannel(uint16_t index, Permission permission, UniqueFd channel,
-                                RateLimit rate);
+  [[nodiscard]] bool AddChannel(uint16_t index, Permission permission, Ends ends, RateLimit rate);
 
-  // Serves all channels until the end of file on `control`, which is the only regular end.
-  absl::Status Run(int control);
-  // One turn of Run: waits until there is something to do, and answers at most one request of each
-  // channel. False when there is something on `control`.
+  // Serves all channels. `on_control` is called when there is something on `control`, and returns
+  // whether to go on; `beat` is called every kHeartbeatPeriod.
+  absl::Status Run(int control, const std::function<absl::StatusOr<bool>()>& on_control,
+                   const std::function<void()>& beat);
+  // One turn of Run: waits until there is something to do, or a heartbeat is due, and answers at
+  // most one request of each channel. False when there is something on `control`.
   absl::StatusOr<bool> Round(int control);
 
-  // What one channel got, for the log; cumulative.
+  // Counts of one channel, for the log; cumulative.
   struct Counters {
     uint64_t signatures = 0;
     std::array<uint64_t, 6> refused{};  // by signing::Reason
     uint64_t malformed = 0;
   };
-  // By the index of the handshaker, for the tests.
+  // `index` is that of the handshaker. For the tests.
   const Counters& counters(uint16_t index) const;
 
  private:
   struct Channel {
     uint16_t index;
     Permission permission;
-    UniqueFd fd;
+    Ends ends;
     RateLimit rate;
-    Counters counters;
+    pipes::Reader reader{signing::kMaxMessage};  // its buffer stays as large as the longest message
+    Counters counters = {};
   };
 
-  // At most one request. Closes the channel at its end and on anything that breaks the protocol.
+  void BeatWhenDue();
+  // Answers at most one request. Closes the channel at its end and on anything that breaks the
+  // protocol.
   void Serve(Channel& channel);
   signing::Reply Answer(Channel& channel, const signing::Sign& request);
   signing::Reply Refuse(Channel& channel, const signing::Sign& request, signing::Reason reason);
-  void CloseBroken(Channel& channel, const char* why);
+  static void Close(Channel& channel);
+  static void CloseBroken(Channel& channel, const char* why);
   void LogCounters() const;
 
   std::map<uint16_t, PrivateKey> keys_;
   std::vector<Channel> channels_;
-  // Reused: what a peer sends never makes this process larger.
-  std::vector<pollfd> polled_;
-  channel::Message message_;
+  std::vector<pollfd> polled_;  // reused
+  std::function<void()> beat_;
+  RateLimit::Clock::time_point next_beat_;
 };
 
 }  // namespace tlsbroker

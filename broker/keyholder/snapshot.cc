@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "broker/keyholder/snapshot.h"
 
 #include <algorithm>
@@ -5,11 +6,12 @@
 #include <utility>
 #include <variant>
 
+#include "broker/keyholder/inspection.h"
 #include "broker/keyholder/key_files.h"
 #include "broker/keyholder/private_key.h"
 #include "broker/support/descriptors.h"
 #include "broker/support/status.h"
-#include "protocol/channel.h"
+#include "protocol/supervision.h"
 
 namespace tlsbroker {
 namespace {
@@ -17,36 +19,22 @@ namespace {
 using supervision::Certificate;
 using supervision::Failed;
 using supervision::HandshakerChannel;
+using supervision::Inspect;
 
-absl::StatusOr<supervision::Message> ReceiveMessage(int control) {
-  channel::Message raw;
-  switch (channel::Receive(control, supervision::kMaxMessage, 1, raw)) {
-    case channel::Result::kOk:
-      break;
-    case channel::Result::kClosed:
-      return absl::UnavailableError("the supervisor is gone");
-    case channel::Result::kMalformed:
-      return absl::InternalError("malformed packet from the supervisor");
-    case channel::Result::kWouldBlock:
-    case channel::Result::kError:
-      return ErrnoStatus("control channel");
+// The key that belongs to the certificate, or any if none does.
+absl::StatusOr<EvpPkeyPtr> ReadKey(const Certificate& certificate, X509* leaf,
+                                   KeyFileReader& files) {
+  Passphrase passphrase;
+  if (certificate.has_passphrase) RETURN_IF_ERROR(passphrase.Read(certificate.passphrase.get()));
+  if (!certificate.key_file) return ReadKeyUri(certificate.key_uri, passphrase);
+  ASSIGN_OR_RETURN(KeyFile file,
+                   files.Read(certificate.key_file.get(), KeyFileReader::Want::kKeys, passphrase));
+  if (file.keys.empty()) return NoKeyIn(file);
+  for (EvpPkeyPtr& key : file.keys) {
+    if (EVP_PKEY_eq(X509_get0_pubkey(leaf), key.get()) == 1) return std::move(key);
   }
-  auto message = supervision::Decode(raw.bytes, std::move(raw.fds));
-  if (!message) return absl::InternalError("malformed message from the supervisor");
-  return *std::move(message);
-}
-
-absl::Status OutOfOrder() {
-  return absl::InternalError("message out of order from the supervisor");
-}
-
-absl::Status WrongDescriptor() {
-  return absl::InternalError("a descriptor from the supervisor is not what it should be");
-}
-
-absl::StatusOr<EvpPkeyPtr> ReadKey(const Certificate& certificate, KeyFileReader& files) {
-  if (certificate.key_file) return files.Read(certificate.key_file.get());
-  return ReadKeyUri(certificate.key_uri);
+  ERR_clear_error();
+  return std::move(file.keys.front());
 }
 
 Failed Because(Failed::Subject subject, uint16_t id, const absl::Status& status) {
@@ -59,7 +47,7 @@ std::optional<Failed> LoadKey(const Certificate& certificate, KeyFileReader& fil
   if (!leaf.ok()) {
     return Because(Failed::Subject::kCertificateChain, certificate.id, leaf.status());
   }
-  auto read = ReadKey(certificate, files);
+  auto read = ReadKey(certificate, leaf->get(), files);
   if (!read.ok()) return Because(Failed::Subject::kCertificateKey, certificate.id, read.status());
   auto key = PrivateKey::Create(*std::move(read), leaf->get());
   if (!key.ok()) return Because(Failed::Subject::kCertificateKey, certificate.id, key.status());
@@ -67,27 +55,41 @@ std::optional<Failed> LoadKey(const Certificate& certificate, KeyFileReader& fil
   return Failed{Failed::Subject::kOther, certificate.id, "two certificates have the same id"};
 }
 
+constexpr char kUnknownCertificate[] =
+    "a handshaker's channel names a certificate that is not there";
+
+bool AddChannel(HandshakerChannel channel, SignService& service) {
+  const RateLimit rate(channel.max_signatures, std::max(channel.max_signatures / 4, 1U));
+  SignService::Permission permission{std::move(channel.certificate_ids),
+                                     std::move(channel.client_certificate_ids), channel.policy};
+  return service.AddChannel(channel.index, std::move(permission),
+                            {std::move(channel.requests), std::move(channel.answers)}, rate);
+}
+
 }  // namespace
 
-absl::StatusOr<KeyholderSnapshot> ReceiveSnapshot(int control) {
+absl::StatusOr<KeyholderSnapshot> ReceiveSnapshot(ControlEnd& control) {
   KeyholderSnapshot snapshot;
-  ASSIGN_OR_RETURN(supervision::Message first, ReceiveMessage(control));
-  if (!std::holds_alternative<supervision::Confinement>(first)) return OutOfOrder();
-  snapshot.confinement = std::get<supervision::Confinement>(first);
   while (true) {
-    ASSIGN_OR_RETURN(supervision::Message message, ReceiveMessage(control));
-    if (auto* certificate = std::get_if<Certificate>(&message)) {
+    ASSIGN_OR_RETURN(supervision::Message message, control.Next());
+    if (const auto* confinement = std::get_if<supervision::Confinement>(&message)) {
+      snapshot.confinement = *confinement;
+    } else if (auto* certificate = std::get_if<Certificate>(&message)) {
       const bool file = certificate->key_file.valid();
       if (file && !IsReadOnlyFile(certificate->key_file.get())) return WrongDescriptor();
-      if (!snapshot.channels.empty()) return OutOfOrder();
+      const bool passphrase = certificate->has_passphrase;
+      if (passphrase && !IsReadOnlyFile(certificate->passphrase.get())) return WrongDescriptor();
       snapshot.certificates.push_back(std::move(*certificate));
+    } else if (auto* inspect = std::get_if<Inspect>(&message)) {
+      for (const UniqueFd* fd : {&inspect->chain, &inspect->key_file, &inspect->passphrase})
+        if (*fd && !IsReadOnlyFile(fd->get())) return WrongDescriptor();
+      snapshot.inspections.push_back(std::move(*inspect));
     } else if (auto* channel = std::get_if<HandshakerChannel>(&message)) {
-      if (!IsChannel(channel->channel.get())) return WrongDescriptor();
+      if (!IsPipeForReading(channel->requests.get())) return WrongDescriptor();
+      if (!IsPipeForWriting(channel->answers.get())) return WrongDescriptor();
       snapshot.channels.push_back(std::move(*channel));
-    } else if (std::holds_alternative<supervision::Start>(message)) {
-      return snapshot;
     } else {
-      return OutOfOrder();
+      return snapshot;  // Start
     }
   }
 }
@@ -97,26 +99,25 @@ std::optional<Failed> Load(KeyholderSnapshot snapshot, SignService& service) {
   for (const Certificate& certificate : snapshot.certificates) {
     if (auto failed = LoadKey(certificate, files, service)) return failed;
   }
+  for (const Inspect& inspect : snapshot.inspections) {
+    const absl::Status reported = ReportFacts(inspect.id, FactsOf(inspect, files));
+    if (!reported.ok()) return Because(Failed::Subject::kOther, inspect.id, reported);
+  }
   for (HandshakerChannel& channel : snapshot.channels) {
-    const RateLimit rate(channel.max_signatures, std::max(channel.max_signatures / 4, 1U));
-    SignService::Permission permission{std::move(channel.certificate_ids),
-                                       std::move(channel.client_certificate_ids)};
-    if (service.AddChannel(channel.index, std::move(permission), std::move(channel.channel),
-                           rate)) {
-      continue;
-    }
-    return Failed{Failed::Subject::kOther, channel.index,
-                  "a handshaker's channel names a certificate that is not there"};
+    const uint16_t index = channel.index;
+    if (AddChannel(std::move(channel), service)) continue;
+    return Failed{Failed::Subject::kOther, index, kUnknownCertificate};
   }
   return std::nullopt;
 }
 
-absl::Status Report(int control, const supervision::Message& message) {
-  const supervision::Encoded encoded = supervision::Encode(message);
-  if (channel::Send(control, encoded.bytes, encoded.fds) == channel::Result::kOk) {
-    return absl::OkStatus();
-  }
-  return ErrnoStatus("cannot report to the supervisor");
+absl::StatusOr<bool> FollowSupervisor(ControlEnd& control, SignService& service) {
+  auto message = control.Next();
+  if (absl::IsUnavailable(message.status())) return false;
+  RETURN_IF_ERROR(message.status());
+  if (!AddChannel(std::get<HandshakerChannel>(*std::move(message)), service))
+    return absl::InternalError(kUnknownCertificate);
+  return true;
 }
 
 }  // namespace tlsbroker

@@ -1,6 +1,6 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the supervisor tells the keyholder over the control channel before Start, and the answer.
-// The supervisor is trusted; that its messages are well-formed is still checked. Runs in the
-// keyholder.
+// Runs in the keyholder.
 
 #ifndef TLSBROKER_BROKER_KEYHOLDER_SNAPSHOT_H_
 #define TLSBROKER_BROKER_KEYHOLDER_SNAPSHOT_H_
@@ -11,24 +11,28 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "broker/keyholder/sign_service.h"
-#include "protocol/supervision.h"
+#include "broker/support/control_end.h"
+#include "protocol/role_messages.h"
+#include "protocol/service_messages.h"
 
 namespace tlsbroker {
 
 struct KeyholderSnapshot {
   supervision::Confinement confinement;
   std::vector<supervision::Certificate> certificates;
+  std::vector<supervision::Inspect> inspections;
   std::vector<supervision::HandshakerChannel> channels;
 };
 
-// Reads up to and including Start; the order is that of supervision.h.
-absl::StatusOr<KeyholderSnapshot> ReceiveSnapshot(int control);
+// Reads up to and including Start.
+absl::StatusOr<KeyholderSnapshot> ReceiveSnapshot(ControlEnd& control);
 
-// Loads all keys and takes all channels. The first thing that does not work is returned for the
-// supervisor, which knows the place in the configuration.
+// Loads all keys, looks at what it is to look at, and takes all channels. Returns the first thing
+// that does not work for the supervisor, which knows the place in the configuration.
 std::optional<supervision::Failed> Load(KeyholderSnapshot snapshot, SignService& service);
 
-absl::Status Report(int control, const supervision::Message& message);
+// Takes what comes after Start: the channel of a further handshaker. False at the end of file.
+absl::StatusOr<bool> FollowSupervisor(ControlEnd& control, SignService& service);
 
 }  // namespace tlsbroker
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "broker/sandbox/broker_process.h"
 
 #include <sys/mman.h>
@@ -21,8 +22,13 @@ absl::Status ForbidFiles() {
   return nothing.Enforce();
 }
 
-constexpr int kMemory[] = {SCMP_SYS(brk),   SCMP_SYS(munmap),  SCMP_SYS(mremap), SCMP_SYS(madvise),
-                           SCMP_SYS(mlock), SCMP_SYS(munlock), SCMP_SYS(futex),  SCMP_SYS(mlock2)};
+constexpr int kMemory[] = {SCMP_SYS(brk),     SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(mlock),
+                           SCMP_SYS(munlock), SCMP_SYS(futex),  SCMP_SYS(mlock2)};
+// What allocators use. Not MADV_REMOVE, which takes pages out of the memory that the supervisor
+// reads as well: the supervisor would get new ones, which count for it, or a signal if there are
+// none.
+constexpr int kAdvice[] = {MADV_DONTNEED,   MADV_FREE,     MADV_HUGEPAGE,
+                           MADV_NOHUGEPAGE, MADV_DONTDUMP, MADV_WIPEONFORK};
 
 constexpr int kTime[] = {SCMP_SYS(clock_gettime), SCMP_SYS(clock_getres),
                          SCMP_SYS(gettimeofday),  SCMP_SYS(time),
@@ -70,13 +76,18 @@ absl::Status GiveUpPrivileges(const supervision::Confinement& confinement, int n
 }
 
 void AllowComputing(SeccompFilter& filter) {
-  filter.AllowAll(kMemory)
-      .Allow(SCMP_SYS(mmap), {HasNot(2, PROT_EXEC)})
+  filter
+      .AllowAll(kMemory)
+      // No mapping of files. A page of a file may come from whoever serves its file system, as late
+      // as they like, and a write(2) from such a page to a pipe would wait for it with the pipe
+      // locked. The process that has the other end would then wait in read(2) for good.
+      .Allow(SCMP_SYS(mmap), {HasNot(2, PROT_EXEC), Has(3, MAP_ANONYMOUS)})
       .Allow(SCMP_SYS(mprotect), {HasNot(2, PROT_EXEC)})
       .AllowAll(kTime)
       .AllowAll(kItself)
-      // abort(3), and no signal to the other processes of this user.
+      // For abort(3), but no signal to the other processes of this user.
       .Allow(SCMP_SYS(tgkill), {Is(0, getpid())});
+  for (const int advice : kAdvice) filter.Allow(SCMP_SYS(madvise), {Is(2, advice)});
   AllowSanitizer(filter);
 }
 

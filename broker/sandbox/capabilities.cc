@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "broker/sandbox/capabilities.h"
 
 #include <linux/securebits.h>
@@ -16,18 +17,20 @@ struct CapFree {
 };
 using Capabilities = std::unique_ptr<_cap_struct, CapFree>;
 
-// NO_SETUID_FIXUP stays off, and locked: leaving uid 0 shall clear capabilities.
-constexpr unsigned long kSecurebits =
-    SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP_LOCKED | SECBIT_KEEP_CAPS_LOCKED |
-    SECBIT_NO_CAP_AMBIENT_RAISE | SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED;
+// NO_SETUID_FIXUP stays off, and is locked, so that leaving uid 0 clears the capabilities.
+constexpr unsigned long kSecurebits = SECBIT_NOROOT | SECBIT_NOROOT_LOCKED |
+                                      SECBIT_NO_SETUID_FIXUP_LOCKED | SECBIT_NO_CAP_AMBIENT_RAISE |
+                                      SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED;
 
 }  // namespace
 
-absl::Status ForbidGainingCapabilities() {
+absl::Status ForbidGainingCapabilities(KeepCaps keep_caps) {
   for (cap_value_t cap = 0; cap < cap_max_bits(); ++cap) {
     if (cap_drop_bound(cap) != 0) return ErrnoStatus("drop from the capability bounding set");
   }
-  if (prctl(PR_SET_SECUREBITS, kSecurebits, 0, 0, 0) != 0) return ErrnoStatus("set securebits");
+  const unsigned long locked = keep_caps == KeepCaps::kLocked ? SECBIT_KEEP_CAPS_LOCKED : 0;
+  if (prctl(PR_SET_SECUREBITS, kSecurebits | locked, 0, 0, 0) != 0)
+    return ErrnoStatus("set securebits");
   return absl::OkStatus();
 }
 
@@ -38,7 +41,8 @@ absl::Status DropCapabilities() {
   if (cap_set_proc(none.get()) != 0) return ErrnoStatus("clear capabilities");
   const Capabilities left(cap_get_proc());
   if (left == nullptr) return ErrnoStatus("read capabilities back");
-  if (cap_compare(left.get(), none.get()) != 0) return absl::InternalError("capabilities are left");
+  if (cap_compare(left.get(), none.get()) != 0)
+    return absl::InternalError("some capabilities could not be given up");
   return absl::OkStatus();
 }
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "broker/sandbox/landlock.h"
 
 #include <fcntl.h>
@@ -14,7 +15,7 @@
 namespace tlsbroker::sandbox {
 namespace {
 
-// What came after version 2, at which the headers of Debian 12 stop.
+// Constants of later versions; the headers of Debian 12 stop at version 2.
 constexpr uint64_t kTruncate = 1ULL << 14;          // version 3
 constexpr uint64_t kBindTcp = 1ULL << 0;            // version 4
 constexpr uint64_t kConnectTcp = 1ULL << 1;         // version 4
@@ -22,8 +23,8 @@ constexpr uint64_t kIoctlDevice = 1ULL << 15;       // version 5
 constexpr uint64_t kScopeAbstractUnix = 1ULL << 0;  // version 6
 constexpr uint64_t kScopeSignal = 1ULL << 1;        // version 6
 
-// struct landlock_ruleset_attr as of version 6; older kernels accept it while what they do not know
-// is zero.
+// struct landlock_ruleset_attr as of version 6; older kernels accept it as long as the fields that
+// they do not know are zero.
 struct RulesetAttributes {
   uint64_t handled_access_fs;
   uint64_t handled_access_net;
@@ -37,7 +38,7 @@ constexpr uint64_t kWrite = LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_R
                             LANDLOCK_ACCESS_FS_MAKE_FIFO | LANDLOCK_ACCESS_FS_MAKE_SYM |
                             LANDLOCK_ACCESS_FS_REFER | kTruncate | kIoctlDevice;
 constexpr uint64_t kDeviceNodes = LANDLOCK_ACCESS_FS_MAKE_CHAR | LANDLOCK_ACCESS_FS_MAKE_BLOCK;
-// The rights that mean something on what is not a directory; others there are EINVAL.
+// The rights that mean something on what is not a directory; any other right on it is EINVAL.
 constexpr uint64_t kOnFile = LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_READ_FILE |
                              LANDLOCK_ACCESS_FS_WRITE_FILE | kTruncate | kIoctlDevice;
 

@@ -1,6 +1,7 @@
-// The part of the file system that a process may still reach, by Landlock: nothing, and what is
-// allowed path by path. Runs in each process of the broker while it is confined. As much of it as
-// the running kernel knows is used (landlock(7)): Linux 6.1 has version 2, files only.
+// SPDX-License-Identifier: Apache-2.0
+// The part of the file system that a process may still reach, by Landlock: nothing but what is
+// allowed path by path. Runs in each process of the broker while it is confined. Uses as much of
+// Landlock as the running kernel knows (landlock(7)): Linux 6.1 has version 2, files only.
 
 #ifndef TLSBROKER_BROKER_SANDBOX_LANDLOCK_H_
 #define TLSBROKER_BROKER_SANDBOX_LANDLOCK_H_

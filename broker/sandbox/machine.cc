@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "broker/sandbox/machine.h"
 
 #include <sys/capability.h>
@@ -33,7 +34,7 @@ void MissingParts::Log(std::string_view who) const {
   if (parts_.empty()) return;
   log::Warning(absl::StrCat(
       absl::string_view(who.data(), who.size()),
-      " is confined by what this machine gives, without: ", absl::StrJoin(parts_, "; ")));
+      " is confined as far as this machine allows, without: ", absl::StrJoin(parts_, "; ")));
 }
 
 }  // namespace tlsbroker::sandbox

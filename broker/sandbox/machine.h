@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What this machine lets a process give up. The only reasons for which a part of the confinement is
 // left out are here; there is no switch. Runs in every process of the broker before it is confined.
 
@@ -18,7 +19,7 @@ struct Machine {
   static Machine Inspect();
 };
 
-// Names of parts that are left out; one warning says them all.
+// Names of parts that are left out; one warning names them all.
 class MissingParts {
  public:
   void Add(std::string_view part) { parts_.emplace_back(part); }

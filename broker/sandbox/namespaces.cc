@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "broker/sandbox/namespaces.h"
 
 #include <net/if.h>
@@ -16,10 +17,11 @@
 namespace tlsbroker::sandbox {
 namespace {
 
-// Any directory that is always there; what it holds is out of sight anyway.
+// Any directory that always exists; what is in it cannot be seen here anyway.
 constexpr char kMountPoint[] = "/usr";
 
-// pivot_root(2), "pivot_root(".", ".")": the old root ends up on top of the new one, and goes.
+// pivot_root(2), "pivot_root(".", ".")": the old root ends up on top of the new one, and is
+// unmounted.
 absl::Status PivotHere() {
   if (syscall(SYS_pivot_root, ".", ".") != 0) return ErrnoStatus("pivot_root");
   if (umount2(".", MNT_DETACH) != 0) return ErrnoStatus("unmount the old root");
@@ -31,7 +33,7 @@ absl::Status PivotHere() {
 absl::Status EnterNamespaces(int flags) {
   if (unshare(flags) != 0) return ErrnoStatus("unshare");
   if ((flags & CLONE_NEWNS) == 0) return absl::OkStatus();
-  // What is mounted here stays here; what the machine mounts and unmounts from now on arrives.
+  // A mount made here stays here; mounts and unmounts of the machine still arrive.
   if (mount(nullptr, "/", nullptr, MS_REC | MS_SLAVE, nullptr) != 0) {
     return ErrnoStatus("keep mounts here");
   }

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A process's own view of the machine: mounts, IPC, host name, network, and a root directory with
 // nothing in it. Runs in each process of the broker while it is confined and still has
 // CAP_SYS_ADMIN.

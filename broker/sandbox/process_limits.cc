@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "broker/sandbox/process_limits.h"
 
 #include <sched.h>
@@ -12,6 +13,7 @@ namespace tlsbroker::sandbox {
 namespace {
 
 constexpr rlim_t kEnoughDescriptors = 65536;
+constexpr rlim_t kLeastDescriptors = 1024;
 
 absl::Status SetLimit(__rlimit_resource resource, rlim_t soft, rlim_t hard) {
   const rlimit limit = {.rlim_cur = soft, .rlim_max = hard};
@@ -31,15 +33,23 @@ absl::Status ForbidDumps() {
   return absl::OkStatus();
 }
 
+absl::Status AllowCoreDumps() {
+  rlimit limit;
+  if (getrlimit(RLIMIT_CORE, &limit) != 0) return ErrnoStatus("getrlimit");
+  return SetLimit(RLIMIT_CORE, limit.rlim_max, limit.rlim_max);
+}
+
 absl::Status ForbidProcesses() { return SetLimit(RLIMIT_NPROC, 0, 0); }
 
-absl::Status RaiseDescriptorLimit() {
+absl::Status RaiseDescriptorLimit(uint64_t max) {
   rlimit limit;
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return ErrnoStatus("getrlimit");
-  const rlim_t wanted = std::max(limit.rlim_max, kEnoughDescriptors);
+  const rlim_t wanted = std::min<rlim_t>(std::max(limit.rlim_max, kEnoughDescriptors),
+                                         std::max(max, kLeastDescriptors));
   // Only root may raise the hard limit.
   if (SetLimit(RLIMIT_NOFILE, wanted, wanted).ok()) return absl::OkStatus();
-  return SetLimit(RLIMIT_NOFILE, limit.rlim_max, limit.rlim_max);
+  const rlim_t possible = std::min(wanted, limit.rlim_max);
+  return SetLimit(RLIMIT_NOFILE, possible, possible);
 }
 
 absl::Status RequireSingleThread() {

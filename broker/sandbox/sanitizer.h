@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The system calls that AddressSanitizer's run-time needs besides a program's own, to describe an
 // error before it ends the process. Empty in builds without -Db_sanitize=address; it never lets a
 // process do more than look at itself.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "broker/sandbox/seccomp_filter.h"
 
 #include <algorithm>
@@ -55,7 +56,8 @@ SeccompFilter& SeccompFilter::DenyAll(int error, std::span<const int> calls) {
   return *this;
 }
 
-// There is no "masked and not equal", so: any bit from 6 up, or any other value of the low six.
+// seccomp has no "masked and not equal", so this denies any bit from 6 up, and any other value of
+// the low six.
 SeccompFilter& SeccompFilter::DenyUnless(int error, int call, unsigned argument,
                                          std::initializer_list<uint32_t> values) {
   for (unsigned bit = 6; bit < 32; ++bit) Deny(error, call, {Has(argument, 1U << bit)});

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A seccomp filter, row by row: a system call and what its arguments have to be for the row to
 // hold. Runs in each process of the broker while it is confined. Foreign system call tables (int
 // 0x80, x32) are killed in every filter.
@@ -17,8 +18,8 @@
 namespace tlsbroker::sandbox {
 
 // One condition on an argument. The kernel takes 32 bits of an int and ignores the others, but the
-// filter sees 64: a plain comparison with 282 does not match 282 | 1 << 32, and the kernel serves
-// it. So there is no plain comparison here.
+// filter sees 64: a plain comparison with 282 does not match 282 | 1 << 32, and the kernel would
+// serve that call. So there is no plain comparison here.
 inline scmp_arg_cmp Is(unsigned argument, int value) {
   return {argument, SCMP_CMP_MASKED_EQ, 0xffffffff, static_cast<uint32_t>(value)};
 }

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "broker/sandbox/user.h"
 
 #include <grp.h>
@@ -16,7 +17,8 @@ absl::Status CheckIsUser(uid_t uid, gid_t gid) {
   if (ruid != uid || euid != uid || suid != uid || rgid != gid || egid != gid || sgid != gid) {
     return absl::InternalError("user or group is not the one that was set");
   }
-  if (getgroups(0, nullptr) != 0) return absl::InternalError("supplementary groups are left");
+  if (getgroups(0, nullptr) != 0)
+    return absl::InternalError("some supplementary groups could not be given up");
   return absl::OkStatus();
 }
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Becoming the user of a role. Runs in each process of the broker while it is still root.
 
 #ifndef TLSBROKER_BROKER_SANDBOX_USER_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "broker/sandbox/worker_policy.h"
 
 #include <fcntl.h>
@@ -6,7 +7,11 @@
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
+#include <filesystem>
+#include <string>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -14,6 +19,7 @@
 #include "broker/sandbox/landlock.h"
 #include "broker/sandbox/machine.h"
 #include "broker/sandbox/namespaces.h"
+#include "broker/sandbox/private_tmp.h"
 #include "broker/sandbox/process_limits.h"
 #include "broker/sandbox/seccomp_filter.h"
 #include "broker/sandbox/user.h"
@@ -34,8 +40,17 @@ void DenyKeys(SeccompFilter& filter) {
       .Deny(EPERM, SCMP_SYS(setsockopt), {Is(1, IPPROTO_TCP), Is(2, TCP_ULP)});
 }
 
-// Its socket command gets and sets options past any filter. EPERM is what a system with
-// kernel.io_uring_disabled answers.
+// With MSG_PEEK a worker gets a descriptor of the connection that waits first in the queue
+// (unix_peek_fds() in net/unix), and leaves it there for another worker, which then serves a
+// connection that this one has, too. recvfrom(2) has no room for descriptors, so programs may look
+// with it.
+void DenyCopyingFromQueue(SeccompFilter& filter) {
+  filter.Deny(EPERM, SCMP_SYS(recvmsg), {Has(2, MSG_PEEK)})
+      .Deny(EPERM, SCMP_SYS(recvmmsg), {Has(3, MSG_PEEK)});
+}
+
+// io_uring's requests get and set options, and receive, without passing any filter. EPERM is what a
+// system with kernel.io_uring_disabled answers.
 constexpr int kIoUring[] = {SCMP_SYS(io_uring_setup), SCMP_SYS(io_uring_enter),
                             SCMP_SYS(io_uring_register)};
 
@@ -43,7 +58,8 @@ constexpr int kOtherProcesses[] = {SCMP_SYS(ptrace),          SCMP_SYS(process_m
                                    SCMP_SYS(perf_event_open), SCMP_SYS(kcmp),
                                    SCMP_SYS(move_pages),      SCMP_SYS(migrate_pages)};
 
-// What answering a daemon's calls takes; client-lib/tools/run/traps.cc refuses them to the daemon.
+// The calls that are needed to answer a daemon; client-lib/tools/run/traps.cc refuses them to the
+// daemon itself.
 constexpr int kOtherProcessesContents[] = {SCMP_SYS(pidfd_getfd), SCMP_SYS(process_vm_readv),
                                            SCMP_SYS(process_vm_writev)};
 
@@ -57,7 +73,7 @@ constexpr int kKernelSurface[] = {
     SCMP_SYS(bpf),     SCMP_SYS(userfaultfd), SCMP_SYS(fanotify_init),     SCMP_SYS(lookup_dcookie),
     SCMP_SYS(add_key), SCMP_SYS(request_key), SCMP_SYS(open_by_handle_at), SCMP_SYS(keyctl)};
 
-// The capabilities for these are gone; this is the second wall.
+// The capabilities for these are gone; the filter is a second protection.
 constexpr int kAdministration[] = {
     SCMP_SYS(kexec_load),    SCMP_SYS(kexec_file_load), SCMP_SYS(reboot),
     SCMP_SYS(init_module),   SCMP_SYS(finit_module),    SCMP_SYS(delete_module),
@@ -67,7 +83,7 @@ constexpr int kAdministration[] = {
     SCMP_SYS(clock_adjtime), SCMP_SYS(sethostname),     SCMP_SYS(setdomainname),
     SCMP_SYS(iopl),          SCMP_SYS(ioperm),          SCMP_SYS(vhangup)};
 
-// Typing into the administrator's terminal, where the broker was started from one.
+// Refuses to type into the administrator's terminal, where the broker was started from one.
 void DenyTerminalInput(SeccompFilter& filter) {
   filter.Deny(EPERM, SCMP_SYS(ioctl), {Is(1, TIOCSTI)})
       .Deny(EPERM, SCMP_SYS(ioctl), {Is(1, TIOCLINUX)});
@@ -79,7 +95,7 @@ void DenyNamespaces(SeccompFilter& filter) {
                               CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET}) {
     filter.Deny(EPERM, SCMP_SYS(clone), {Has(0, flag)});
   }
-  // Its flags are in memory, out of a filter's sight. On ENOSYS libraries take clone.
+  // Its flags are in memory, where a filter cannot see them. On ENOSYS libraries use clone.
   filter.Deny(ENOSYS, SCMP_SYS(clone3));
 }
 
@@ -107,21 +123,22 @@ void DenyFastOpen(SeccompFilter& filter) {
       .Deny(EACCES, SCMP_SYS(sendmmsg), {Has(3, MSG_FASTOPEN)});
 }
 
-// Landlock before version 3 (Linux 6.1) does not see a file cut to nothing without being opened for
-// writing: by name, or by O_TRUNC with O_RDONLY or with the access mode 3.
+// Landlock before version 3 (Linux 6.1) does not notice that a file is truncated without being
+// opened for writing: by name, or by O_TRUNC with O_RDONLY or with the access mode 3.
 void DenyTruncation(SeccompFilter& filter) {
   filter.Deny(EACCES, SCMP_SYS(truncate));
   for (const uint64_t mode : {O_RDONLY, O_ACCMODE}) {
     filter.Deny(EACCES, SCMP_SYS(open), {Masked(1, O_ACCMODE | O_TRUNC, mode | O_TRUNC)})
         .Deny(EACCES, SCMP_SYS(openat), {Masked(2, O_ACCMODE | O_TRUNC, mode | O_TRUNC)});
   }
-  // Flags in memory again.
+  // Its flags are in memory, too.
   filter.Deny(ENOSYS, SCMP_SYS(openat2));
 }
 
 absl::Status LoadFilter(const Machine& machine, const WorkerPolicy& policy) {
   SeccompFilter filter = SeccompFilter::DenyList();
   DenyKeys(filter);
+  DenyCopyingFromQueue(filter);
   filter.DenyAll(EPERM, kIoUring)
       .DenyAll(EPERM, kOtherProcesses)
       .DenyAll(EPERM, kMounts)
@@ -136,6 +153,18 @@ absl::Status LoadFilter(const Machine& machine, const WorkerPolicy& policy) {
   return filter.Load();
 }
 
+// /etc/resolv.conf may be a link to a file that is replaced whenever the machine has another
+// network, in a directory below /run that is for this purpose. A directory of any other place has
+// other files.
+absl::Status AllowResolver(Landlock& files) {
+  std::error_code error;
+  const std::filesystem::path file = std::filesystem::canonical("/etc/resolv.conf", error);
+  if (error) return absl::OkStatus();
+  const std::string directory = file.parent_path();
+  return files.AllowIfPresent(directory.starts_with("/run/") ? directory : file.string(),
+                              Access::kRead);
+}
+
 absl::Status AllowFiles(const WorkerPolicy& policy, Landlock& files) {
   if (policy.profile == WorkerProfile::kStrict) {
     RETURN_IF_ERROR(AllowOnlyProgram(files, policy.program));
@@ -148,6 +177,7 @@ absl::Status AllowFiles(const WorkerPolicy& policy, Landlock& files) {
       RETURN_IF_ERROR(files.Allow(program, Access::kReadExecute));
     }
   }
+  if (policy.network) RETURN_IF_ERROR(AllowResolver(files));
   for (const char* path : {"/dev/zero", "/dev/random", "/dev/urandom"}) {
     RETURN_IF_ERROR(files.AllowIfPresent(path, Access::kRead));
   }
@@ -166,8 +196,28 @@ int NamespacesOf(const WorkerPolicy& policy) {
   return policy.network ? kAlways : kAlways | CLONE_NEWNET;
 }
 
-absl::Status LimitResources(const WorkerLimits& limits) {
-  RETURN_IF_ERROR(LimitResource(RLIMIT_CORE, 0));  // what peers sent is nobody's file
+absl::Status GivePrivateTmp(const WorkerPolicy& policy, Landlock& files) {
+  PrivateTmp wanted{.uid = policy.uid,
+                    .gid = policy.gid,
+                    .size = policy.limits.memory,
+                    .read_only = policy.read_only,
+                    .read_write = policy.read_write};
+  wanted.read_only.push_back(policy.program);
+  wanted.read_only.insert(wanted.read_only.end(), policy.executes.begin(), policy.executes.end());
+  RETURN_IF_ERROR(MountPrivateTmp(wanted));
+  for (const char* directory : kTemporary)
+    RETURN_IF_ERROR(files.AllowIfPresent(directory, Access::kReadWrite));
+  return absl::OkStatus();
+}
+
+absl::Status EnterDirectory(const std::string& directory) {
+  if (directory.empty() || chdir(directory.c_str()) == 0) return absl::OkStatus();
+  return ErrnoStatus("working directory " + directory);
+}
+
+absl::Status LimitResources(const WorkerPolicy& policy) {
+  const WorkerLimits& limits = policy.limits;
+  RETURN_IF_ERROR(policy.core_dumps ? AllowCoreDumps() : LimitResource(RLIMIT_CORE, 0));
   if (limits.memory) RETURN_IF_ERROR(LimitResource(RLIMIT_DATA, *limits.memory));
   if (limits.processes) RETURN_IF_ERROR(LimitResource(RLIMIT_NPROC, *limits.processes));
   if (limits.files) RETURN_IF_ERROR(LimitResource(RLIMIT_NOFILE, *limits.files));
@@ -207,19 +257,21 @@ absl::Status ConfineWorker(const WorkerPolicy& policy) {
                                                                 : Landlock::Network::kNone));
   RETURN_IF_ERROR(AllowFiles(policy, files));
   if (machine.namespaces) RETURN_IF_ERROR(EnterNamespaces(NamespacesOf(policy)));
+  if (machine.namespaces && policy.private_tmp) RETURN_IF_ERROR(GivePrivateTmp(policy, files));
   if (own_loopback) RETURN_IF_ERROR(BringLoopbackUp());
   if (machine.root) {
-    RETURN_IF_ERROR(ForbidGainingCapabilities());
+    RETURN_IF_ERROR(ForbidGainingCapabilities(KeepCaps::kNotLocked));
     RETURN_IF_ERROR(BecomeUser(policy.uid, policy.gid));
   }
   RETURN_IF_ERROR(DropCapabilities());
+  RETURN_IF_ERROR(EnterDirectory(policy.directory));  // with the rights of the worker
   RETURN_IF_ERROR(SetNoNewPrivileges());
   RETURN_IF_ERROR(files.Enforce());
-  // Of two filters that refuse a call the one that was loaded last says how (seccomp(2)).
+  // If two filters refuse a call, the one that was loaded last decides how (seccomp(2)).
   if (policy.profile == WorkerProfile::kStrict) RETURN_IF_ERROR(LoadStrictFilter());
   RETURN_IF_ERROR(LoadFilter(machine, policy));
-  // Last: what is limited is the worker, not this copy of the supervisor.
-  return LimitResources(policy.limits);
+  // Last, so that the limits hold for the worker, not for this copy of the supervisor.
+  return LimitResources(policy);
 }
 
 }  // namespace tlsbroker::sandbox

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "broker/sandbox/worker_strict_policy.h"
 
 #include <asm/ioctls.h>
@@ -23,7 +24,7 @@
 namespace tlsbroker::sandbox {
 namespace {
 
-constexpr int kConnections[] = {
+constexpr int kStrictConnections[] = {
     SCMP_SYS(recvmsg),     SCMP_SYS(recvfrom),    SCMP_SYS(sendmsg), SCMP_SYS(sendto),
     SCMP_SYS(sendfile),    SCMP_SYS(splice),      SCMP_SYS(tee),     SCMP_SYS(shutdown),
     SCMP_SYS(getsockname), SCMP_SYS(getpeername), SCMP_SYS(read),    SCMP_SYS(readv),
@@ -46,7 +47,7 @@ constexpr int kWaiting[] = {SCMP_SYS(poll),
                             SCMP_SYS(pipe),
                             SCMP_SYS(pipe2)};
 
-// Which files they are Landlock decides.
+// Landlock decides which files these calls may reach.
 constexpr int kFiles[] = {
     SCMP_SYS(open),       SCMP_SYS(openat),     SCMP_SYS(openat2),    SCMP_SYS(pread64),
     SCMP_SYS(preadv),     SCMP_SYS(preadv2),    SCMP_SYS(pwrite64),   SCMP_SYS(pwritev),
@@ -60,9 +61,9 @@ constexpr int kFiles[] = {
     SCMP_SYS(unlink),     SCMP_SYS(unlinkat),   SCMP_SYS(rename),     SCMP_SYS(renameat),
     SCMP_SYS(renameat2),  SCMP_SYS(mkdir),      SCMP_SYS(mkdirat)};
 
-constexpr int kMemory[] = {SCMP_SYS(brk),    SCMP_SYS(mmap),     SCMP_SYS(munmap),
-                           SCMP_SYS(mremap), SCMP_SYS(mprotect), SCMP_SYS(madvise),
-                           SCMP_SYS(mlock),  SCMP_SYS(munlock),  SCMP_SYS(membarrier)};
+constexpr int kStrictMemory[] = {SCMP_SYS(brk),    SCMP_SYS(mmap),     SCMP_SYS(munmap),
+                                 SCMP_SYS(mremap), SCMP_SYS(mprotect), SCMP_SYS(madvise),
+                                 SCMP_SYS(mlock),  SCMP_SYS(munlock),  SCMP_SYS(membarrier)};
 
 constexpr int kThreads[] = {SCMP_SYS(futex),
                             SCMP_SYS(set_robust_list),
@@ -76,10 +77,11 @@ constexpr int kThreads[] = {SCMP_SYS(futex),
                             SCMP_SYS(arch_prctl),
                             SCMP_SYS(restart_syscall)};
 
-constexpr int kTime[] = {SCMP_SYS(clock_gettime), SCMP_SYS(clock_getres), SCMP_SYS(clock_nanosleep),
-                         SCMP_SYS(nanosleep),     SCMP_SYS(gettimeofday), SCMP_SYS(time)};
+constexpr int kStrictTime[] = {SCMP_SYS(clock_gettime),   SCMP_SYS(clock_getres),
+                               SCMP_SYS(clock_nanosleep), SCMP_SYS(nanosleep),
+                               SCMP_SYS(gettimeofday),    SCMP_SYS(time)};
 
-constexpr int kItself[] = {
+constexpr int kStrictItself[] = {
     SCMP_SYS(getpid),    SCMP_SYS(getppid),   SCMP_SYS(gettid),    SCMP_SYS(getuid),
     SCMP_SYS(geteuid),   SCMP_SYS(getgid),    SCMP_SYS(getegid),   SCMP_SYS(getresuid),
     SCMP_SYS(getresgid), SCMP_SYS(getgroups), SCMP_SYS(getrandom), SCMP_SYS(getrlimit),
@@ -109,7 +111,7 @@ void AllowOptions(SeccompFilter& filter) {
   }
 }
 
-// The filter is loaded in the process that becomes the worker: its number is known.
+// The filter is loaded in the process that becomes the worker, so its number is known.
 void AllowSignalsToItself(SeccompFilter& filter) {
   filter.AllowAll(kSignals)
       .Allow(SCMP_SYS(kill), {Is(0, getpid())})
@@ -145,21 +147,21 @@ std::string InterpreterOf(const std::string& program) {
 
 absl::Status LoadStrictFilter() {
   SeccompFilter filter = SeccompFilter::RefuseList();
-  filter.AllowAll(kConnections)
+  filter.AllowAll(kStrictConnections)
       .AllowAll(kWaiting)
       .AllowAll(kFiles)
-      .AllowAll(kMemory)
+      .AllowAll(kStrictMemory)
       .AllowAll(kThreads)
-      .AllowAll(kTime)
-      .AllowAll(kItself);
+      .AllowAll(kStrictTime)
+      .AllowAll(kStrictItself);
   AllowOptions(filter);
   AllowSignalsToItself(filter);
   AllowWithConditions(filter);
-  // Its flags are in memory, out of a filter's sight. On ENOSYS libraries take clone.
+  // clone3's flags are in memory, where a filter cannot see them. On ENOSYS libraries use clone.
   filter
       .Deny(ENOSYS, SCMP_SYS(clone3))
-      // Still to come, in this order: the other filter, and the program itself. Landlock knows
-      // which.
+      // Still to come, in this order: loading the other filter, and executing the program. Landlock
+      // decides which program that may be.
       .Allow(SCMP_SYS(seccomp))
       .Allow(SCMP_SYS(execve));
   return filter.Load();
@@ -177,7 +179,7 @@ absl::Status AllowOnlyProgram(Landlock& files, const std::string& program) {
   if (interpreter == "/usr/bin/env" || interpreter == "/bin/env") {
     return absl::InvalidArgumentError(
         absl::StrCat(program,
-                     " starts by env(1), which the profile \"strict\" has no use for: name the"
+                     " starts by env(1), which the profile \"strict\" does not allow: name the"
                      " interpreter itself in its first line"));
   }
   if (!interpreter.empty()) RETURN_IF_ERROR(files.Allow(interpreter, Access::kReadExecute));

@@ -1,6 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
 // What is left of the system calls under profile = "strict": those of a request handler that takes
 // connections, reads, writes, sends files and computes. Loaded together with the rules for every
-// worker, which say no to more in detail.
+// worker, which refuse more calls by their arguments.
 
 #ifndef TLSBROKER_BROKER_SANDBOX_WORKER_STRICT_POLICY_H_
 #define TLSBROKER_BROKER_SANDBOX_WORKER_STRICT_POLICY_H_

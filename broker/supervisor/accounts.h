@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The users that the configuration names, looked up. Runs in the supervisor.
 
 #ifndef TLSBROKER_BROKER_SUPERVISOR_ACCOUNTS_H_
@@ -19,11 +20,15 @@ struct Account {
   friend bool operator==(const Account&, const Account&) = default;
 };
 
-// Without root nobody can become somebody else: every process then is the user who started the
-// broker, and the users of the configuration are not looked up.
+// Without root no process can become another user: all are the user who started the broker, and the
+// users of the configuration are not looked up.
 struct Accounts {
-  std::optional<Account> broker;                // keyholder and handshakers
-  std::vector<std::optional<Account>> workers;  // in the order of config.services
+  struct Service {
+    std::optional<Account> broker;  // keyholder, handshakers, porter
+    std::optional<Account> worker;
+  };
+  std::optional<Account> broker;  // loggers, porter of `tlsbroker status`
+  std::vector<Service> services;  // in the order of config.services
 };
 
 bool RunsAsRoot();

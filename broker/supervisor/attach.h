@@ -1,76 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
 // SERVICE.sock: where workers attach that the supervisor did not start (PROTOCOL.md section 1.1).
-// Runs in the supervisor, which reads nothing from them.
+// Runs in the supervisor, which decides who may attach and leaves the rest to a porter: the
+// supervisor never has a worker's connection, and knows about attached workers only what the porter
+// says.
 
 #ifndef TLSBROKER_BROKER_SUPERVISOR_ATTACH_H_
 #define TLSBROKER_BROKER_SUPERVISOR_ATTACH_H_
 
 #include <asio/any_io_executor.hpp>
-#include <asio/awaitable.hpp>
+#include <functional>
 #include <map>
 #include <memory>
-#include <optional>
 #include <string>
-#include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "broker/supervisor/config.h"
-#include "broker/supervisor/event_loop.h"
+#include "broker/supervisor/porter.h"
 #include "broker/supervisor/queue.h"
-#include "broker/supervisor/unix_listener.h"
-#include "protocol/attach.h"
+#include "broker/supervisor/socket_name.h"
 
 namespace tlsbroker::supervisor {
 
-// Who may attach. Root always may, and without root the user who started the broker.
-struct AllowList {
-  std::vector<uid_t> users;
-  std::vector<gid_t> groups;
+// The users who may attach, besides root and the user who started the broker. All names exist:
+// LookUpAccounts() has checked them.
+Access AllowedBy(const ServiceConfig& service);
 
-  // Names that exist: LookUpAccounts() has looked.
-  static AllowList Of(const ServiceConfig& service);
-  bool Allows(const Peer& peer) const;
-};
-
-class AttachPoint : public std::enable_shared_from_this<AttachPoint> {
+class AttachPoint : public Porter::Purpose {
  public:
-  // Per service. Each costs the supervisor a descriptor.
+  // How many workers may be attached to one service. Each costs the porter a descriptor.
   static constexpr size_t kMaxAttached = 1024;
 
-  static absl::StatusOr<std::shared_ptr<AttachPoint>> Open(const asio::any_io_executor& executor,
-                                                           const std::string& runtime_dir,
-                                                           const std::string& service,
-                                                           AllowList allowed,
-                                                           std::shared_ptr<Queue> queue);
+  struct Worker {
+    pid_t pid = 0;
+    uid_t uid = 0;
+  };
 
-  // Starts to accept.
-  void Start();
-  // For those who attach from now on.
-  void Change(AllowList allowed, std::shared_ptr<Queue> queue);
-  // No more, and the name goes. Those who are attached keep their queue.
-  void Close();
+  // `changed` as in Porter.
+  AttachPoint(const asio::any_io_executor& executor, const std::string& runtime_dir,
+              const std::string& service, PorterStart start, Access allowed,
+              std::shared_ptr<Queue> queue, std::function<void()> changed);
+  AttachPoint(const AttachPoint&) = delete;
+  AttachPoint& operator=(const AttachPoint&) = delete;
+  // Removes the name, so that no more workers attach. Those that are attached keep their queue.
+  ~AttachPoint() override { porter_->Close(); }
 
-  // By a number that means nothing.
-  const std::map<uint64_t, Peer>& attached() const { return attached_; }
+  absl::Status Open() { return porter_->Open(); }
+  // Holds for workers that attach from now on.
+  void Change(PorterStart start, Access allowed, std::shared_ptr<Queue> queue);
+
+  // The key of the map is an arbitrary number.
+  const std::map<uint32_t, Worker>& attached() const { return attached_; }
+  // The porter outlives this object until its process has ended.
+  const std::shared_ptr<Porter>& porter() const { return porter_; }
 
  private:
-  AttachPoint(const asio::any_io_executor& executor, UnixListener listener, std::string service,
-              AllowList allowed, std::shared_ptr<Queue> queue);
+  absl::StatusOr<supervision::Message> Duty() override;
+  bool Heard(supervision::Message message) override;
+  void Ended() override { attached_.clear(); }
 
-  asio::awaitable<void> Accept();
-  void Welcome(UniqueFd socket);
-  attach::Answer AnswerTo(const Peer& peer) const;
-  void LogRefusal(const Peer& peer, attach::Answer answer);
-  asio::awaitable<void> Keep(UniqueFd socket, uint64_t number);
-
-  asio::any_io_executor executor_;
-  std::optional<UnixListener> listener_;  // until Close()
-  Watch watch_;
   const std::string service_;
-  AllowList allowed_;
+  Access allowed_;
   std::shared_ptr<Queue> queue_;
-  std::map<uint64_t, Peer> attached_;
-  uint64_t next_ = 0;
-  uint64_t refused_ = 0;
+  std::map<uint32_t, Worker> attached_;
+  const std::shared_ptr<Porter> porter_;
 };
 
 }  // namespace tlsbroker::supervisor

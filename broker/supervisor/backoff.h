@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // How long to wait before something that ended is started again: 100 ms, doubling to 10 s, and from
 // the beginning after it ran for 30 s. Runs in the supervisor.
 

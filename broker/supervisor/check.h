@@ -1,14 +1,20 @@
-// tlsbrokerd --check: all that a start checks, without listening anywhere. A keyholder looks
-// whether keys and certificates belong together: the supervisor has no code that could.
+// SPDX-License-Identifier: Apache-2.0
+// tlsbrokerd --check: all that a start checks, without listening anywhere. Keyholders look into
+// keys and certificates, and keyholder and handshaker of each service load them: the supervisor has
+// no code that could.
 
 #ifndef TLSBROKER_BROKER_SUPERVISOR_CHECK_H_
 #define TLSBROKER_BROKER_SUPERVISOR_CHECK_H_
+
+#include <string>
+#include <vector>
 
 #include "broker/supervisor/diagnostics.h"
 
 namespace tlsbroker::supervisor {
 
-void CheckConfiguration(Diagnostics& diagnostics);
+// Returns a line about each certificate.
+std::vector<std::string> CheckConfiguration(Diagnostics& diagnostics);
 
 }  // namespace tlsbroker::supervisor
 

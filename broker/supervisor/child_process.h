@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A running child: waits for its end by pidfd, reaps it, and sends it signals that cannot hit
 // another process. Runs in the supervisor.
 
@@ -31,18 +32,20 @@ class ChildProcess : public std::enable_shared_from_this<ChildProcess> {
   pid_t pid() const { return process_.pid; }
   bool exited() const { return exited_; }
 
-  // Completes when the process has ended, and reaps it. Once.
+  // Completes when the process has ended, and reaps it. To be called once. If the process is
+  // traced, its tracer gets it first.
   asio::awaitable<ExitStatus> Exited();
 
   // Does nothing once the process was reaped.
   void Signal(int signal) const;
   // SIGKILL if it still runs after `grace`.
-  void KillAfter(std::chrono::milliseconds grace);
+  void KillAfter(std::chrono::steady_clock::duration grace);
 
  private:
   Process process_;
   Watch watch_;
   asio::steady_timer kill_timer_;
+  asio::steady_timer reap_timer_;
   bool exited_ = false;
 };
 

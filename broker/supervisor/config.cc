@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "broker/supervisor/config.h"
 
 #include <algorithm>
@@ -5,12 +6,13 @@
 #include <fstream>
 #include <sstream>
 
+#include "broker/sandbox/private_tmp.h"
 #include "broker/supervisor/config_section.h"
 
 namespace tlsbroker::supervisor {
 namespace {
 
-// No process table and no message of ours has room for more.
+// Neither a process table nor a message of ours has room for more.
 constexpr uint32_t kMaxHandshakers = 1024;
 constexpr uint32_t kMaxConnections = 1'000'000;
 constexpr uint32_t kMaxBacklog = 65536;
@@ -18,6 +20,11 @@ constexpr uint32_t kMaxWorkers = 1024;
 constexpr uint32_t kMaxLimit = 1'000'000;
 // Handshakers report what they handed off every half second.
 constexpr std::chrono::seconds kMinIdleTimeout{1};
+constexpr uint32_t kMaxTickets = 2;
+constexpr std::chrono::seconds kMinKeepalive{10};
+constexpr std::chrono::hours kMaxKeepalive{12};  // half of it is TCP_KEEPIDLE, at most 32,767 s
+// The message that tells it has room for 49 days.
+constexpr std::chrono::hours kLongestDrain = 30 * kDay;
 constexpr size_t kMaxAlpnName = 255;   // RFC 7301 section 3.1
 constexpr size_t kMaxEntries = 65535;  // ids are 16 bits wide
 constexpr size_t kMaxPins = 16;
@@ -59,10 +66,16 @@ class Reader {
     return std::get<T>(std::move(parsed));
   }
 
-  void TakeDuration(Section& section, std::string_view key, std::chrono::milliseconds& target) {
-    const auto text = section.String(key);
+  static std::optional<At<std::string>> DurationText(Section& section, std::string_view key) {
+    return section.String(key, "a duration, a string such as \"5s\",");
+  }
+
+  void TakeDuration(Section& section, std::string_view key, std::chrono::milliseconds& target,
+                    std::chrono::hours longest = kLongestDuration) {
+    const auto text = DurationText(section, key);
     if (!text) return;
-    if (auto duration = Accept(ParseDuration(text->value), text->position)) target = *duration;
+    if (auto duration = Accept(ParseDuration(text->value, longest), text->position))
+      target = *duration;
   }
 
   void CheckAbsolute(const At<std::string>& path) {
@@ -74,17 +87,12 @@ class Reader {
     BrokerConfig& broker = config_.broker;
     Take(section.String("runtime_dir"), broker.runtime_dir);
     CheckAbsolute(broker.runtime_dir);
-    // Where the default user is missing, the section that could name another one is to blame.
+    // If the default user is missing, the section that could name another one is to blame.
     broker.user.position = section.position();
     Take(section.String("user"), broker.user);
-    Take(section.Number("handshakers", 0, kMaxHandshakers), broker.handshakers);
-    TakeDuration(section, "handshake_timeout", broker.handshake_timeout);
-    TakeDuration(section, "drain_timeout", broker.drain_timeout);
-    Take(section.Number("max_handshakes", 1, kMaxConnections), broker.max_handshakes);
-    Take(section.Number("max_handshakes_per_source", 1, kMaxConnections),
-         broker.max_handshakes_per_source);
-    Take(section.Number("max_relayed", 1, kMaxConnections), broker.max_relayed);
-    Take(section.Number("max_signatures", 1, kMaxConnections), broker.max_signatures);
+    if (section.Has("handshakers")) RefuseHandshakers(section);
+    TakeDuration(section, "drain_timeout", broker.drain_timeout, kLongestDrain);
+    ReadServiceLimits(section, broker.limits);
     Take(section.OneOf<log::Level>("log_level", {{"error", log::Level::kError},
                                                  {"warning", log::Level::kWarning},
                                                  {"notice", log::Level::kNotice},
@@ -95,17 +103,29 @@ class Reader {
     section.Finish();
   }
 
-  std::optional<At<Source>> TakeTrust(Section& section) {
-    const auto text = section.String("ca_file");
-    if (!text) return std::nullopt;
-    const auto source = Accept(ParseSource(text->value), text->position);
-    if (!source) return std::nullopt;
-    if (source->kind == Source::Kind::kUri) {
-      diagnostics_.Error(text->position, "'ca_file' is a URI",
-                         "a path or \"cred:NAME\" is needed; only keys have URIs");
-    }
-    return At<Source>{*source, text->position};
+  // Says what to write instead, for configurations that still have this key.
+  void RefuseHandshakers(Section& section) {
+    const At<int64_t> number = section.IntegerOr("handshakers", 1);
+    const int64_t max = std::clamp<int64_t>(number.value, 1, kMaxHandshakers);
+    diagnostics_.Error(number.position, "'handshakers' is no key of [broker] any more",
+                       "each service has its own: leave it out, or write handshakers = { max = " +
+                           std::to_string(max) + " } in [service.NAME]");
   }
+
+  // In [broker] these are the defaults.
+  void ReadServiceLimits(Section& section, ServiceLimits& limits) {
+    TakeDuration(section, "handshake_timeout", limits.handshake_timeout, kDay);
+    for (const auto& [key, limit] :
+         {std::pair("max_handshakes", &ServiceLimits::max_handshakes),
+          std::pair("max_handshakes_per_source", &ServiceLimits::max_handshakes_per_source),
+          std::pair("max_relayed", &ServiceLimits::max_relayed),
+          std::pair("max_relayed_per_source", &ServiceLimits::max_relayed_per_source),
+          std::pair("max_signatures", &ServiceLimits::max_signatures)}) {
+      Take(section.Number(key, 1, kMaxConnections), limits.*limit);
+    }
+  }
+
+  std::optional<At<Source>> TakeTrust(Section& section) { return TakeFile(section, "ca_file"); }
 
   void ReadUpstream(const At<std::string>& name, Section& section) {
     UpstreamConfig upstream;
@@ -146,16 +166,43 @@ class Reader {
     }
   }
 
-  void TakeSource(Section& section, std::string_view key, At<Source>& target) {
+  std::optional<At<Source>> TakeSource(Section& section, std::string_view key) {
     const auto text = section.String(key);
-    if (!text) {
-      if (!section.Has(key))
-        section.Missing(key, "add " + std::string(key) + " = \"/path/to/file.pem\"");
-      return;
+    if (!text) return std::nullopt;
+    const auto source = Accept(ParseSource(text->value), text->position);
+    if (!source) return std::nullopt;
+    return At<Source>{*source, text->position};
+  }
+
+  // A source that cannot be a URI.
+  std::optional<At<Source>> TakeFile(Section& section, std::string_view key) {
+    auto source = TakeSource(section, key);
+    if (!source || source->value.kind != Source::Kind::kUri) return source;
+    diagnostics_.Error(source->position, "'" + std::string(key) + "' is a URI",
+                       "a path or \"cred:NAME\" is needed; only keys have URIs");
+    return std::nullopt;
+  }
+
+  // Chain and key, in two files or in one.
+  void TakeChainAndKey(Section& section, CertificateConfig& certificate) {
+    const auto chain = TakeFile(section, "chain");
+    const auto key = TakeSource(section, "key");
+    const auto pem = TakeFile(section, "pem");
+    if (chain) certificate.chain = *chain;
+    if (key) certificate.key = *key;
+    certificate.one_file = section.Has("pem");
+    for (const std::string_view name : {"chain", "key"}) {
+      if (section.Has(name) != certificate.one_file) continue;
+      if (!certificate.one_file) {
+        section.Missing(name, "add " + std::string(name) + " = \"/path/to/file.pem\"");
+        continue;
+      }
+      const auto& value = name == "chain" ? chain : key;
+      diagnostics_.Error(value ? value->position : section.position(),
+                         "'" + std::string(name) + "' is given, and 'pem', too",
+                         "'pem' is for one file with both: leave out the one or the other");
     }
-    if (auto source = Accept(ParseSource(text->value), text->position)) {
-      target = {*source, text->position};
-    }
+    if (certificate.one_file && pem) certificate.chain = certificate.key = *pem;
   }
 
   void ReadCertificate(const At<std::string>& name, Section& section) {
@@ -165,12 +212,8 @@ class Reader {
       diagnostics_.Error(name.position, "\"" + name.value + "\" is no certificate name",
                          "1 to 64 letters, digits, -, _ and . are possible");
     }
-    TakeSource(section, "chain", certificate.chain);
-    TakeSource(section, "key", certificate.key);
-    if (certificate.chain.value.kind == Source::Kind::kUri) {
-      diagnostics_.Error(certificate.chain.position, "'chain' is a URI",
-                         "a path or \"cred:NAME\" is needed; only keys have URIs");
-    }
+    TakeChainAndKey(section, certificate);
+    certificate.passphrase = TakeFile(section, "passphrase");
     section.Finish();
     config_.certificates.push_back(std::move(certificate));
   }
@@ -178,7 +221,8 @@ class Reader {
   void ReadService(const At<std::string>& name, Section& section) {
     ServiceConfig service;
     service.name = name;
-    // Its socket in the runtime directory would be that of the broker itself.
+    // "broker" is refused: the service's socket in the runtime directory would be that of the
+    // broker itself.
     if (!IsServiceName(name.value) || name.value == "broker") {
       diagnostics_.Error(name.position, "\"" + name.value + "\" is no service name",
                          "1 to 64 of a-z, 0-9, - and _ are possible, and not \"broker\"");
@@ -187,19 +231,28 @@ class Reader {
     ReadCertificateNames(section, service);
     Take(section.OneOf<supervision::Policy>("policy",
                                             {{"intermediate", supervision::Policy::kIntermediate},
-                                             {"modern", supervision::Policy::kModern}}),
-         service.policy);
+                                             {"modern", supervision::Policy::kModern},
+                                             {"tls12", supervision::Policy::kTls12}}),
+         service.terms.policy);
     Take(section.OneOf<supervision::KtlsMode>("ktls", {{"prefer", supervision::KtlsMode::kPrefer},
                                                        {"require", supervision::KtlsMode::kRequire},
                                                        {"never", supervision::KtlsMode::kNever}}),
-         service.ktls);
+         service.terms.ktls);
     Take(section.OneOf<supervision::RekeyMode>("rekey",
                                                {{"prefer", supervision::RekeyMode::kPrefer},
                                                 {"require", supervision::RekeyMode::kRequire}}),
-         service.rekey);
-    ReadAlpn(section, service.alpn);
+         service.terms.rekey);
+    ReadAlpn(section, service.terms.alpn);
+    if (const auto tickets = section.Number("tickets", 0, kMaxTickets))
+      service.terms.tickets = tickets->value;
+    ReadKeepalive(section, service.terms.keepalive_s);
     service.backlog.position = section.position();
     Take(section.Number("backlog", 1, kMaxBacklog), service.backlog);
+    service.limits = config_.broker.limits;
+    ReadServiceLimits(section, service.limits);
+    ReadHandshakers(section, service);
+    ReadStart(section, service);
+    service.user = section.String("user");
     TakeList(section, "allow_users", service.allow_users);
     TakeList(section, "allow_groups", service.allow_groups);
     ReadWrap(section, service);
@@ -228,7 +281,7 @@ class Reader {
     }
   }
 
-  // Of two that are equal the later one in the file is to blame, whatever the order of reading.
+  // Of two equal addresses the one later in the file is reported, whatever the order of reading.
   void CheckAddressesDiffer() {
     std::ranges::sort(addresses_, {}, &At<ListenAddress>::position);
     for (auto address = addresses_.begin(); address != addresses_.end(); ++address) {
@@ -249,7 +302,7 @@ class Reader {
     ReadNames(section, "certificates", config_.certificates, "certificate", service.certificates);
   }
 
-  // A list of sections of that kind.
+  // Reads a list of names of sections of that kind.
   template <typename T>
   void ReadNames(Section& section, std::string_view key, const std::vector<T>& all,
                  const std::string& kind, std::vector<size_t>& indices) {
@@ -280,7 +333,7 @@ class Reader {
     if (!list) return;
     for (const auto& [role, position] : list->value) {
       if (role == "server") {
-        service.wrap_server = true;
+        service.terms.wrap_server = true;
       } else if (role == "client") {
         service.wrap_client = true;
         service.wrap_client_position = position;
@@ -310,11 +363,10 @@ class Reader {
     ReadStyle(section, worker);
     worker.user = section.String("user");
     Take(section.Number("count", 1, kMaxWorkers), worker.count);
-    using StartWhen = WorkerConfig::StartWhen;
     Take(section.OneOf<StartWhen>(
              "start", {{"always", StartWhen::kAlways}, {"on-demand", StartWhen::kOnDemand}}),
          worker.start);
-    ReadWorkerIdleTimeout(section, worker);
+    ReadIdleTimeout(section, worker.start, "workers", worker.idle_timeout);
     TakeList(section, "read_only", worker.read_only);
     TakeList(section, "read_write", worker.read_write);
     for (const auto& path : worker.read_only) CheckAbsolute(path);
@@ -325,6 +377,11 @@ class Reader {
                                 {{"default", Profile::kDefault}, {"strict", Profile::kStrict}}),
          worker.profile);
     if (auto limits = section.Table("limits")) ReadLimits(*limits, worker.limits);
+    ReadEnvironment(section, worker);
+    worker.directory = section.String("directory");
+    if (worker.directory) CheckAbsolute(*worker.directory);
+    ReadPrivateTmp(section, worker);
+    Take(section.Boolean("core_dumps"), worker.core_dumps);
     if (auto limits = section.Table("connections")) ReadConnections(*limits, worker);
     ReadDaemon(section, worker);
     if (worker.kind != WorkerConfig::Kind::kCommand && worker.profile == Profile::kStrict) {
@@ -334,6 +391,61 @@ class Reader {
     }
     section.Finish();
     return worker;
+  }
+
+  void ReadEnvironment(Section& section, WorkerConfig& worker) {
+    for (const auto& [name, value] : section.Texts("environment")) {
+      if (!IsVariableName(name.value)) {
+        diagnostics_.Error(name.position, "\"" + name.value + "\" is no name of a variable",
+                           "letters, digits and _ are possible, and no digit in front");
+      } else if (IsReservedVariable(name.value, worker.kind == WorkerConfig::Kind::kExec)) {
+        diagnostics_.Error(name.position, "the broker sets \"" + name.value + "\" itself",
+                           "leave it out");
+      }
+      worker.environment.push_back(name.value + "=" + value);
+    }
+  }
+
+  // Who lists /tmp or /var/tmp means those of the machine.
+  void ReadPrivateTmp(Section& section, WorkerConfig& worker) {
+    const auto is_temporary = [](const At<std::string>& path) {
+      const std::string_view name =
+          std::string_view(path.value).substr(0, path.value.find_last_not_of('/') + 1);
+      return std::ranges::find(sandbox::kTemporary, name) != std::end(sandbox::kTemporary);
+    };
+    const auto wanted = section.Boolean("private_tmp");
+    if (wanted) worker.private_tmp = wanted->value;
+    for (const auto* paths : {&worker.read_only, &worker.read_write}) {
+      const auto listed = std::ranges::find_if(*paths, is_temporary);
+      if (listed == paths->end()) continue;
+      worker.private_tmp = false;
+      if (!wanted || !wanted->value) continue;
+      diagnostics_.Error(listed->position,
+                         "\"" + listed->value + "\" is the machine's, and private_tmp = true",
+                         "leave out one of them");
+    }
+    if (worker.private_tmp && worker.directory) CheckIsThere(*worker.directory, worker);
+  }
+
+  // The worker's own /tmp has nothing of the machine's but what leads to listed paths.
+  void CheckIsThere(const At<std::string>& directory, const WorkerConfig& worker) {
+    const auto is_below = [](std::string_view path, std::string_view above) {
+      while (above.ends_with('/')) above.remove_suffix(1);
+      return path.starts_with(above) && (path.size() == above.size() || path[above.size()] == '/');
+    };
+    const auto hidden = [&](const char* temporary) {
+      return is_below(directory.value, temporary) && !is_below(temporary, directory.value);
+    };
+    const auto leads_there = [&](const At<std::string>& path) {
+      return is_below(directory.value, path.value) || is_below(path.value, directory.value);
+    };
+    if (std::ranges::none_of(sandbox::kTemporary, hidden) ||
+        std::ranges::any_of(worker.read_only, leads_there) ||
+        std::ranges::any_of(worker.read_write, leads_there))
+      return;
+    diagnostics_.Error(directory.position,
+                       "\"" + directory.value + "\" is not in the worker's own /tmp",
+                       "name it in 'read_only' or 'read_write', or set private_tmp = false");
   }
 
   void ReadDaemon(Section& section, WorkerConfig& worker) {
@@ -346,8 +458,9 @@ class Reader {
       diagnostics_.Error(port ? port->position : direct->position,
                          "'port' and 'direct' are for 'daemon'", "leave them out");
     } else if (worker.direct && !worker.network) {
-      // connect(2), to AF_UNSPEC and then to somebody, makes a client of an accepted socket, in the
-      // network that the socket is in. That kernel TLS refuses the former must not be all.
+      // connect(2), to AF_UNSPEC and then to somebody, turns an accepted socket into a client, in
+      // the network namespace of the socket. Kernel TLS refuses the former, but that must not be
+      // the only protection.
       diagnostics_.Error(direct->position,
                          "a daemon with direct connections can use them to reach the network",
                          "set network = true, or leave out 'direct'");
@@ -355,26 +468,62 @@ class Reader {
   }
 
   void ReadStyle(Section& section, WorkerConfig& worker) {
-    const auto systemd = section.OneOf<bool>("style", {{"stdio", false}, {"systemd", true}});
-    if (!systemd) return;
-    worker.systemd_style = systemd->value;
+    const auto style = section.OneOf<std::string>(
+        "style", {{"stdio", "stdio"}, {"socket", "socket"}, {"systemd", "systemd"}});
+    if (!style) return;
+    worker.style = style->value;
     if (worker.kind == WorkerConfig::Kind::kExec) return;
-    diagnostics_.Error(systemd->position, "'style' is for 'exec'", "leave it out");
+    diagnostics_.Error(style->position, "'style' is for 'exec'", "leave it out");
   }
 
-  void ReadWorkerIdleTimeout(Section& section, WorkerConfig& worker) {
-    const auto text = section.String("idle_timeout");
+  void ReadHandshakers(Section& section, ServiceConfig& service) {
+    auto range = section.Table("handshakers");
+    if (!range) return;
+    Take(range->Number("min", 1, kMaxHandshakers), service.min_handshakers);
+    const auto max = range->Number("max", 1, kMaxHandshakers);
+    Take(max, service.max_handshakers);
+    if (max && service.max_handshakers < service.min_handshakers) {
+      diagnostics_.Error(max->position, "'max' is less than 'min'",
+                         "at least " + std::to_string(service.min_handshakers) + " is needed");
+    }
+    range->Finish();
+  }
+
+  void ReadStart(Section& section, ServiceConfig& service) {
+    Take(section.OneOf<StartWhen>(
+             "start", {{"always", StartWhen::kAlways}, {"on-demand", StartWhen::kOnDemand}}),
+         service.start);
+    ReadIdleTimeout(section, service.start, "services", service.idle_timeout);
+  }
+
+  // The key is that of a service, or of its worker.
+  void ReadIdleTimeout(Section& section, StartWhen start, const char* of,
+                       std::chrono::milliseconds& target) {
+    const auto text = DurationText(section, "idle_timeout");
     if (!text) return;
     const auto time = Accept(ParseDuration(text->value), text->position);
     if (!time) return;
-    worker.idle_timeout = *time;
-    if (worker.start != WorkerConfig::StartWhen::kOnDemand) {
-      diagnostics_.Error(text->position, "'idle_timeout' is for workers that are started on demand",
+    target = *time;
+    if (start != StartWhen::kOnDemand) {
+      diagnostics_.Error(text->position,
+                         std::string("'idle_timeout' is for ") + of + " that are started on demand",
                          "add start = \"on-demand\", or leave it out");
     } else if (*time < kMinIdleTimeout) {
       diagnostics_.Error(text->position, "\"" + text->value + "\" is too short",
                          "at least \"1s\" is needed");
     }
+  }
+
+  void ReadKeepalive(Section& section, uint32_t& target) {
+    const auto text = section.String("keepalive");
+    if (!text) return;
+    const auto time = TimeOrNever(*text);
+    if (!time) return;
+    if (time->count() != 0 && (*time < kMinKeepalive || *time > kMaxKeepalive)) {
+      diagnostics_.Error(text->position, "\"" + text->value + "\" is out of range",
+                         "\"10s\" to \"12h\" is possible, or \"never\"");
+    }
+    target = static_cast<uint32_t>(std::chrono::ceil<std::chrono::seconds>(*time).count());
   }
 
   void ReadConnections(Section& section, WorkerConfig& worker) {
@@ -387,26 +536,27 @@ class Reader {
     Take(section.Number("max_per_source", 1, kMaxLimit), limits.max_per_source);
     ReadTime(section, "idle_timeout", limits.idle_timeout);
     ReadTime(section, "lifetime", limits.lifetime);
-    TakeDuration(section, "grace", limits.grace);  // "never" would be at once
+    TakeDuration(section, "grace", limits.grace);  // "never" would mean at once
     section.Finish();
   }
 
   // "never" is 0.
+  std::optional<std::chrono::milliseconds> TimeOrNever(const At<std::string>& text) {
+    if (text.value == "never") return std::chrono::milliseconds(0);
+    return Accept(ParseDuration(text.value), text.position);
+  }
+
   void ReadTime(Section& section, std::string_view key, std::chrono::milliseconds& target) {
-    const auto text = section.String(key);
+    const auto text = DurationText(section, key);
     if (!text) return;
-    if (text->value == "never") {
-      target = std::chrono::milliseconds(0);
-      return;
-    }
-    if (const auto time = Accept(ParseDuration(text->value), text->position)) target = *time;
+    if (const auto time = TimeOrNever(*text)) target = *time;
   }
 
   void ReadLimits(Section& section, sandbox::WorkerLimits& limits) {
     if (const auto text = section.String("memory")) {
       limits.memory = Accept(ParseSize(text->value), text->position);
     }
-    if (const auto text = section.String("cpu")) {
+    if (const auto text = DurationText(section, "cpu")) {
       const auto time = Accept(ParseDuration(text->value), text->position);
       if (time) limits.cpu = std::max<uint64_t>(static_cast<uint64_t>(time->count()) / 1000, 1);
     }
@@ -423,7 +573,7 @@ class Reader {
          {std::pair("command", Kind::kCommand), std::pair("exec", Kind::kExec),
           std::pair("daemon", Kind::kDaemon)}) {
       if (section.Has(key)) ++found;
-      const auto list = section.Strings(key);
+      const auto list = section.Command(key);
       if (!list) continue;
       worker.kind = kind;
       worker.command = {{}, list->position};
@@ -468,8 +618,9 @@ Config ParseConfig(std::string_view text, Diagnostics& diagnostics) {
 Config ReadConfig(Diagnostics& diagnostics) {
   std::ifstream file(diagnostics.file());
   std::ostringstream text;
-  if (file) text << file.rdbuf();
-  if (!file || text.fail()) {
+  const bool empty = file && file.peek() == std::ifstream::traits_type::eof() && !file.bad();
+  if (file && !empty) text << file.rdbuf();
+  if (!empty && (!file || text.fail())) {
     diagnostics.Error({}, std::string("cannot be read: ") + std::strerror(errno),
                       "a readable TOML file is needed");
     return {};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The configuration as plain structs, and the reader of the file. Every value that can turn out
 // wrong later (a file, a user, an address in use) carries its place in the file. Runs in the
 // supervisor, the only process that reads the file; the administrator who wrote it is trusted.
@@ -15,20 +16,27 @@
 #include "broker/supervisor/config_values.h"
 #include "broker/supervisor/diagnostics.h"
 #include "broker/support/log.h"
-#include "protocol/supervision.h"
+#include "protocol/modes.h"
 
 namespace tlsbroker::supervisor {
+
+// How much strangers may use of one service. [broker] has the defaults.
+// A handshaker gets its part of these in supervision::Limits, a keyholder max_signatures in
+// supervision::HandshakerChannel.
+struct ServiceLimits {
+  std::chrono::milliseconds handshake_timeout{5'000};
+  uint32_t max_handshakes = 4096;  // under way at once
+  uint32_t max_handshakes_per_source = 256;
+  uint32_t max_relayed = 8192;
+  uint32_t max_relayed_per_source = 2048;
+  uint32_t max_signatures = 10'000;  // a second, for each handshaker
+};
 
 struct BrokerConfig {
   At<std::string> runtime_dir{"/run/tlsbroker", {}};
   At<std::string> user{"tlsbroker", {}};
-  uint32_t handshakers = 0;  // 0: one per CPU
-  std::chrono::milliseconds handshake_timeout{5'000};
   std::chrono::milliseconds drain_timeout{30'000};
-  uint32_t max_handshakes = 4096;  // these three: in the whole broker
-  uint32_t max_handshakes_per_source = 256;
-  uint32_t max_relayed = 8192;
-  uint32_t max_signatures = 10'000;  // a second, for each handshaker
+  ServiceLimits limits;
   log::Level log_level = log::Level::kInfo;
   std::optional<At<Source>> ca_file;  // never a URI; else the system's
 };
@@ -37,6 +45,8 @@ struct CertificateConfig {
   At<std::string> name;
   At<Source> chain;  // never a URI
   At<Source> key;
+  bool one_file = false;  // `pem`: both are in the same file, which is in `chain` and `key`
+  std::optional<At<Source>> passphrase;  // never a URI
 };
 
 // A server that workers may have dialled.
@@ -45,12 +55,12 @@ struct UpstreamConfig {
   At<handoff::Endpoint> address;
   std::string server_name;
   std::vector<std::string> alpn;
-  std::vector<std::vector<uint8_t>> pins;  // SHA-256 of the SubjectPublicKeyInfo; none: any key
-  std::optional<size_t> certificate;       // index into Config::certificates
-  std::optional<At<Source>> ca_file;       // else the broker's
+  std::vector<supervision::Pin> pins;  // none: any key
+  std::optional<size_t> certificate;   // index into Config::certificates
+  std::optional<At<Source>> ca_file;   // else the broker's
 };
 
-// Of a worker that runs a program for each connection.
+// The settings of a worker that runs a program for each connection.
 struct ConnectionLimits {
   uint32_t max = 128;
   uint32_t max_per_source = 0;                                     // 0: as many as `max`
@@ -59,9 +69,10 @@ struct ConnectionLimits {
   std::chrono::milliseconds grace = std::chrono::seconds(5);
 };
 
+enum class StartWhen { kAlways, kOnDemand };
+
 struct WorkerConfig {
   enum class Kind { kCommand, kExec, kDaemon };
-  enum class StartWhen { kAlways, kOnDemand };
   Kind kind = Kind::kCommand;
   At<std::vector<std::string>> command;
   std::optional<At<std::string>> user;
@@ -74,8 +85,12 @@ struct WorkerConfig {
   bool network = false;
   sandbox::WorkerProfile profile = sandbox::WorkerProfile::kDefault;
   sandbox::WorkerLimits limits;
+  std::vector<std::string> environment;  // "NAME=value"
+  std::optional<At<std::string>> directory;
+  bool private_tmp = true;
+  bool core_dumps = false;
   ConnectionLimits connections;  // kExec
-  bool systemd_style = false;    // kExec: the connection is descriptor 3
+  std::string style = "stdio";   // kExec: how its program gets the connection
   uint32_t port = 0;             // kDaemon: its listener that stands for the service; 0: the first
   bool direct = false;           // kDaemon
 };
@@ -84,14 +99,16 @@ struct ServiceConfig {
   At<std::string> name;
   std::vector<At<ListenAddress>> listen;
   std::vector<size_t> certificates;  // indices into Config::certificates; the first is the default
-  supervision::Policy policy = supervision::Policy::kIntermediate;
-  supervision::KtlsMode ktls = supervision::KtlsMode::kPrefer;
-  supervision::RekeyMode rekey = supervision::RekeyMode::kPrefer;
-  std::vector<std::string> alpn;
+  supervision::ServiceTerms terms;
   At<uint32_t> backlog{256, {}};
+  ServiceLimits limits;
+  uint32_t min_handshakers = 1;
+  uint32_t max_handshakers = 0;                                      // 0: one per CPU
+  StartWhen start = StartWhen::kAlways;                              // of keyholder and handshakers
+  std::chrono::milliseconds idle_timeout = std::chrono::minutes(5);  // kOnDemand
+  std::optional<At<std::string>> user;  // of keyholder, handshakers, porter
   std::vector<At<std::string>> allow_users;
   std::vector<At<std::string>> allow_groups;
-  bool wrap_server = false;
   bool wrap_client = false;
   Position wrap_client_position;
   std::vector<size_t> client_certificates;  // indices into Config::certificates
@@ -106,11 +123,11 @@ struct Config {
   std::vector<ServiceConfig> services;
 };
 
-// Everything that can be said about the text alone. What is wrong goes to `diagnostics`; the result
-// is to be used only if that has not failed.
+// Does all checks for which the text alone is enough. What is wrong goes to `diagnostics`; the
+// result is to be used only if that has not failed.
 Config ParseConfig(std::string_view text, Diagnostics& diagnostics);
 
-// The same of the file that `diagnostics` names.
+// The same for the file that `diagnostics` names.
 Config ReadConfig(Diagnostics& diagnostics);
 
 }  // namespace tlsbroker::supervisor

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "broker/supervisor/config_section.h"
 
 #include <algorithm>
@@ -42,13 +43,19 @@ const toml::node* Section::Find(std::string_view key) {
   return table_.get(key);
 }
 
+At<int64_t> Section::IntegerOr(std::string_view key, int64_t otherwise) {
+  const toml::node& node = *Find(key);
+  return {node.value<int64_t>().value_or(otherwise), PositionOf(node.source())};
+}
+
 void Section::WrongType(std::string_view key, const toml::node& node, std::string_view needed) {
   diagnostics_.Error(PositionOf(node.source()), Quoted(key) + " is " + TypeName(node),
                      std::string(needed) + " is needed");
 }
 
-bool Section::CheckText(std::string_view key, const toml::node& node, const std::string& text) {
-  if (text.empty()) {
+bool Section::CheckText(std::string_view key, const toml::node& node, const std::string& text,
+                        bool may_be_empty) {
+  if (text.empty() && !may_be_empty) {
     diagnostics_.Error(PositionOf(node.source()), Quoted(key) + " is empty",
                        "give it a value or leave it out");
     return false;
@@ -61,12 +68,12 @@ bool Section::CheckText(std::string_view key, const toml::node& node, const std:
   return true;
 }
 
-std::optional<At<std::string>> Section::String(std::string_view key) {
+std::optional<At<std::string>> Section::String(std::string_view key, std::string_view needed) {
   const toml::node* node = Find(key);
   if (node == nullptr) return std::nullopt;
   const auto text = node->value_exact<std::string>();
   if (!text) {
-    WrongType(key, *node, "a string");
+    WrongType(key, *node, needed);
     return std::nullopt;
   }
   if (!CheckText(key, *node, *text)) return std::nullopt;
@@ -100,7 +107,8 @@ std::optional<At<bool>> Section::Boolean(std::string_view key) {
   return At<bool>{*value, PositionOf(node->source())};
 }
 
-std::optional<At<std::vector<At<std::string>>>> Section::Strings(std::string_view key) {
+std::optional<At<std::vector<At<std::string>>>> Section::List(std::string_view key,
+                                                              bool with_empty) {
   const toml::node* node = Find(key);
   if (node == nullptr) return std::nullopt;
   const toml::array* array = node->as_array();
@@ -118,7 +126,7 @@ std::optional<At<std::vector<At<std::string>>>> Section::Strings(std::string_vie
     const auto text = element.value_exact<std::string>();
     if (!text) {
       WrongType(key, element, "a list of strings");
-    } else if (CheckText(key, element, *text)) {
+    } else if (CheckText(key, element, *text, with_empty && &element != &array->front())) {
       list.value.push_back({*text, PositionOf(element.source())});
     }
   }
@@ -170,6 +178,22 @@ std::vector<std::pair<At<std::string>, Section>> Section::Tables(std::string_vie
     }
   }
   return sections;
+}
+
+std::vector<std::pair<At<std::string>, std::string>> Section::Texts(std::string_view key) {
+  std::vector<std::pair<At<std::string>, std::string>> texts;
+  const auto table = Table(key);
+  if (!table) return texts;
+  for (const auto& [name, node] : table->table_) {
+    const auto text = node.value_exact<std::string>();
+    if (!text) {
+      WrongType(name.str(), node, "a string");
+    } else if (CheckText(name.str(), node, *text, /*may_be_empty=*/true)) {
+      texts.emplace_back(At<std::string>{std::string(name.str()), PositionOf(name.source())},
+                         *text);
+    }
+  }
+  return texts;
 }
 
 void Section::Missing(std::string_view key, std::string_view right) {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "broker/supervisor/config_values.h"
 
 #include <arpa/inet.h>
@@ -9,23 +10,21 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_split.h"
-#include "protocol/supervision.h"
 
 namespace tlsbroker::supervisor {
 namespace {
 
 using std::chrono::milliseconds;
 
-constexpr milliseconds kLongestDuration = std::chrono::hours(24);
 constexpr size_t kLongestName = 64;
 
-std::string Quoted(std::string_view text) { return "\"" + std::string(text) + "\""; }
+std::string InQuotes(std::string_view text) { return "\"" + std::string(text) + "\""; }
 
 // Digits only: from_chars alone would take a minus sign, and stop at the first letter.
 std::optional<uint64_t> ParseNumber(std::string_view text) {
   uint64_t value = 0;
   const char* end = text.data() + text.size();
-  const auto [rest, error] = std::from_chars(text.data(), end, value);
+  const auto [rest, error] = std::from_chars(text.data(), end, value);  // NOLINT: ends at `end`
   if (text.empty() || error != std::errc() || rest != end) return std::nullopt;
   return value;
 }
@@ -35,6 +34,7 @@ std::optional<milliseconds> Unit(std::string_view unit) {
   if (unit == "s") return std::chrono::seconds(1);
   if (unit == "m") return std::chrono::minutes(1);
   if (unit == "h") return std::chrono::hours(1);
+  if (unit == "d") return kDay;
   return std::nullopt;
 }
 
@@ -44,13 +44,13 @@ bool LooksLikeHostName(std::string_view host) {
 }
 
 Complaint BadAddress(std::string_view text) {
-  return {Quoted(text) + " is not an address and a port",
+  return {InQuotes(text) + " is not an address and a port",
           "write \"192.0.2.1:443\", \"[2001:db8::1]:443\" or \"systemd:NAME\""};
 }
 
 Complaint BadHost(std::string_view text, std::string_view host) {
   if (LooksLikeHostName(host)) {
-    return {Quoted(text) + " has a host name, and there is no DNS in the broker",
+    return {InQuotes(text) + " has a host name, and there is no DNS in the broker",
             "write an address, such as \"127.0.0.1:443\" or \"[::]:443\""};
   }
   return BadAddress(text);
@@ -80,7 +80,7 @@ Parsed<ListenAddress> ParseSystemdName(std::string_view text, std::string_view n
     return c == ':' || static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
   });
   if (!good) {
-    return Complaint{Quoted(text) + " has no usable socket name",
+    return Complaint{InQuotes(text) + " has no usable socket name",
                      "write \"systemd:NAME\" with the FileDescriptorName= of the socket unit"};
   }
   return ListenAddress(SystemdSocket{std::string(name)});
@@ -114,16 +114,17 @@ bool IsLowerOrDigit(char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <=
 
 }  // namespace
 
-Parsed<milliseconds> ParseDuration(std::string_view text) {
+Parsed<milliseconds> ParseDuration(std::string_view text, std::chrono::hours longest) {
   const size_t digits = std::min(text.find_first_not_of("0123456789"), text.size());
   const auto number = ParseNumber(text.substr(0, digits));
   const auto unit = Unit(text.substr(digits));
   if (!number || !unit) {
-    return Complaint{Quoted(text) + " is not a duration",
-                     "write a whole number and one of ms, s, m, h, such as \"500ms\" or \"5s\""};
+    return Complaint{InQuotes(text) + " is not a duration",
+                     "write a whole number and one of ms, s, m, h, d, such as \"500ms\" or \"5s\""};
   }
-  if (*number == 0 || *number > static_cast<uint64_t>(kLongestDuration / *unit)) {
-    return Complaint{Quoted(text) + " is out of range", "\"1ms\" to \"24h\" is possible"};
+  if (*number == 0 || *number > static_cast<uint64_t>(longest / *unit)) {
+    return Complaint{InQuotes(text) + " is out of range",
+                     "\"1ms\" to \"" + std::to_string(longest / kDay) + "d\" is possible"};
   }
   return milliseconds(*unit * static_cast<int64_t>(*number));
 }
@@ -135,14 +136,14 @@ Parsed<uint64_t> ParseSize(std::string_view text) {
   const size_t digits = std::min(text.find_first_not_of("0123456789"), text.size());
   const auto number = ParseNumber(text.substr(0, digits));
   const std::string_view unit = text.substr(digits);
-  const size_t power = unit.empty() ? 0 : kUnits.find(unit) + 1;  // 0 for no unit, and for no such
+  const size_t power = unit.empty() ? 0 : kUnits.find(unit) + 1;  // 0: no unit, or an unknown one
   if (!number || unit.size() > 1 || (power == 0 && !unit.empty())) {
-    return Complaint{Quoted(text) + " is not a size",
+    return Complaint{InQuotes(text) + " is not a size",
                      "write a whole number and one of K, M, G, such as \"64M\""};
   }
   const uint64_t factor = uint64_t{1} << (10 * power);
   if (*number > kMost / factor || *number * factor < kLeast) {
-    return Complaint{Quoted(text) + " is out of range", "\"4K\" and more is possible"};
+    return Complaint{InQuotes(text) + " is out of range", "\"4K\" and more is possible"};
   }
   return *number * factor;
 }
@@ -160,7 +161,8 @@ Parsed<ListenAddress> ParseListenAddress(std::string_view text) {
     return BadHost(text, parts->host);
   const auto port = ParseNumber(parts->port);
   if (!port || *port == 0 || *port > 65535) {
-    return Complaint{Quoted(text) + " has no possible port", "a port is a number from 1 to 65535"};
+    return Complaint{InQuotes(text) + " has no possible port",
+                     "a port is a number from 1 to 65535"};
   }
   endpoint.port = static_cast<uint16_t>(*port);
   return ListenAddress(endpoint);
@@ -171,12 +173,12 @@ Parsed<handoff::Endpoint> ParseAddress(std::string_view text) {
   if (auto* complaint = std::get_if<Complaint>(&parsed)) return std::move(*complaint);
   const ListenAddress& address = std::get<ListenAddress>(parsed);
   if (const auto* endpoint = std::get_if<handoff::Endpoint>(&address)) return *endpoint;
-  return Complaint{Quoted(text) + " is nothing to connect to",
+  return Complaint{InQuotes(text) + " is nothing to connect to",
                    "write an address and a port, such as \"192.0.2.1:443\""};
 }
 
 Parsed<std::string> ParseServerName(std::string_view text) {
-  const std::string name(text);
+  std::string name(text);
   in6_addr any;
   if (inet_pton(AF_INET, name.c_str(), &any) == 1 || inet_pton(AF_INET6, name.c_str(), &any) == 1)
     return name;
@@ -188,19 +190,21 @@ Parsed<std::string> ParseServerName(std::string_view text) {
   // A leading dot would make OpenSSL take every name below.
   const std::vector<absl::string_view> labels = absl::StrSplit(name, '.');
   if (name.size() <= 253 && std::ranges::all_of(labels, is_label)) return name;
-  return Complaint{Quoted(text) + " is no host name",
+  return Complaint{InQuotes(text) + " is no host name",
                    "write the name or the address that the certificate has"};
 }
 
-Parsed<std::vector<uint8_t>> ParsePin(std::string_view text) {
+Parsed<supervision::Pin> ParsePin(std::string_view text) {
   constexpr std::string_view kPrefix = "sha256//";
   std::string digest;
+  supervision::Pin pin{};
   if (text.starts_with(kPrefix) &&
       absl::Base64Unescape(std::string(text.substr(kPrefix.size())), &digest) &&
-      digest.size() == supervision::Upstream::kPinSize) {
-    return std::vector<uint8_t>(digest.begin(), digest.end());
+      digest.size() == pin.size()) {
+    std::ranges::copy(digest, pin.begin());
+    return pin;
   }
-  return Complaint{Quoted(text) + " is no pin",
+  return Complaint{InQuotes(text) + " is no pin",
                    "write \"sha256//\" and the base64 of the SHA-256 of the server's public key"};
 }
 
@@ -215,13 +219,13 @@ Parsed<Source> ParseSource(std::string_view text) {
   if (text.starts_with(kCredential)) {
     const std::string_view name = text.substr(kCredential.size());
     if (name.empty() || name.find('/') != std::string_view::npos || name == "." || name == "..") {
-      return Complaint{Quoted(text) + " names no credential",
+      return Complaint{InQuotes(text) + " names no credential",
                        "write \"cred:NAME\" with the NAME of LoadCredential="};
     }
     return Source{Source::Kind::kCredential, std::string(name)};
   }
   if (HasScheme(text)) return Source{Source::Kind::kUri, std::string(text)};
-  return Complaint{Quoted(text) + " is a relative path",
+  return Complaint{InQuotes(text) + " is a relative path",
                    "write it from the root, beginning with /"};
 }
 
@@ -235,6 +239,23 @@ bool IsCertificateName(std::string_view name) {
   return !name.empty() && name.size() <= kLongestName && std::ranges::all_of(name, [](char c) {
     return IsLowerOrDigit(c) || (c >= 'A' && c <= 'Z') || c == '-' || c == '_' || c == '.';
   });
+}
+
+bool IsVariableName(std::string_view name) {
+  const auto is_digit = [](char c) { return c >= '0' && c <= '9'; };
+  return !name.empty() && !is_digit(name.front()) && std::ranges::all_of(name, [](char c) {
+    return IsLowerOrDigit(c) || (c >= 'A' && c <= 'Z') || c == '_';
+  });
+}
+
+bool IsReservedVariable(std::string_view name, bool of_exec) {
+  // Those of a connection are in client-lib/tools/exec/environment.cc.
+  constexpr std::string_view kOfConnections[] = {"PROTO",        "TCPLOCALIP",  "TCPLOCALPORT",
+                                                 "TCPREMOTEIP",  "REMOTE_ADDR", "REMOTE_PORT",
+                                                 "TCPREMOTEPORT"};
+  if (name.starts_with("LISTEN_") || name.starts_with("TLSBROKER_")) return true;
+  return of_exec && (name.starts_with("SSL_") ||
+                     std::ranges::find(kOfConnections, name) != std::end(kOfConnections));
 }
 
 std::string Closest(std::string_view word, const std::vector<std::string>& candidates) {

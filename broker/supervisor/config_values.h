@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The small languages inside configuration values: durations, listen addresses, where a certificate
 // or a key is. Pure functions of text, run in the supervisor on what the administrator wrote.
 
@@ -11,10 +12,11 @@
 #include <vector>
 
 #include "protocol/handoff.h"
+#include "protocol/modes.h"
 
 namespace tlsbroker::supervisor {
 
-// What is wrong with a value and what would be right.
+// A complaint: what is wrong with a value and what would be right.
 struct Complaint {
   std::string wrong;
   std::string right;
@@ -23,8 +25,13 @@ struct Complaint {
 template <typename T>
 using Parsed = std::variant<T, Complaint>;
 
-// "5s", "500ms", "2m", "1h": a whole number and a unit, at least 1 ms and at most a day.
-Parsed<std::chrono::milliseconds> ParseDuration(std::string_view text);
+inline constexpr std::chrono::hours kDay{24};
+inline constexpr std::chrono::hours kLongestDuration = 365 * kDay;
+
+// "5s", "500ms", "2m", "1h", "7d": a whole number and a unit, at least 1 ms and at most `longest`,
+// which is a number of days.
+Parsed<std::chrono::milliseconds> ParseDuration(std::string_view text,
+                                                std::chrono::hours longest = kLongestDuration);
 
 // "4096", "512K", "64M", "1G": bytes, in powers of 1024, at least one page.
 Parsed<uint64_t> ParseSize(std::string_view text);
@@ -48,7 +55,7 @@ Parsed<handoff::Endpoint> ParseAddress(std::string_view text);
 Parsed<std::string> ParseServerName(std::string_view text);
 
 // "sha256//BASE64", as curl's --pinnedpubkey: 32 bytes.
-Parsed<std::vector<uint8_t>> ParsePin(std::string_view text);
+Parsed<supervision::Pin> ParsePin(std::string_view text);
 
 struct Source {
   enum class Kind {
@@ -67,7 +74,12 @@ Parsed<Source> ParseSource(std::string_view text);
 bool IsServiceName(std::string_view name);
 bool IsCertificateName(std::string_view name);
 
-// The candidate that a typing mistake away gives `word`; empty if none is that close.
+// Of an environment: letters, digits and _, no digit in front.
+bool IsVariableName(std::string_view name);
+// Whether the broker sets the variable for its workers, or for each program that `exec` starts.
+bool IsReservedVariable(std::string_view name, bool of_exec);
+
+// The candidate that differs from `word` by a typing mistake; empty if none is that close.
 std::string Closest(std::string_view word, const std::vector<std::string>& candidates);
 
 }  // namespace tlsbroker::supervisor

@@ -1,7 +1,6 @@
-// The supervisor's end of the control channel to a keyholder or handshaker
-// (protocol/supervision.h). A handshaker may have been taken over by the Internet: what it says is
-// decoded strictly, carries no descriptors, and the first message out of the ordinary ends the
-// conversation.
+// SPDX-License-Identifier: Apache-2.0
+// The supervisor's end of the control socket to one of its processes (protocol/message.h).
+// Messages and descriptors go down; the end is shut for reading, so nothing comes up.
 
 #ifndef TLSBROKER_BROKER_SUPERVISOR_CONTROL_H_
 #define TLSBROKER_BROKER_SUPERVISOR_CONTROL_H_
@@ -11,29 +10,29 @@
 #include <optional>
 
 #include "broker/supervisor/event_loop.h"
-#include "protocol/supervision.h"
+#include "protocol/message.h"
 #include "protocol/unique_fd.h"
 
 namespace tlsbroker::supervisor {
 
 class ControlChannel {
  public:
-  ControlChannel(const asio::any_io_executor& executor, UniqueFd socket);
+  explicit ControlChannel(const asio::any_io_executor& executor) : executor_(executor) {}
+  void Use(UniqueFd socket);
 
-  // Waits for room; false when the child is gone or Close() was called.
-  asio::awaitable<bool> Send(const supervision::Message& message);
-  // False when there is no room, too: a child that does not read its channel is not well.
-  bool SendNow(const supervision::Message& message);
-
-  // nullopt at the end of file, after Close(), and at what a child may not say.
-  asio::awaitable<std::optional<supervision::Message>> Receive();
+  // The message's descriptors have to live until it was sent. Waits for room; false when the child
+  // is gone or Close() was called.
+  asio::awaitable<bool> Send(supervision::Encoded message);
+  // False when there is no room, too.
+  bool SendNow(const supervision::Encoded& message);
 
   // The child sees the end of file, which tells it to end.
   void Close();
 
  private:
+  asio::any_io_executor executor_;
   UniqueFd socket_;
-  Watch watch_;
+  std::optional<Watch> watch_;
 };
 
 }  // namespace tlsbroker::supervisor

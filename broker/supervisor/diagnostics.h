@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What is wrong with a configuration, as "file:line:column: what is wrong; what would be right".
 // Collected rather than returned one by one, so that an administrator sees all of it at once. Runs
 // in the supervisor; the administrator is trusted, the text is still made printable.

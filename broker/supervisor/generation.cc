@@ -1,182 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "broker/supervisor/generation.h"
 
-#include <signal.h>
-
 #include <algorithm>
-#include <asio/co_spawn.hpp>
-#include <asio/detached.hpp>
-#include <asio/post.hpp>
-#include <asio/use_awaitable.hpp>
 #include <cerrno>
 #include <utility>
 
+#include "broker/supervisor/counters.h"
 #include "broker/supervisor/upstreams.h"
 #include "broker/support/log.h"
 #include "broker/support/status.h"
-#include "protocol/channel.h"
+#include "protocol/pipe.h"
+#include "protocol/supervision.h"
 
 namespace tlsbroker::supervisor {
 namespace {
 
-// Of the supervisor's environment nothing is a child's business but how much to log.
-std::vector<std::string> ChildEnvironment(log::Level log_level) {
-  return {std::string(log::kLevelVariable) + "=" + std::to_string(static_cast<int>(log_level))};
-}
-
-void Add(supervision::Counters& sum, const supervision::Counters& part) {
-  using supervision::Counters;
-  for (uint64_t Counters::*value : {&Counters::accepted,
-                                    &Counters::handshakes_full,
-                                    &Counters::handshakes_resumed,
-                                    &Counters::handshakes_failed,
-                                    &Counters::handshakes_timed_out,
-                                    &Counters::refused_total_limit,
-                                    &Counters::refused_source_limit,
-                                    &Counters::refused_relay_limit,
-                                    &Counters::refused_ktls_required,
-                                    &Counters::handed_off_direct,
-                                    &Counters::handed_off_relay,
-                                    &Counters::ktls_install_failed,
-                                    &Counters::queue_waits,
-                                    &Counters::relay_active,
-                                    &Counters::handshakes_active,
-                                    &Counters::sign_failed,
-                                    &Counters::rekeyed,
-                                    &Counters::rekey_refused,
-                                    &Counters::opened,
-                                    &Counters::open_failed}) {
-    sum.*value += part.*value;
-  }
-}
-
-std::string HandshakerName(uint32_t index) { return "handshaker[" + std::to_string(index) + "]"; }
+// For a drain without a deadline: relayed connections may last.
+constexpr std::chrono::milliseconds kNever = std::chrono::hours(24 * 365 * 10);
 
 }  // namespace
 
 Generation::Generation(const asio::any_io_executor& executor, uint32_t number,
-                       std::shared_ptr<const Setup> setup, const TicketKeyRing& ticket_keys,
+                       std::shared_ptr<const ServiceSetup> setup, const TicketKeyRing& ticket_keys,
+                       const Programs& programs, std::shared_ptr<LogSources> log,
                        std::function<void()> changed)
     : executor_(executor),
       number_(number),
       setup_(std::move(setup)),
       ticket_keys_(ticket_keys),
+      programs_(programs),
+      log_(std::move(log)),
       changed_(std::move(changed)) {
-  for (const UpstreamConfig& upstream : setup_->config.upstreams)
-    upstreams_.push_back(upstream.address.value);
+  for (const ServiceSetup::Upstream& upstream : setup_->upstreams)
+    upstreams_.push_back(upstream.config.address.value);
 }
 
-absl::Status Generation::Start(const Programs& programs) {
-  std::vector<UniqueFd> keyholder_ends;
-  std::vector<UniqueFd> handshaker_ends;
-  for (uint32_t i = 0; i < setup_->handshakers; ++i) {
-    auto [keyholder_end, handshaker_end] = channel::MakePair();
-    if (!keyholder_end) return ErrnoStatus("socketpair");
-    keyholder_ends.push_back(std::move(keyholder_end));
-    handshaker_ends.push_back(std::move(handshaker_end));
-  }
-  ASSIGN_OR_RETURN(Snapshot keyholder, KeyholderSnapshot(*setup_, std::move(keyholder_ends)));
-  RETURN_IF_ERROR(StartChild(programs.keyholder, "keyholder", true, std::move(keyholder)));
-  for (uint32_t i = 0; i < setup_->handshakers; ++i) {
-    ASSIGN_OR_RETURN(UniqueFd rekey_lock, ticket_keys_.OpenRekeyLock());
-    ASSIGN_OR_RETURN(Snapshot handshaker,
-                     HandshakerSnapshot(*setup_, number_, static_cast<uint16_t>(i),
-                                        std::move(handshaker_ends[i]), std::move(rekey_lock)));
-    RETURN_IF_ERROR(
-        StartChild(programs.handshaker, HandshakerName(i), false, std::move(handshaker)));
-  }
+absl::Status Generation::Start(uint32_t handshakers) {
+  ASSIGN_OR_RETURN(Snapshot snapshot, KeyholderSnapshot(*setup_));
+  ASSIGN_OR_RETURN(std::unique_ptr<LogPipe> log, OpenLog());
+  Child& keyholder = NewChild(true, 0, "keyholder", programs_.keyholder);
+  keyholder.process->Start(std::move(snapshot), std::move(log));
+  for (uint32_t i = 0; i < handshakers; ++i) RETURN_IF_ERROR(StartHandshaker(handshakers));
   return absl::OkStatus();
 }
 
-absl::Status Generation::StartChild(const std::string& program, std::string name, bool is_keyholder,
-                                    Snapshot snapshot) {
-  auto [ours, theirs] = channel::MakePair();
-  if (!ours) return ErrnoStatus("socketpair");
-  ASSIGN_OR_RETURN(Process process,
-                   Spawn({.arguments = {program},
-                          .environment = ChildEnvironment(setup_->config.broker.log_level),
-                          .fds = {theirs.get()}}));
-  log::Info("started" + log::Field("role", name) +
-            log::Field("generation", std::to_string(number_)) +
-            log::Field("pid", std::to_string(process.pid)));
-  children_.emplace_back(new Child{
-      .name = std::move(name),
-      .is_keyholder = is_keyholder,
-      .process = std::make_shared<ChildProcess>(executor_, std::move(process)),
-      .control = ControlChannel(executor_, std::move(ours)),
-  });
-  asio::co_spawn(executor_, RunChild(*children_.back(), std::move(snapshot)), asio::detached);
+absl::Status Generation::AddHandshaker() {
+  RETURN_IF_ERROR(StartHandshaker(handshakers() + 1));
+  ShareLimits();
   return absl::OkStatus();
 }
 
-// A child's life: it gets the snapshot, says what it has to say, and ends.
-asio::awaitable<void> Generation::RunChild(Child& child, Snapshot snapshot) {
-  const auto self = shared_from_this();
-  bool talking = co_await SendSnapshot(child, snapshot);
-  Snapshot().swap(snapshot);  // it has descriptors, listeners among them
-  while (talking) {
-    auto message = co_await child.control.Receive();
-    talking = message && Handle(child, *std::move(message));
-    if (!talking) break;
-    changed_();
-    co_await asio::post(executor_, asio::use_awaitable);  // others' turn, if this one never stops
+// Starts one of the `of` handshakers that share the limits. The keyholder gets its ends of the
+// signing channel after what it was told already.
+absl::Status Generation::StartHandshaker(uint32_t of) {
+  const uint16_t index = next_index_++;
+  pipes::Pipe requests = pipes::Make();
+  pipes::Pipe answers = pipes::Make();
+  if (!requests.reading || !answers.reading) return ErrnoStatus("pipe2");
+  SigningEnds keyholders{std::move(requests.reading), std::move(answers.writing)};
+  SigningEnds handshakers{std::move(requests.writing), std::move(answers.reading)};
+  ASSIGN_OR_RETURN(UniqueFd rekey_lock, ticket_keys_.OpenRekeyLock());
+  ASSIGN_OR_RETURN(Snapshot snapshot, HandshakerSnapshot(*setup_, index, of, std::move(handshakers),
+                                                         std::move(rekey_lock)));
+  ASSIGN_OR_RETURN(std::unique_ptr<LogPipe> log, OpenLog());
+  children_.front()->process->SendLater(ChannelMessage(*setup_, index, std::move(keyholders)));
+  Child& child =
+      NewChild(false, index, "handshaker[" + std::to_string(index) + "]", programs_.handshaker);
+  child.process->Start(std::move(snapshot), std::move(log), &ticket_keys_);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<LogPipe>> Generation::OpenLog() const {
+  if (!log_) return nullptr;
+  return log_->Open(LogSources::Kind::kRole, setup_->name());
+}
+
+Generation::Child& Generation::NewChild(bool is_keyholder, uint16_t index, std::string role,
+                                        const std::string& program) {
+  children_.push_back(std::make_unique<Child>(Child{.is_keyholder = is_keyholder, .index = index}));
+  Child& child = *children_.back();
+  child.process = std::make_shared<RoleProcess>(
+      executor_,
+      RoleProcess::Spec{
+          .role = std::move(role),
+          .service = setup_->name(),
+          .generation = number_,
+          .program = program,
+          .environment = ChildEnvironment(setup_->log_level),
+          .says = is_keyholder ? supervision::kFromKeyholder : supervision::kFromHandshaker},
+      [weak = weak_from_this(), &child](supervision::Message message) {
+        const auto self = weak.lock();
+        return self && self->Handle(child, std::move(message));
+      },
+      [weak = weak_from_this(), &child] {
+        if (const auto self = weak.lock()) self->OnChange(child);
+      });
+  return child;
+}
+
+void Generation::OnChange(Child& child) {
+  if (!child.is_keyholder && child.process->ready() && accepts_ && !child.accepts) {
+    child.accepts = true;
+    child.process->SendOrEnd(supervision::Accept{});
   }
-  const bool expected = child.told_to_end;
-  if (!expected) broken_ = true;
-  changed_();
-  End(child);
-  const ExitStatus status = co_await child.process->Exited();
-  child.gone = true;
-  const std::string line =
-      "ended" + log::Field("role", child.name) + log::Field("generation", std::to_string(number_)) +
-      log::Field("pid", std::to_string(child.process->pid())) + " " + status.ToString();
-  // What a child reported as the reason is logged with its place in the configuration.
-  expected || failed_ ? log::Info(line) : log::Error(line);
   changed_();
 }
 
-asio::awaitable<bool> Generation::SendSnapshot(Child& child, const Snapshot& snapshot) {
-  for (const supervision::Message& message : snapshot) {
-    const bool settings = std::holds_alternative<supervision::Settings>(message);
-    const bool sent = co_await child.control.Send(message);
-    if (!sent) co_return false;
-    if (!settings) continue;
-    const TicketKeysMessage keys = ticket_keys_.Message();
-    const bool keys_sent = co_await child.control.Send(keys.message());
-    if (!keys_sent) co_return false;
-  }
-  co_return true;
-}
-
-// False for what ends the conversation: a last word, or one that this child may not say now.
+// Handles what a handshaker says. False ends it.
 bool Generation::Handle(Child& child, supervision::Message message) {
-  if (!child.ready) return HandleBeforeReady(child, std::move(message));
+  if (auto* facts = std::get_if<supervision::Facts>(&message)) {
+    Take(child, std::move(*facts));
+    return true;
+  }
   if (const auto* counters = std::get_if<supervision::Counters>(&message)) {
     child.counters = *counters;
-    return !child.is_keyholder;
+    return true;
   }
-  if (auto* counters = std::get_if<supervision::ServiceCounters>(&message)) {
-    if (child.is_keyholder || !setup_ || counters->service_id >= setup_->queues.size())
-      return !child.is_keyholder;
-    child.service_counters[counters->service_id] = std::move(*counters);
+  if (auto* reason = std::get_if<supervision::LastReason>(&message)) {
+    last_reason_ = std::move(reason->text);
     return true;
   }
   if (const auto* connect = std::get_if<supervision::Connect>(&message)) {
-    if (child.is_keyholder) return false;
-    // One that is lost is a request of a worker that fails.
-    (void)child.control.SendNow(ConnectFor(*connect));
+    // If the answer is lost, a request of a worker fails.
+    (void)child.process->SendNow(ConnectFor(*connect));
     return true;
   }
-  // It goes on with the connections that it has, and wants to be replaced. During the start the
-  // keyholder says itself what is wrong.
-  if (std::holds_alternative<supervision::Failed>(message) && !child.is_keyholder) {
-    if (!child.told_to_end && ready()) broken_ = true;
+  // The handshaker goes on with the connections that it has, and wants to be replaced.
+  if (std::holds_alternative<supervision::Failed>(message)) {
+    child.wants_successor = true;
     return true;
   }
-  if (std::holds_alternative<supervision::Draining>(message) && !child.is_keyholder) {
-    child.draining = child.told_to_end;
+  if (std::holds_alternative<supervision::Draining>(message)) {
+    child.draining = child.process->told_to_end();
     return child.draining;
   }
-  return false;  // Drained is the last word of those who were told to end
+  return true;
+}
+
+// All handshakers report the same facts, so only one is heard, and it may not report more than
+// there can be.
+void Generation::Take(const Child& child, supervision::Facts facts) {
+  const bool first = child.index == 0;
+  if (!first || !setup_ || facts_.expiries.size() > setup_->certificates.size()) return;
+  facts_.expiries.insert(facts_.expiries.end(), facts.expiries.begin(), facts.expiries.end());
+  if (!facts.kernel_suites.empty()) facts_.kernel_suites = std::move(facts.kernel_suites);
 }
 
 supervision::Connected Generation::ConnectFor(const supervision::Connect& connect) const {
@@ -188,106 +155,178 @@ supervision::Connected Generation::ConnectFor(const supervision::Connect& connec
   return answer;
 }
 
-bool Generation::HandleBeforeReady(Child& child, supervision::Message message) {
-  child.ready = std::holds_alternative<supervision::Ready>(message);
-  if (auto* failed = std::get_if<supervision::Failed>(&message); failed && !failed_)
-    failed_ = std::move(*failed);
-  auto* facts = std::get_if<supervision::Facts>(&message);
-  if (facts == nullptr || child.is_keyholder) return child.ready;
-  // All say the same, so one is heard; and no more than there can be.
-  const bool first = child.name == HandshakerName(0);
-  if (!first || facts_.expiries.size() > setup_->config.certificates.size()) return true;
-  facts_.expiries.insert(facts_.expiries.end(), facts->expiries.begin(), facts->expiries.end());
-  if (!facts->kernel_suites.empty()) facts_.kernel_suites = std::move(facts->kernel_suites);
-  return true;
+template <typename Predicate>
+bool Generation::All(Predicate predicate) const {
+  return std::ranges::all_of(children_, [&](const auto& child) { return predicate(*child); });
 }
 
-void Generation::End(Child& child) {
-  child.control.Close();
-  child.process->KillAfter(kEndTimeout);
+bool Generation::ready() {
+  ready_ = ready_ || All([](const Child& child) { return child.process->ready(); });
+  return ready_;
 }
 
-bool Generation::ready() const {
-  return std::ranges::all_of(children_, [](const auto& child) { return child->ready; });
+bool Generation::broken() const {
+  return !All([this](const Child& child) {
+    return !child.process->lost() || (ready_ && !child.is_keyholder);
+  });
+}
+
+std::optional<supervision::Failed> Generation::failed() const {
+  for (const auto& child : children_) {
+    if (child->process->failed()) return child->process->failed();
+  }
+  return std::nullopt;
+}
+
+absl::Status Generation::start_error() const {
+  for (const auto& child : children_) {
+    if (!child->process->start_error().ok()) return child->process->start_error();
+  }
+  return absl::OkStatus();
 }
 
 bool Generation::listeners_closed() const {
-  return std::ranges::all_of(children_, [](const auto& child) {
-    return child->gone || child->is_keyholder || child->draining;
+  return All([](const Child& child) {
+    return child.process->gone() || child.is_keyholder || child.draining;
   });
 }
 
 bool Generation::handshakers_gone() const {
-  return std::ranges::all_of(children_,
-                             [](const auto& child) { return child->gone || child->is_keyholder; });
+  return All([](const Child& child) { return child.process->gone() || child.is_keyholder; });
 }
 
 bool Generation::gone() const {
-  return std::ranges::all_of(children_, [](const auto& child) { return child->gone; });
+  return All([](const Child& child) { return child.process->gone(); });
+}
+
+bool Generation::left_behind() const {
+  return !All([](const Child& child) { return !child.process->left_behind(); });
 }
 
 supervision::Counters Generation::counters() const {
-  supervision::Counters sum;
+  supervision::Counters sum = past_;
   for (const auto& child : children_) Add(sum, child->counters);
   return sum;
 }
 
-supervision::ServiceCounters Generation::service_counters(uint16_t service_id) const {
-  supervision::ServiceCounters sum;
-  sum.service_id = service_id;
+std::vector<std::shared_ptr<const RoleProcess>> Generation::processes() const {
+  std::vector<std::shared_ptr<const RoleProcess>> list;
   for (const auto& child : children_) {
-    const auto part = child->service_counters.find(service_id);
-    if (part == child->service_counters.end()) continue;
-    sum.direct += part->second.direct;
-    sum.relay += part->second.relay;
-    if (!part->second.last_reason.empty()) sum.last_reason = part->second.last_reason;
+    const RoleProcess& process = *child->process;
+    if (process.pid() != 0 && (!process.gone() || process.left_behind()))
+      list.push_back(child->process);
   }
-  return sum;
+  return list;
 }
 
-std::vector<Generation::ProcessState> Generation::processes() const {
-  std::vector<ProcessState> states;
-  for (const auto& child : children_) {
-    if (child->gone) continue;
-    const char* state = child->told_to_end ? "ending" : child->ready ? "serving" : "starting";
-    states.push_back({child->name, child->process->pid(), state, child->counters});
-  }
-  return states;
+uint32_t Generation::handshakers() const {
+  return static_cast<uint32_t>(std::ranges::count_if(
+      children_, [](const auto& child) { return !child->is_keyholder && child->serves(); }));
 }
 
-void Generation::Tell(const supervision::Message& message) {
+std::vector<supervision::Heartbeat> Generation::heartbeats() const {
+  std::vector<supervision::Heartbeat> beats;
   for (const auto& child : children_) {
-    if (!child->is_keyholder && !child->control.SendNow(message)) End(*child);
+    if (!child->is_keyholder && child->serves() && child->process->ready())
+      beats.push_back(child->process->heartbeat());
+  }
+  return beats;
+}
+
+void Generation::RetireHandshaker() {
+  for (auto child = children_.rbegin(); child != children_.rend(); ++child) {
+    if ((*child)->is_keyholder || !(*child)->serves() || !(*child)->process->ready()) continue;
+    TellToDrain(**child, kNever);
+    return ShareLimits();
   }
 }
 
-void Generation::Accept() { Tell(supervision::Accept{}); }
+void Generation::TellToDrain(Child& child, std::chrono::milliseconds deadline) {
+  const bool never = deadline == kNever;
+  const supervision::Drain drain{never ? supervision::Drain::kNever
+                                       : static_cast<uint32_t>(deadline.count())};
+  child.process->EndWithin(deadline);
+  if (!child.process->SendNow(drain)) child.process->End();
+}
 
-void Generation::SendTicketKeys() { Tell(ticket_keys_.Message().message()); }
+// Not as a Message: a conversion would copy ticket keys to where nobody wipes them.
+void Generation::Tell(const supervision::Encoded& message) {
+  for (const auto& child : children_) {
+    if (child->is_keyholder || !child->process->ready() || child->process->gone()) continue;
+    child->process->SendOrEnd(message);
+  }
+}
+
+void Generation::ShareLimits() {
+  if (setup_) Tell(supervision::EncodeOne(LimitsMessage(*setup_, handshakers())));
+}
+
+void Generation::Accept() {
+  accepts_ = true;
+  for (const auto& child : children_) {
+    if (!child->is_keyholder) OnChange(*child);
+  }
+}
+
+void Generation::SendTicketKeys() {
+  Tell(supervision::EncodeOne(ticket_keys_.Message().message()));
+}
 
 void Generation::Drain(std::chrono::milliseconds deadline) {
-  const supervision::Drain drain{static_cast<uint32_t>(deadline.count())};
   for (const auto& child : children_) {
-    if (child->is_keyholder || child->told_to_end) continue;
-    child->told_to_end = true;
-    child->process->KillAfter(deadline + kEndTimeout);
-    if (!child->control.SendNow(drain)) End(*child);
+    if (!child->is_keyholder) TellToDrain(*child, deadline);
   }
   setup_.reset();
 }
 
 void Generation::EndKeyholder() {
   for (const auto& child : children_) {
-    if (!child->is_keyholder || child->told_to_end) continue;
-    child->told_to_end = true;
-    End(*child);
+    if (child->is_keyholder && !child->process->told_to_end()) child->process->End();
   }
 }
 
 void Generation::Kill() {
+  for (const auto& child : children_) child->process->Kill();
+}
+
+void Generation::Look(Clock::time_point now) {
   for (const auto& child : children_) {
-    child->told_to_end = true;
-    child->process->Signal(SIGKILL);
+    child->process->Look(now);
+    const bool lost = child->process->lost() || child->wants_successor;
+    if (!lost || std::exchange(child->lost, true)) continue;
+    if (child->process->hanging().count() > 0) ++hung_;
+    if (child->is_keyholder || !ready_) continue;
+    loss_ = true;
+    ShareLimits();
+    // The handshaker goes on with the connections that it has.
+    if (child->wants_successor && !child->process->lost()) TellToDrain(*child, kNever);
+  }
+  if (!ready_) return;
+  EndTooManyLeaving();
+  std::erase_if(children_, [this](const auto& child) {
+    if (child->is_keyholder || !child->process->gone() || child->process->left_behind())
+      return false;
+    AddEnded(past_, child->counters);
+    return true;
+  });
+}
+
+// The children are in the order of their start.
+void Generation::EndTooManyLeaving() {
+  const auto leaving = [](const auto& child) {
+    return !child->is_keyholder && child->process->told_to_end() && !child->process->gone();
+  };
+  auto count = static_cast<size_t>(std::ranges::count_if(children_, leaving));
+  for (const auto& child : children_) {
+    if (count <= kMaxLeaving) return;
+    if (!leaving(child)) continue;
+    if (!std::exchange(child->too_many, true)) {
+      log::Warning("too many handshakers stay for their connections; ending the oldest" +
+                   log::Field("service", child->process->spec().service) +
+                   log::Field("pid", std::to_string(child->process->pid())));
+    }
+    child->process->End();
+    --count;
   }
 }
 

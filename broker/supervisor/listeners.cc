@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "broker/supervisor/listeners.h"
 
 #include <fcntl.h>
@@ -8,10 +9,16 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <climits>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <string_view>
 
 #include "absl/strings/str_split.h"
+#include "broker/supervisor/elsewhere.h"
 #include "broker/supervisor/socket_address.h"
 #include "broker/support/status.h"
 
@@ -21,8 +28,8 @@ namespace {
 constexpr int kFirstInherited = 3;  // SD_LISTEN_FDS_START
 constexpr int kMaxInherited = 4096;
 
-// As much as net.core.somaxconn allows: how many wait is for the service's backlog to say, and that
-// pushes back on the handshakers before it fills the kernel's queue.
+// As much as net.core.somaxconn allows. The service's backlog decides how many connections wait:
+// when its queue is full the handshakers stop accepting, and only then the kernel's queue fills.
 constexpr int kTcpBacklog = INT32_MAX;
 
 bool Enable(int socket, int level, int option) {
@@ -30,17 +37,78 @@ bool Enable(int socket, int level, int option) {
   return setsockopt(socket, level, option, &on, sizeof(on)) == 0;
 }
 
-// Invalid and errno on failure.
-UniqueFd Listen(const handoff::Endpoint& endpoint) {
+int SocketOption(int fd, int option) {
+  int value = -1;
+  socklen_t size = sizeof(value);
+  return getsockopt(fd, SOL_SOCKET, option, &value, &size) == 0 ? value : -1;
+}
+
+// From StartListening() until this is called, no other socket can bind(2) beside `fd`.
+bool ShareAddress(int fd, int on) {
+  return setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) == 0;
+}
+
+// Returns an invalid descriptor and sets errno on failure. With `beside`, other sockets have the
+// address already, and share it.
+UniqueFd Listen(const handoff::Endpoint& endpoint, bool beside) {
   const SocketAddress address = ToSocketAddress(endpoint);
   UniqueFd fd(socket(address.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd || !Enable(fd.get(), SOL_SOCKET, SO_REUSEADDR)) return {};
   // "[::]:443" and "0.0.0.0:443" are two listeners, whatever the system's default.
   if (endpoint.ipv6 && !Enable(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY)) return {};
+  // All sockets of the address have to set this (inet_csk_bind_conflict in net/ipv4), until
+  // StartListening().
+  if (beside && !Enable(fd.get(), SOL_SOCKET, SO_REUSEPORT)) return {};
   if (bind(fd.get(), reinterpret_cast<const sockaddr*>(&address.storage), address.size) != 0)
     return {};
+  if (beside) return fd;
   if (listen(fd.get(), kTcpBacklog) != 0) return {};
   return fd;
+}
+
+// Ends a socket that was opened here. Shutting it down frees the port at once, though a process
+// that ends may still have a copy: with SO_REUSEADDR, socket(7), only sockets that listen keep an
+// address. A socket that somebody else shut down may be connected by now, and linger when it is
+// closed, so all of this is done elsewhere.
+class StopListening {
+ public:
+  explicit StopListening(std::string service) : service_(std::move(service)) {}
+
+  void operator()(const UniqueFd* socket) const {
+    // Share() made it, and not const.
+    const std::unique_ptr<UniqueFd> last(const_cast<UniqueFd*>(socket));
+    (void)DoAndCloseElsewhere(std::move(*last), ShutDown, SHUT_RD, service_);
+  }
+
+ private:
+  static bool ShutDown(int fd, int how) { return shutdown(fd, how) == 0; }
+
+  std::string service_;
+};
+
+SharedFd Share(UniqueFd fd, const std::string& service) {
+  return {new UniqueFd(std::move(fd)), StopListening(service)};
+}
+
+// How many sockets of this network namespace listen on the port, at whatever address. proc(5): each
+// line is number, local address with the port in hexadecimal, remote address and state; those that
+// listen (0A) come first. Not /proc/net, which the shipped units hide (ProcSubset=). INT_MAX if it
+// cannot be known.
+int CountListeners(uint16_t port) {
+  int count = 0;
+  for (const char* table : {"/proc/self/net/tcp", "/proc/self/net/tcp6"}) {
+    std::ifstream file(table);
+    if (!file && std::string_view(table).ends_with("tcp")) return INT_MAX;  // tcp6 may be missing
+    std::string line;
+    std::getline(file, line);  // names of columns
+    while (std::getline(file, line)) {
+      std::istringstream fields(line);
+      std::string number, local, remote, state;
+      if (!(fields >> number >> local >> remote >> state) || state != "0A") break;
+      if (std::strtoul(local.substr(local.rfind(':') + 1).c_str(), nullptr, 16) == port) ++count;
+    }
+  }
+  return count;
 }
 
 const char* Advice(int error) {
@@ -58,19 +126,34 @@ const char* Advice(int error) {
 
 class Opener {
  public:
-  Opener(const InheritedSockets& inherited, const std::vector<Listener>& previous,
+  Opener(std::string service, const InheritedSockets& inherited, const std::vector<Listener>& own,
+         const std::vector<Listener>& others, const std::vector<Listener>& leaving,
          Diagnostics& diagnostics)
-      : inherited_(inherited), previous_(previous), diagnostics_(diagnostics) {}
+      : service_(std::move(service)),
+        inherited_(inherited),
+        own_(own),
+        others_(others),
+        leaving_(leaving),
+        diagnostics_(diagnostics) {}
 
-  std::vector<SharedFd> Open(const At<ListenAddress>& address) const {
+  std::vector<SharedFd> Open(const At<ListenAddress>& address,
+                             std::vector<At<ListenAddress>>& missing) const {
     if (const auto* systemd = std::get_if<SystemdSocket>(&address.value))
       return FindInherited(*systemd, address.position);
-    for (const Listener& old : previous_) {
-      if (old.address == address.value) return {old.socket};
-    }
-    UniqueFd fd = Listen(std::get<handoff::Endpoint>(address.value));
-    if (fd) return {std::make_shared<const UniqueFd>(std::move(fd))};
+    if (const Listener* old = Find(own_, address.value)) return {old->socket};
+    const Listener* beside = Find(others_, address.value);
+    const auto& endpoint = std::get<handoff::Endpoint>(address.value);
+    const bool let_in =
+        beside == nullptr || DoElsewhere(beside->socket->get(), ShareAddress, 1, beside->service);
+    errno = EADDRINUSE;  // if somebody holds the lock of the socket that has the address
+    UniqueFd fd = let_in ? Listen(endpoint, beside != nullptr) : UniqueFd();
+    if (fd) return {Share(std::move(fd), service_)};
     const int error = errno;
+    const bool leaves = CountListeners(endpoint.port) <= CountLeaving(endpoint.port);
+    if (!let_in || (error == EADDRINUSE && leaves)) {
+      missing.push_back(address);
+      return {};
+    }
     diagnostics_.Error(
         address.position,
         "cannot listen on \"" + ToString(address.value) + "\": " + std::strerror(error),
@@ -79,6 +162,21 @@ class Opener {
   }
 
  private:
+  static const Listener* Find(const std::vector<Listener>& listeners,
+                              const ListenAddress& address) {
+    const auto found = std::ranges::find(listeners, address, &Listener::address);
+    return found == listeners.end() ? nullptr : &*found;
+  }
+
+  // How many sockets listen on the port that will not when the new setup is in force.
+  int CountLeaving(uint16_t port) const {
+    const auto is_there = [port](const Listener& listener) {
+      const auto* endpoint = std::get_if<handoff::Endpoint>(&listener.address);
+      return endpoint != nullptr && endpoint->port == port && Listens(listener);
+    };
+    return static_cast<int>(std::ranges::count_if(leaving_, is_there));
+  }
+
   std::vector<SharedFd> FindInherited(const SystemdSocket& wanted, Position position) const {
     std::vector<SharedFd> found;
     for (const auto& [name, socket] : inherited_) {
@@ -91,8 +189,11 @@ class Opener {
     return found;
   }
 
+  const std::string service_;
   const InheritedSockets& inherited_;
-  const std::vector<Listener>& previous_;
+  const std::vector<Listener>& own_;
+  const std::vector<Listener>& others_;
+  const std::vector<Listener>& leaving_;
   Diagnostics& diagnostics_;
 };
 
@@ -101,12 +202,6 @@ int NumberFromEnvironment(const char* name) {
   int number = -1;
   if (text != nullptr) std::from_chars(text, text + std::strlen(text), number);
   return number;
-}
-
-int SocketOption(int fd, int option) {
-  int value = -1;
-  socklen_t size = sizeof(value);
-  return getsockopt(fd, SOL_SOCKET, option, &value, &size) == 0 ? value : -1;
 }
 
 absl::Status CheckInherited(int fd, const std::string& name) {
@@ -145,18 +240,37 @@ absl::StatusOr<InheritedSockets> TakeInheritedSockets() {
   return sockets;
 }
 
-std::vector<Listener> OpenListeners(const Config& config, const InheritedSockets& inherited,
-                                    const std::vector<Listener>& previous,
-                                    Diagnostics& diagnostics) {
-  const Opener opener(inherited, previous, diagnostics);
-  std::vector<Listener> listeners;
-  for (size_t service = 0; service < config.services.size(); ++service) {
-    for (const auto& address : config.services[service].listen) {
-      for (SharedFd& socket : opener.Open(address))
-        listeners.push_back({service, address.value, std::move(socket)});
-    }
+Listeners OpenListeners(const ServiceConfig& service, const InheritedSockets& inherited,
+                        const std::vector<Listener>& own, const std::vector<Listener>& others,
+                        const std::vector<Listener>& leaving, Diagnostics& diagnostics) {
+  const Opener opener(service.name.value, inherited, own, others, leaving, diagnostics);
+  Listeners listeners;
+  for (const auto& address : service.listen) {
+    for (SharedFd& socket : opener.Open(address, listeners.missing))
+      listeners.open.push_back({address.value, std::move(socket), service.name.value});
   }
   return listeners;
+}
+
+SharedFd OpenMissing(const ListenAddress& address, const std::string& service) {
+  UniqueFd fd = Listen(std::get<handoff::Endpoint>(address), /*beside=*/false);
+  return fd ? Share(std::move(fd), service) : nullptr;
+}
+
+// From here on no other socket can bind(2) beside this one: the kernel remembers that all sockets
+// of a port share it (SO_REUSEPORT), and forgets that with the first one that listens and does not
+// share it (inet_csk_update_fastreuse in net/ipv4/inet_connection_sock.c).
+void StartListening(const Listener& listener) {
+  if (Listens(listener)) return;
+  const auto start = [](int fd, int backlog) {
+    return ShareAddress(fd, 0) && listen(fd, backlog) == 0;
+  };
+  // If it fails, the next look at the listeners finds that.
+  (void)DoElsewhere(listener.socket->get(), start, kTcpBacklog, listener.service);
+}
+
+bool Listens(const Listener& listener) {
+  return SocketOption(listener.socket->get(), SO_ACCEPTCONN) == 1;
 }
 
 }  // namespace tlsbroker::supervisor

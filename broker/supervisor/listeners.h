@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Listening sockets: opened here or passed by the service manager, and kept over a reload as long
 // as some service listens on that address. Runs in the supervisor, which never accepts.
 
@@ -22,19 +23,42 @@ using SharedFd = std::shared_ptr<const UniqueFd>;
 using InheritedSockets = std::vector<std::pair<std::string, SharedFd>>;
 
 // Takes the descriptors and the environment variables that came with them. An error if one of them
-// is no listening TCP socket. Before anything else opens a descriptor.
+// is no listening TCP socket. To be called before anything else opens a descriptor.
 absl::StatusOr<InheritedSockets> TakeInheritedSockets();
 
 struct Listener {
-  size_t service = 0;  // index into Config::services
   ListenAddress address;
   SharedFd socket;
+  std::string service;  // whose processes have it, or will
 };
 
-// Sockets of `previous` for the same address are used again.
-std::vector<Listener> OpenListeners(const Config& config, const InheritedSockets& inherited,
-                                    const std::vector<Listener>& previous,
-                                    Diagnostics& diagnostics);
+struct Listeners {
+  std::vector<Listener> open;
+  // Addresses where nobody listens, and yet bind(2) fails: a connection from before has the address
+  // and does not share it. A worker with a direct connection can forbid sharing (SO_REUSEADDR, 0),
+  // and keeps the address as long as it likes; after that the connection's TIME_WAIT does.
+  // Everything else starts all the same.
+  std::vector<At<ListenAddress>> missing;
+};
+
+// Opens the listeners of one service. Sockets in `own`, which the service had before, are used
+// again for the same address. A socket in `others` never is, since processes of another service
+// still have it: the address gets another socket beside it, which listens from StartListening() on.
+// The service manager's sockets are used as they are. `leaving` are the listeners, of all services,
+// that the new setup does not have any more.
+Listeners OpenListeners(const ServiceConfig& service, const InheritedSockets& inherited,
+                        const std::vector<Listener>& own, const std::vector<Listener>& others,
+                        const std::vector<Listener>& leaving, Diagnostics& diagnostics);
+
+// Tries a missing address again. Null, and errno is set, if it is still missing.
+SharedFd OpenMissing(const ListenAddress& address, const std::string& service);
+
+// To be called after all that other services had on the address was shut down.
+void StartListening(const Listener& listener);
+
+// Whether it still listens. Whoever has a listening socket can shut it down for all who have it
+// (shutdown(2)), a handshaker that was taken over as well.
+bool Listens(const Listener& listener);
 
 }  // namespace tlsbroker::supervisor
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // tlsbrokerd: the supervisor. Started by the administrator or the service manager, both trusted;
 // starts everything else. Parses its options and its configuration, sets up, runs.
 
@@ -45,7 +46,7 @@ struct Options {
   bool check = false;
 };
 
-// An exit status if the options ask for nothing more.
+// Returns an exit status if the options ask for nothing more.
 std::optional<int> ParseOptions(int argc, char** argv, Options& options) {
   const option known[] = {{"config", required_argument, nullptr, 'f'},
                           {"check", no_argument, nullptr, 'c'},
@@ -77,8 +78,9 @@ int Fail(const absl::Status& status) {
 
 int Check(const Options& options) {
   log::Init("tlsbrokerd", log::Level::kWarning);
+  RaiseDescriptorLimit();
   Diagnostics diagnostics(options.config);
-  CheckConfiguration(diagnostics);
+  for (const std::string& line : CheckConfiguration(diagnostics)) std::puts(line.c_str());
   for (const std::string& line : diagnostics.warnings())
     std::fprintf(stderr, "%s (warning)\n", line.c_str());
   for (const std::string& line : diagnostics.errors()) std::fprintf(stderr, "%s\n", line.c_str());
@@ -108,8 +110,8 @@ int Run(const Options& options) {
   return Supervisor(std::move(setup), *std::move(inherited)).Run();
 }
 
-// A descriptor that we open must not become somebody's standard output. The first free number is
-// the lowest, so this closes the gaps.
+// A descriptor that we open must not become somebody's standard output. open(2) takes the lowest
+// free number, so this closes the gaps.
 void OpenStandardDescriptors() {
   int fd;
   do {
@@ -121,6 +123,7 @@ void OpenStandardDescriptors() {
 }  // namespace
 }  // namespace tlsbroker::supervisor
 
+// What is thrown here ends the process. NOLINTNEXTLINE(bugprone-exception-escape)
 int main(int argc, char** argv) {
   using namespace tlsbroker;
   using namespace tlsbroker::supervisor;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Tells the service manager how the broker is: the protocol of sd_notify(3) without its library.
 // Runs in the supervisor.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the supervisor keeps of root's privileges: what it needs to open key files and listeners, to
 // start children who become somebody else and confine themselves, and to signal them. Runs in the
 // supervisor at its start.
@@ -9,9 +10,9 @@
 
 namespace tlsbroker::supervisor {
 
-// The rest goes for this process and its children alike, before anything is started. Without root
-// it does nothing. Neither core dumps nor other processes of the same user get at this process's
-// memory from here on: it holds the ticket keys.
+// Gives up the rest, for this process and its children alike, before anything is started; without
+// root there is nothing to give up. From here on neither core dumps nor other processes of the same
+// user get at this process's memory, which holds the ticket keys.
 absl::Status ReducePrivileges();
 
 }  // namespace tlsbroker::supervisor

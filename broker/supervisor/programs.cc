@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "broker/supervisor/programs.h"
 
 #include <limits.h>
@@ -25,14 +26,14 @@ std::string OwnDirectory() {
 std::string FindProgram(const std::string& own_directory, const std::string& role) {
   const std::string name = "tlsbroker-" + role;
   const std::string parent = own_directory.substr(0, own_directory.rfind('/'));
-  const std::string built = parent + "/" + role + "/" + name;
+  std::string built = parent + "/" + role + "/" + name;
   if (own_directory != kSbinDir && access(built.c_str(), X_OK) == 0) return built;
   return std::string(kLibexecDir) + "/" + name;
 }
 
 std::string FindTool(const std::string& own_directory) {
   const std::string broker = own_directory.substr(0, own_directory.rfind('/'));
-  const std::string built = broker.substr(0, broker.rfind('/')) + "/client-lib/tools/tlsbroker";
+  std::string built = broker.substr(0, broker.rfind('/')) + "/client-lib/tools/tlsbroker";
   if (own_directory != kSbinDir && access(built.c_str(), X_OK) == 0) return built;
   return std::string(kBinDir) + "/tlsbroker";
 }
@@ -41,8 +42,11 @@ std::string FindTool(const std::string& own_directory) {
 
 Programs FindPrograms() {
   const std::string directory = OwnDirectory();
-  return {FindProgram(directory, "keyholder"), FindProgram(directory, "handshaker"),
-          FindTool(directory)};
+  return {.keyholder = FindProgram(directory, "keyholder"),
+          .handshaker = FindProgram(directory, "handshaker"),
+          .logger = FindProgram(directory, "logger"),
+          .porter = FindProgram(directory, "porter"),
+          .tool = FindTool(directory)};
 }
 
 }  // namespace tlsbroker::supervisor

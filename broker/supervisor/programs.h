@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Where the programs of the other roles are. Runs in the supervisor.
 
 #ifndef TLSBROKER_BROKER_SUPERVISOR_PROGRAMS_H_
@@ -10,7 +11,9 @@ namespace tlsbroker::supervisor {
 struct Programs {
   std::string keyholder;
   std::string handshaker;
-  std::string tool;  // tlsbroker(1), whose `exec` and `run` are workers for programs that are none
+  std::string logger;
+  std::string porter;
+  std::string tool;  // tlsbroker(1), whose `exec` and `run` are workers for other programs
 };
 
 // The installed ones for an installed tlsbrokerd, else those of the same build tree.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "broker/supervisor/runtime_dir.h"
 
 #include <fcntl.h>
@@ -11,7 +12,7 @@ namespace tlsbroker::supervisor {
 
 UniqueFd LockRuntimeDir(const BrokerConfig& config, Diagnostics& diagnostics) {
   const auto& [path, position] = config.runtime_dir;
-  if (mkdir(path.c_str(), 0755) != 0 && errno != EEXIST) {
+  if (mkdir(path.c_str(), kRuntimeDirMode) != 0 && errno != EEXIST) {
     diagnostics.Error(position, "\"" + path + "\" cannot be created: " + std::strerror(errno),
                       "a directory that the broker may create or write to is needed");
     return {};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "broker/supervisor/socket_address.h"
 
 #include <netinet/in.h>

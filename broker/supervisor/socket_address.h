@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // An address of the configuration as the kernel wants it. Runs in the supervisor.
 
 #ifndef TLSBROKER_BROKER_SUPERVISOR_SOCKET_ADDRESS_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "broker/supervisor/spawn.h"
 
 #include <fcntl.h>
@@ -6,41 +7,31 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <asio/steady_timer.hpp>
 #include <cerrno>
 #include <cstring>
+#include <memory>
 #include <optional>
 #include <utility>
 
+#include "broker/supervisor/child_process.h"
+#include "broker/supervisor/event_loop.h"
 #include "broker/supervisor/pidfd.h"
+#include "broker/supervisor/signals_blocked.h"
 #include "broker/support/activation.h"
+#include "broker/support/log.h"
 #include "broker/support/status.h"
 
 namespace tlsbroker::supervisor {
 namespace {
 
-// Room for any child's table, below where the error pipe is put.
+// Room for any child's table. The error pipe gets a number above it.
 constexpr int kTableLimit = 64;
 
 std::optional<rlimit>& OriginalDescriptorLimit() {
   static std::optional<rlimit> limit;
   return limit;
 }
-
-// Signals wait while this lives, so that none runs a handler of the supervisor in the child.
-class SignalsBlocked {
- public:
-  SignalsBlocked() {
-    sigset_t all;
-    sigfillset(&all);
-    sigprocmask(SIG_SETMASK, &all, &saved_);
-  }
-  SignalsBlocked(const SignalsBlocked&) = delete;
-  SignalsBlocked& operator=(const SignalsBlocked&) = delete;
-  ~SignalsBlocked() { sigprocmask(SIG_SETMASK, &saved_, nullptr); }
-
- private:
-  sigset_t saved_;
-};
 
 void ResetSignals() {
   struct sigaction action {};
@@ -51,8 +42,8 @@ void ResetSignals() {
   sigprocmask(SIG_SETMASK, &none, nullptr);
 }
 
-// Descriptors of any numbers to 0, 1, 2, 3...: first all out of the way of the targets, then into
-// place.
+// Moves descriptors of any numbers to 0, 1, 2, 3...: first all out of the way of the targets, then
+// into place.
 absl::Status PlaceDescriptors(std::vector<int> sources) {
   for (int& fd : sources) {
     fd = fcntl(fd, F_DUPFD_CLOEXEC, static_cast<int>(sources.size()));
@@ -65,12 +56,12 @@ absl::Status PlaceDescriptors(std::vector<int> sources) {
   return absl::OkStatus();
 }
 
-// Nothing is left but the table and the error pipe, which exec closes.
+// Leaves nothing open but the table and the error pipe, which exec closes.
 absl::Status BuildDescriptorTable(const SpawnRequest& request, int error_pipe) {
   const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
   if (null < 0) return ErrnoStatus("opening /dev/null");
-  const int output = request.log_stdout ? STDERR_FILENO : null;
-  std::vector<int> table = {null, output, STDERR_FILENO};
+  const int log = request.log >= 0 ? request.log : STDERR_FILENO;
+  std::vector<int> table = {null, request.log_stdout ? log : null, log};
   table.insert(table.end(), request.fds.begin(), request.fds.end());
   const auto pipe = static_cast<unsigned>(error_pipe);
   const auto size = static_cast<unsigned>(table.size());
@@ -98,9 +89,11 @@ absl::Status BecomeProgram(const SpawnRequest& request, int error_pipe) {
   // its children in order.
   if (setsid() < 0) return ErrnoStatus("setsid");
   if (chdir("/") != 0) return ErrnoStatus("chdir to /");
+  RETURN_IF_ERROR(BuildDescriptorTable(request, error_pipe));
+  // Only now: the supervisor may have more open than the limit.
   if (OriginalDescriptorLimit() && setrlimit(RLIMIT_NOFILE, &*OriginalDescriptorLimit()) != 0)
     return ErrnoStatus("setting the limit of open descriptors");
-  RETURN_IF_ERROR(BuildDescriptorTable(request, error_pipe));
+  request.log >= 0 ? log::UseLogger(STDERR_FILENO) : log::UseDescriptor(STDERR_FILENO);
   std::vector<std::string> environment = request.environment;
   if (request.listen_pid) {
     for (std::string& variable : ReceiverVariables()) environment.push_back(std::move(variable));
@@ -116,17 +109,6 @@ absl::Status BecomeProgram(const SpawnRequest& request, int error_pipe) {
   _exit(127);
 }
 
-// Empty when the pipe was closed by exec.
-std::string ReadAll(int fd) {
-  std::string text;
-  char buffer[512];
-  for (;;) {
-    const ssize_t n = read(fd, buffer, sizeof(buffer));
-    if (n > 0) text.append(buffer, static_cast<size_t>(n));
-    if (n == 0 || (n < 0 && errno != EINTR)) return text;
-  }
-}
-
 pid_t Fork(const SpawnRequest& request, int error_pipe) {
   const SignalsBlocked blocked;
   const pid_t pid = fork();
@@ -134,33 +116,72 @@ pid_t Fork(const SpawnRequest& request, int error_pipe) {
   return pid;
 }
 
-}  // namespace
+struct Starting {
+  Process process;
+  UniqueFd error_pipe;  // non-blocking; it is at its end after exec
+};
 
-absl::StatusOr<Process> Spawn(const SpawnRequest& request) {
+absl::StatusOr<Starting> Begin(const SpawnRequest& request) {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) return ErrnoStatus("pipe");
-  const UniqueFd read_end(ends[0]);
+  Starting starting;
+  starting.error_pipe = UniqueFd(ends[0]);
   UniqueFd write_end(ends[1]);
+  if (fcntl(ends[0], F_SETFL, O_NONBLOCK) != 0) return ErrnoStatus("fcntl");
   // Above the child's table, so that building the table leaves it alone.
   write_end = UniqueFd(fcntl(write_end.get(), F_DUPFD_CLOEXEC, kTableLimit));
   if (!write_end) return ErrnoStatus("moving the error pipe");
 
-  Process process;
-  process.pid = Fork(request, write_end.get());
-  if (process.pid < 0) return ErrnoStatus("fork");
-  write_end.Reset();
+  starting.process.pid = Fork(request, write_end.get());
+  if (starting.process.pid < 0) return ErrnoStatus("fork");
   // The number cannot have been reused: a child stays a zombie until this process waits for it.
-  process.pidfd = UniqueFd(pidfd_open(process.pid, 0));
-  const int pidfd_errno = errno;
-  std::string failure = ReadAll(read_end.get());
-  if (!process.pidfd) {
-    kill(process.pid, SIGKILL);
-    failure = std::string("pidfd_open: ") + std::strerror(pidfd_errno);
+  starting.process.pidfd = UniqueFd(pidfd_open(starting.process.pid, 0));
+  if (starting.process.pidfd) return starting;
+  absl::Status status = ErrnoStatus("pidfd_open");
+  kill(starting.process.pid, SIGKILL);
+  return status;
+}
+
+// Returns false when there is more to come.
+bool ReadSome(int fd, std::string& text) {
+  char buffer[512];
+  const ssize_t n = read(fd, buffer, sizeof(buffer));
+  if (n > 0) text.append(buffer, static_cast<size_t>(n));
+  return n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
+}
+
+// What the child said when it could not become the program; empty if it could.
+asio::awaitable<std::string> AwaitExec(asio::any_io_executor executor, int error_pipe) {
+  const auto watch = std::make_shared<Watch>(executor, error_pipe);
+  asio::steady_timer deadline(executor, kSpawnTimeout);
+  deadline.async_wait([watch](const asio::error_code& cancelled) {
+    if (!cancelled) watch->Cancel();
+  });
+  std::string failure;
+  for (bool over = false; !over; over = ReadSome(error_pipe, failure)) {
+    const bool readable = co_await watch->Readable();
+    if (!readable) {
+      co_return "the program was not executed within " + std::to_string(kSpawnTimeout.count()) +
+          " ms: somebody has stopped it, or the machine is overloaded";
+    }
   }
-  if (failure.empty()) return process;
-  while (waitpid(process.pid, nullptr, 0) < 0 && errno == EINTR) {
-  }
-  return absl::InternalError(failure);
+  watch->Cancel();
+  co_return failure;
+}
+
+}  // namespace
+
+asio::awaitable<absl::StatusOr<Process>> Spawn(asio::any_io_executor executor,
+                                               const SpawnRequest& request) {
+  absl::StatusOr<Starting> begun = Begin(request);
+  if (!begun.ok()) co_return begun.status();
+  Starting starting = *std::move(begun);
+  const std::string failure = co_await AwaitExec(executor, starting.error_pipe.get());
+  if (failure.empty()) co_return std::move(starting.process);
+  const auto failed = std::make_shared<ChildProcess>(executor, std::move(starting.process));
+  failed->Signal(SIGKILL);
+  co_await failed->Exited();
+  co_return absl::InternalError(failure);
 }
 
 void RaiseDescriptorLimit() {

@@ -1,12 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "broker/supervisor/start_failure.h"
+
+#include "protocol/role_messages.h"
 
 namespace tlsbroker::supervisor {
 
-bool BlameConfig(const supervision::Failed& failed, const Config& config,
+bool BlameConfig(const supervision::Failed& failed, const ServiceSetup& setup,
                  Diagnostics& diagnostics) {
   using Subject = supervision::Failed::Subject;
-  if (failed.subject == Subject::kOther || failed.id >= config.certificates.size()) return false;
-  const CertificateConfig& certificate = config.certificates[failed.id];
+  if (failed.subject == Subject::kOther || failed.id >= setup.certificates.size()) return false;
+  const CertificateConfig& certificate = setup.certificates[failed.id].config;
   const std::string wrong = "certificate \"" + certificate.name.value + "\": " + failed.text;
   if (failed.subject == Subject::kCertificateChain) {
     diagnostics.Error(certificate.chain.position, wrong,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "broker/supervisor/status_report.h"
 
 #include <unistd.h>
@@ -7,6 +8,9 @@
 
 #include "broker/sandbox/broker_process.h"
 #include "broker/sandbox/worker_policy.h"
+#include "broker/supervisor/counters.h"
+#include "protocol/counters.h"
+#include "protocol/modes.h"
 
 namespace tlsbroker::supervisor {
 namespace {
@@ -27,45 +31,50 @@ ordered_json OrNull(const std::string& text) {
 }
 
 ordered_json Counters(const supervision::Counters& counters) {
-  return {{"accepted", counters.accepted},
-          {"handshakes_full", counters.handshakes_full},
-          {"handshakes_resumed", counters.handshakes_resumed},
-          {"handshakes_failed", counters.handshakes_failed},
-          {"handshakes_timed_out", counters.handshakes_timed_out},
-          {"handshakes_active", counters.handshakes_active},
-          {"refused_total_limit", counters.refused_total_limit},
-          {"refused_source_limit", counters.refused_source_limit},
-          {"refused_relay_limit", counters.refused_relay_limit},
-          {"refused_ktls_required", counters.refused_ktls_required},
-          {"handed_off_direct", counters.handed_off_direct},
-          {"handed_off_relay", counters.handed_off_relay},
-          {"relay_active", counters.relay_active},
-          {"ktls_install_failed", counters.ktls_install_failed},
-          {"queue_waits", counters.queue_waits},
-          {"sign_failed", counters.sign_failed},
-          {"rekeyed", counters.rekeyed},
-          {"rekey_refused", counters.rekey_refused},
-          {"opened", counters.opened},
-          {"open_failed", counters.open_failed}};
+  ordered_json values;
+  for (const supervision::CounterRow& row : supervision::kCounters)
+    values[row.name] = counters.*row.value;
+  return values;
 }
 
-void AddProcesses(ordered_json& list, const Generation& generation) {
-  for (const auto& process : generation.processes()) {
-    list.push_back({{"role", process.name},
-                    {"generation", generation.number()},
-                    {"pid", process.pid},
-                    {"state", process.state}});
+ordered_json OrNull(const std::chrono::milliseconds time) {
+  return time.count() == 0 ? ordered_json(nullptr) : ordered_json(time.count());
+}
+
+void AddProcess(ordered_json& list, const RoleProcess& process) {
+  const uint32_t generation = process.spec().generation;
+  list.push_back({{"role", process.spec().role},
+                  {"service", OrNull(process.spec().service)},
+                  {"generation", generation == 0 ? ordered_json() : ordered_json(generation)},
+                  {"pid", process.pid()},
+                  {"state", process.state()},
+                  {"silent_ms", OrNull(process.hanging())}});
+}
+
+void AddProcesses(ordered_json& list, const Porter& porter) {
+  for (const auto& process : porter.processes()) {
+    if (process->pid() == 0 || (process->gone() && !process->left_behind())) continue;
+    AddProcess(list, *process);
   }
+}
+
+void AddProcesses(ordered_json& list, const ServiceBroker& service) {
+  for (const auto& process : service.processes()) AddProcess(list, *process);
+  for (const auto& porter : service.porters()) AddProcesses(list, *porter);
 }
 
 ordered_json Processes(const StatusSource& source) {
   ordered_json list = ordered_json::array();
   list.push_back({{"role", "supervisor"},
+                  {"service", nullptr},
                   {"generation", nullptr},
                   {"pid", getpid()},
-                  {"state", source.state}});
-  if (source.current != nullptr) AddProcesses(list, *source.current);
-  for (const auto& generation : source.retired) AddProcesses(list, *generation);
+                  {"state", source.state},
+                  {"silent_ms", nullptr}});
+  for (const auto& [name, service] : source.services) AddProcesses(list, *service);
+  for (const auto& service : source.old_services) AddProcesses(list, *service);
+  if (source.status_porter != nullptr) AddProcesses(list, *source.status_porter);
+  for (const auto& process : source.loggers) AddProcess(list, *process);
   return list;
 }
 
@@ -98,81 +107,100 @@ ordered_json Worker(const WorkerPool& pool) {
 
 ordered_json Attached(const AttachPoint& point) {
   ordered_json list = ordered_json::array();
-  for (const auto& [number, peer] : point.attached()) {
-    list.push_back({{"pid", peer.pid}, {"uid", peer.uid}});
+  for (const auto& [number, worker] : point.attached()) {
+    list.push_back({{"pid", worker.pid}, {"uid", worker.uid}});
   }
   return list;
 }
 
-ordered_json Service(const StatusSource& source, size_t index) {
-  const ServiceConfig& config = source.setup.config.services[index];
-  const std::string& name = config.name.value;
+ordered_json Service(const ServiceBroker& service) {
+  const ServiceSetup& setup = *service.setup();
   ordered_json listen = ordered_json::array();
-  for (const auto& address : config.listen) listen.push_back(ToString(address.value));
+  for (const auto& address : setup.config.listen) listen.push_back(ToString(address.value));
+  ordered_json not_listening = ordered_json::array();
+  for (const auto& address : setup.missing) not_listening.push_back(ToString(address.value));
   ordered_json certificates = ordered_json::array();
-  for (const size_t certificate : config.certificates) {
-    certificates.push_back(source.setup.config.certificates[certificate].name.value);
-  }
-  supervision::ServiceCounters counters;
-  if (source.current != nullptr)
-    counters = source.current->service_counters(static_cast<uint16_t>(index));
-  const Queue& queue = *source.setup.queues[index];
-  const auto pool = source.pools.find(name);
-  const auto point = source.attach_points.find(name);
-  return {{"name", name},
+  for (const uint16_t id : setup.server_certificates)
+    certificates.push_back(setup.certificates[id].config.name.value);
+  const supervision::Counters counters = service.counters();
+  const Generation* current = service.current();
+  return {{"name", service.name()},
+          {"state", service.state()},
+          {"generation", current == nullptr ? ordered_json() : ordered_json(current->number())},
+          {"handshakers", current == nullptr ? 0 : current->handshakers()},
+          {"hung", service.hung()},
+          {"left_behind", service.left_behind()},
           {"listen", std::move(listen)},
+          {"not_listening", std::move(not_listening)},
           {"certificates", std::move(certificates)},
-          {"ktls", KtlsModeName(config.ktls)},
-          {"direct", counters.direct},
-          {"relay", counters.relay},
-          {"last_reason", OrNull(counters.last_reason)},
-          {"queue", {{"waiting", queue.waiting()}, {"capacity", queue.capacity()}}},
-          {"worker", pool == source.pools.end() ? ordered_json() : Worker(*pool->second)},
+          {"ktls", KtlsModeName(setup.config.terms.ktls)},
+          {"direct", counters.handed_off_direct},
+          {"relay", counters.handed_off_relay},
+          {"last_reason", OrNull(service.last_reason())},
+          {"queue", {{"waiting", setup.queue->waiting()}, {"capacity", setup.queue->capacity()}}},
+          {"worker", service.workers() == nullptr ? ordered_json() : Worker(*service.workers())},
           {"attached",
-           point == source.attach_points.end() ? ordered_json() : Attached(*point->second)}};
+           service.attach_point() == nullptr ? ordered_json() : Attached(*service.attach_point())},
+          {"counters", Counters(counters)}};
 }
 
 ordered_json Services(const StatusSource& source) {
   ordered_json list = ordered_json::array();
-  for (size_t i = 0; i < source.setup.config.services.size(); ++i) {
-    list.push_back(Service(source, i));
+  for (const auto& [name, service] : source.services) {
+    if (service->setup()) list.push_back(Service(*service));
   }
   return list;
 }
 
+// Each certificate once, however many services have it.
 ordered_json Certificates(const StatusSource& source) {
+  std::map<std::string, uint64_t> expiries;
+  for (const auto& [name, service] : source.services) {
+    if (service->current() == nullptr) continue;
+    for (const auto& expiry : service->current()->facts().expiries) {
+      const auto& certificates = service->setup()->certificates;
+      if (expiry.certificate_id < certificates.size())
+        expiries[certificates[expiry.certificate_id].config.name.value] = expiry.not_after;
+    }
+  }
   ordered_json list = ordered_json::array();
-  if (source.current == nullptr) return list;
-  const auto& certificates = source.setup.config.certificates;
   const int64_t now = Seconds(SystemClock::now());
-  for (const auto& expiry : source.current->facts().expiries) {
-    if (expiry.certificate_id >= certificates.size()) continue;
-    const auto end = static_cast<int64_t>(expiry.not_after);
-    list.push_back({{"name", certificates[expiry.certificate_id].name.value},
-                    {"not_after", end},
-                    {"days_left", (end - now) / 86'400}});
+  for (const auto& [name, not_after] : expiries) {
+    const auto end = static_cast<int64_t>(not_after);
+    list.push_back({{"name", name}, {"not_after", end}, {"days_left", (end - now) / 86'400}});
   }
   return list;
 }
 
+// All handshakers find the same.
 ordered_json KernelSuites(const StatusSource& source) {
   ordered_json list = ordered_json::array();
-  if (source.current == nullptr) return list;
-  for (const auto& suite : source.current->facts().kernel_suites) {
-    list.push_back({{"suite", suite.name}, {"reason", OrNull(suite.reason)}});
+  for (const auto& [name, service] : source.services) {
+    if (service->current() == nullptr) continue;
+    for (const auto& suite : service->current()->facts().kernel_suites)
+      list.push_back({{"suite", suite.name}, {"reason", OrNull(suite.reason)}});
+    if (!list.empty()) break;
   }
   return list;
+}
+
+supervision::Counters Sum(const StatusSource& source) {
+  supervision::Counters sum;
+  for (const auto& [name, service] : source.services) Add(sum, service->counters());
+  return sum;
 }
 
 void AddMissing(ordered_json& list, const std::string& who, const sandbox::MissingParts& missing) {
   for (const std::string& part : missing.parts()) list.push_back({{"who", who}, {"what", part}});
 }
 
-// What the confinement lacks on this machine, by process.
+// The parts of the confinement that this machine lacks, by process.
 ordered_json Missing(const StatusSource& source) {
   ordered_json list = ordered_json::array();
-  AddMissing(list, "keyholder, handshakers", sandbox::MissingInBrokerProcess(source.machine));
-  for (const auto& [name, pool] : source.pools) {
+  AddMissing(list, "keyholders, handshakers, porters, loggers",
+             sandbox::MissingInBrokerProcess(source.machine));
+  for (const auto& [name, service] : source.services) {
+    if (service->workers() == nullptr) continue;
     AddMissing(list, "worker of " + name, sandbox::MissingInWorker(source.machine));
   }
   return list;
@@ -180,30 +208,26 @@ ordered_json Missing(const StatusSource& source) {
 
 ordered_json Reload(const std::optional<LastReload>& reload) {
   if (!reload) return nullptr;
-  return {{"number", reload->number},
-          {"time", Seconds(reload->at)},
-          {"ok", reload->errors.empty()},
-          {"errors", reload->errors}};
+  return {{"number", reload->number}, {"time", Seconds(reload->at)}, {"ok", reload->errors.empty()},
+          {"errors", reload->errors}, {"started", reload->started},  {"removed", reload->removed}};
 }
 
 }  // namespace
 
 std::string StatusReport(const StatusSource& source) {
   const auto now = SystemClock::now();
-  const bool serves = source.current != nullptr;
   const ordered_json report = {
       {"version", TLSBROKER_VERSION},
       {"config", source.setup.file},
       {"state", source.state},
       {"started", Seconds(source.started)},
       {"uptime_seconds", Seconds(now) - Seconds(source.started)},
-      {"generation", serves ? ordered_json(source.current->number()) : ordered_json()},
       {"reloads_begun", source.reloads_begun},
       {"last_reload", Reload(source.last_reload)},
       {"processes", Processes(source)},
       {"services", Services(source)},
       {"certificates", Certificates(source)},
-      {"counters", Counters(serves ? source.current->counters() : supervision::Counters())},
+      {"counters", Counters(Sum(source))},
       {"kernel_tls", KernelSuites(source)},
       {"confinement_missing", Missing(source)},
   };

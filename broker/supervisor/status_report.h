@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The broker's state as JSON, for people (`tlsbroker status` makes a table of it) and for programs.
 // tlsbroker-status(1) describes the members. Runs in the supervisor; texts that came from a
 // handshaker may be anything, and are quoted.
@@ -14,31 +15,32 @@
 #include <vector>
 
 #include "broker/sandbox/machine.h"
-#include "broker/supervisor/attach.h"
-#include "broker/supervisor/generation.h"
+#include "broker/supervisor/role_process.h"
+#include "broker/supervisor/service_broker.h"
 #include "broker/supervisor/setup.h"
-#include "broker/supervisor/workers.h"
 
 namespace tlsbroker::supervisor {
 
 struct LastReload {
   uint64_t number = 0;  // the first is 1
   std::chrono::system_clock::time_point at;
-  std::vector<std::string> errors;  // none if it has succeeded
+  std::vector<std::string> errors;   // none if it has succeeded
+  std::vector<std::string> started;  // the services that have new processes
+  std::vector<std::string> removed;
 };
 
-// What the supervisor knows; borrowed for the call.
+// Everything that the supervisor knows; borrowed for the call.
 struct StatusSource {
   const Setup& setup;
   const char* state;  // "starting", "serving", "stopping"
   std::chrono::system_clock::time_point started;
   uint64_t reloads_begun;
   const std::optional<LastReload>& last_reload;
-  const Generation* current;  // may be null
-  const std::vector<std::shared_ptr<Generation>>& retired;
-  const std::map<std::string, std::shared_ptr<WorkerPool>>& pools;
-  const std::map<std::string, std::shared_ptr<AttachPoint>>& attach_points;
+  const std::map<std::string, std::shared_ptr<ServiceBroker>>& services;
+  const std::vector<std::shared_ptr<ServiceBroker>>& old_services;
+  const Porter* status_porter;  // may be null
   const sandbox::Machine& machine;
+  std::vector<std::shared_ptr<const RoleProcess>> loggers;
 };
 
 std::string StatusReport(const StatusSource& source);

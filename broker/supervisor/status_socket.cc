@@ -1,74 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "broker/supervisor/status_socket.h"
 
-#include <asio/co_spawn.hpp>
-#include <asio/detached.hpp>
-#include <cerrno>
-#include <chrono>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
 #include <string_view>
 #include <utility>
+#include <variant>
 
+#include "broker/supervisor/pidfd.h"
+#include "broker/support/log.h"
 #include "broker/support/status.h"
+#include "protocol/supervision.h"
 
 namespace tlsbroker::supervisor {
 namespace {
 
-// One at a time: a reader that does not read must not keep others waiting for long.
-constexpr std::chrono::milliseconds kLimit{2'000};
-constexpr std::chrono::milliseconds kPause{100};
-
-asio::awaitable<void> EndLater(std::shared_ptr<Watch> watch, std::shared_ptr<Event> written) {
-  co_await written->Wait(Clock::now() + kLimit);
-  watch->Cancel();
-}
-
-asio::awaitable<void> Write(const asio::any_io_executor& executor, const UniqueFd& socket,
-                            std::string_view text) {
-  const auto watch = std::make_shared<Watch>(executor, socket.get());
-  const auto written = std::make_shared<Event>(executor);
-  asio::co_spawn(executor, EndLater(watch, written), asio::detached);
+absl::StatusOr<UniqueFd> MemoryFile(std::string_view text) {
+  UniqueFd file(memfd_create("status", MFD_CLOEXEC));
+  if (!file) return ErrnoStatus("memfd_create");
   while (!text.empty()) {
-    const ssize_t n = send(socket.get(), text.data(), text.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (n < 0 && errno != EAGAIN) break;
-    if (n > 0) text.remove_prefix(static_cast<size_t>(n));
-    if (n > 0) continue;
-    const bool writable = co_await watch->Writable();
-    if (!writable) break;
+    const ssize_t n = write(file.get(), text.data(), text.size());
+    if (n <= 0) return ErrnoStatus("writing the state");
+    text.remove_prefix(static_cast<size_t>(n));
   }
-  watch->Cancel();
-  written->Notify();
+  return file;
 }
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<StatusSocket>> StatusSocket::Open(
-    const asio::any_io_executor& executor, const std::string& runtime_dir,
-    std::function<std::string()> report) {
-  ASSIGN_OR_RETURN(UnixListener listener,
-                   UnixListener::Open(runtime_dir + "/status", SOCK_STREAM, 0600));
-  return std::unique_ptr<StatusSocket>(
-      new StatusSocket(executor, std::move(listener), std::move(report)));
+StatusSocket::StatusSocket(const asio::any_io_executor& executor, const std::string& runtime_dir,
+                           PorterStart start, std::function<std::string()> report,
+                           std::function<void()> changed)
+    : timer_(executor),
+      report_(std::move(report)),
+      porter_(std::make_shared<Porter>(executor, "", std::move(start), runtime_dir + "/status",
+                                       SOCK_STREAM, Access(), *this, std::move(changed))) {}
+
+absl::StatusOr<supervision::Message> StatusSocket::Duty() {
+  supervision::StatusPoint duty{UniqueFd(pidfd_open(getpid(), 0))};
+  if (!duty.supervisor) return ErrnoStatus("pidfd_open");
+  return duty;
 }
 
-StatusSocket::StatusSocket(const asio::any_io_executor& executor, UnixListener listener,
-                           std::function<std::string()> report)
-    : executor_(executor),
-      listener_(std::move(listener)),
-      watch_(executor, listener_.get()),
-      report_(std::move(report)) {}
+// A porter that asks again before it has its answer gets an answer only to the last request.
+bool StatusSocket::Heard(supervision::Message message) {
+  const auto* wanted = std::get_if<supervision::StatusWanted>(&message);
+  if (wanted == nullptr) return false;
+  timer_.expires_at(std::max(Clock::now(), next_answer_));
+  timer_.async_wait([this, request = wanted->request](const asio::error_code& cancelled) {
+    if (!cancelled) Answer(request);
+  });
+  return true;
+}
 
-asio::awaitable<void> StatusSocket::Serve() {
-  Event pause(executor_);
-  for (;;) {
-    const bool readable = co_await watch_.Readable();
-    if (!readable) co_return;
-    const UniqueFd socket = listener_.Accept();
-    if (!socket) {
-      co_await pause.Wait(Clock::now() + kPause);
-      continue;
-    }
-    const std::string text = report_();
-    co_await Write(executor_, socket, text);
-  }
+// If the answer is lost nobody gets one: the client that asked sees the end of the stream.
+void StatusSocket::Answer(uint32_t request) {
+  next_answer_ = Clock::now() + kPause;
+  absl::StatusOr<UniqueFd> text = MemoryFile(report_());
+  if (!text.ok()) return log::Error("no status: " + std::string(text.status().message()));
+  (void)porter_->SendNow(supervision::StatusText{.request = request, .text = *std::move(text)});
 }
 
 }  // namespace tlsbroker::supervisor

@@ -1,6 +1,8 @@
-// The running broker: one current generation and the workers of every service, replaced on reload
-// and when something ends, and ended in order. Runs in tlsbrokerd and is all that it does after its
-// start; nothing here reads what a network peer or a worker wrote.
+// SPDX-License-Identifier: Apache-2.0
+// The running broker: its services, started together, replaced on reload as far as they have
+// changed, and ended in order. Runs in tlsbrokerd and is all that it does after its start; nothing
+// here reads what a network peer or a worker wrote, and nothing waits for anything that they could
+// hold up.
 
 #ifndef TLSBROKER_BROKER_SUPERVISOR_SUPERVISOR_H_
 #define TLSBROKER_BROKER_SUPERVISOR_SUPERVISOR_H_
@@ -14,17 +16,14 @@
 #include <string>
 #include <vector>
 
-#include "broker/supervisor/attach.h"
-#include "broker/supervisor/backoff.h"
 #include "broker/supervisor/event_loop.h"
-#include "broker/supervisor/generation.h"
+#include "broker/supervisor/logs.h"
 #include "broker/supervisor/notify.h"
 #include "broker/supervisor/programs.h"
+#include "broker/supervisor/service_broker.h"
 #include "broker/supervisor/setup.h"
 #include "broker/supervisor/status_report.h"
 #include "broker/supervisor/status_socket.h"
-#include "broker/supervisor/ticket_keys.h"
-#include "broker/supervisor/workers.h"
 
 namespace tlsbroker::supervisor {
 
@@ -32,47 +31,46 @@ class Supervisor {
  public:
   Supervisor(Setup setup, InheritedSockets inherited);
 
-  // Until it is told to stop. Returns the exit status.
+  // Runs until it is told to stop. Returns the exit status.
   int Run();
 
  private:
   enum class Stop { kNo, kDrain, kNow };
+  using Services = std::map<std::string, std::shared_ptr<ServiceBroker>>;
 
   asio::awaitable<void> FollowSignals();
   // Tells the service manager that this event loop turns.
   asio::awaitable<void> FeedWatchdog();
+  // Looks at all processes for those that hang.
+  asio::awaitable<void> LookAtProcesses();
   asio::awaitable<void> Live();
   asio::awaitable<void> Serve();
   asio::awaitable<void> End();
 
-  // Makes a new generation the current one; on failure nothing has changed but the log and
-  // failure_. `setup` has to live as long as the caller waits.
-  asio::awaitable<bool> StartGeneration(const std::shared_ptr<const Setup>& setup);
-  void ReportFailure(const Generation& generation, const absl::Status& started);
+  // Puts `setup` in force for all services or, if one of them cannot be as it says, for none: then
+  // nothing has changed but the log and failure_.
+  asio::awaitable<bool> Introduce(std::shared_ptr<const Setup> setup);
+  asio::awaitable<bool> AwaitProposals(const Services& services);
+  asio::awaitable<void> Adopt(std::shared_ptr<const Setup> setup, Services services);
+  Setup InForce() const;
+  std::shared_ptr<const Setup> OpenNext(Diagnostics& diagnostics) const;
   void Fail(std::vector<std::string> errors);
-  asio::awaitable<void> Replace(std::shared_ptr<Generation> next);
-  void Retire(std::shared_ptr<Generation> generation);
-  asio::awaitable<void> Restart();
   asio::awaitable<void> Reload();
   asio::awaitable<bool> TryReload();
-  void Adopt(std::shared_ptr<const Setup> setup);
-  void UpdateWorkers(const Setup& setup);
-  void UpdateAttachPoints(const Setup& setup);
-  absl::Status OpenStatusSocket();
+  asio::awaitable<bool> LookAtCertificates();
+  // `previous` may be null.
+  asio::awaitable<void> Inspect(const Setup& setup, const Setup* previous,
+                                Diagnostics& diagnostics);
+  void OpenStatusSocket();
+  PorterStart PorterStartOf(const Setup& setup) const;
   std::string Status() const;
-  void RemovePool(std::shared_ptr<WorkerPool> pool);
-  void RotateTicketKeys();
   void Sweep();
-  // Workers learn from the handshakers' counters that connections go to them.
-  void NoteHandOffs();
-  void KillAll();
-  void CloseListeners();
 
   bool stopping() const { return stop_ != Stop::kNo; }
-  bool AllGenerations(bool (Generation::*state)() const) const;
-  bool AllPoolsGone() const;
+  std::vector<std::shared_ptr<ServiceBroker>> AllServices() const;
+  bool All(bool (ServiceBroker::*state)() const) const;
 
-  // Until the condition holds or the deadline has passed.
+  // Waits until the condition holds or the deadline has passed.
   template <typename Condition>
   asio::awaitable<void> Until(Condition condition,
                               Clock::time_point deadline = Clock::time_point::max());
@@ -82,26 +80,23 @@ class Supervisor {
   Event wake_;
   const Notifier notifier_;
   const Programs programs_;
+  Logs logs_;
   InheritedSockets inherited_;
-  TicketKeyRing ticket_keys_;
-  Clock::time_point next_rotation_ = Clock::time_point::min();
 
   std::shared_ptr<const Setup> setup_;
-  uint32_t generations_ = 0;
-  Clock::time_point last_start_;
-  Backoff backoff_;
-  std::shared_ptr<Generation> current_;
-  std::vector<std::shared_ptr<Generation>> retired_;
-  std::map<std::string, std::shared_ptr<WorkerPool>> pools_;  // by service
-  std::vector<std::shared_ptr<WorkerPool>> old_pools_;
-  std::map<std::string, std::shared_ptr<AttachPoint>> attach_points_;  // by service
+  Services services_;
+  Services introduced_;  // not in force yet, or about to get another setup
+  std::vector<std::shared_ptr<ServiceBroker>> old_services_;  // that end
+  bool serves_ = false;
   std::unique_ptr<StatusSocket> status_socket_;
 
   const std::chrono::system_clock::time_point started_ = std::chrono::system_clock::now();
   const sandbox::Machine machine_ = sandbox::Machine::Inspect();
   uint64_t reloads_ = 0;  // that have begun
   std::optional<LastReload> last_reload_;
-  std::vector<std::string> failure_;  // why the last generation or reload has not come to be
+  std::vector<std::string> started_services_;  // by the last setup that came into force
+  std::vector<std::string> removed_services_;
+  std::vector<std::string> failure_;  // why the last setup has not come into force
 
   bool reload_ = false;
   Stop stop_ = Stop::kNo;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "broker/supervisor/ticket_keys.h"
 
 #include <fcntl.h>
@@ -8,30 +9,47 @@
 #include <string>
 #include <utility>
 
+#include "broker/support/secret_bytes.h"
 #include "broker/support/status.h"
 
 namespace tlsbroker::supervisor {
 
 TicketKeysMessage::~TicketKeysMessage() {
-  auto& [keys, sealing] = std::get<supervision::TicketKeys>(message_);
+  auto& [keys, sealing] = keys_;
   Wipe(keys.data(), keys.size() * sizeof(supervision::TicketKey));
   Wipe(sealing.data(), sealing.size());
 }
 
+void TicketKeyRing::Unmap::operator()(Secrets* secrets) const {
+  Wipe(secrets, sizeof(*secrets));
+  (void)munmap(secrets, sizeof(*secrets));
+}
+
 absl::Status TicketKeyRing::Rotate() {
+  if (!secrets_) {
+    void* memory =
+        mmap(nullptr, sizeof(Secrets), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) return ErrnoStatus("memory for ticket keys");
+    secrets_.reset(static_cast<Secrets*>(memory));
+    (void)mlock(memory, sizeof(Secrets));  // as far as RLIMIT_MEMLOCK goes
+    if (madvise(memory, sizeof(Secrets), MADV_DONTDUMP) != 0 ||
+        madvise(memory, sizeof(Secrets), MADV_WIPEONFORK) != 0)
+      return ErrnoStatus("memory for ticket keys");
+  }
+  auto& [keys, count, sealing] = *secrets_;
   // getrandom(2): up to 256 bytes come whole once the kernel's generator is ready.
   static_assert(sizeof(supervision::TicketKey) <= 256);
   supervision::TicketKey fresh;
   if (getrandom(&fresh, sizeof(fresh), 0) != static_cast<ssize_t>(sizeof(fresh)))
     return ErrnoStatus("getrandom");
-  if (count_ == 0 &&
-      getrandom(sealing_.data(), sealing_.size(), 0) != static_cast<ssize_t>(sealing_.size())) {
+  if (count == 0 &&
+      getrandom(sealing.data(), sealing.size(), 0) != static_cast<ssize_t>(sealing.size())) {
     return ErrnoStatus("getrandom");
   }
-  std::ranges::move_backward(keys_.begin(), keys_.end() - 1, keys_.end());
-  keys_.front() = fresh;
+  std::ranges::move_backward(keys.begin(), keys.end() - 1, keys.end());
+  keys.front() = fresh;
   Wipe(&fresh, sizeof(fresh));
-  count_ = std::min(count_ + 1, keys_.size());
+  count = std::min(count + 1, keys.size());
   return absl::OkStatus();
 }
 
@@ -44,7 +62,8 @@ UniqueFd TicketKeyRing::MakeLock() {
   return file;
 }
 
-// A lock of flock(2) is that of one opening of a file, so each has to be opened anew.
+// A lock of flock(2) belongs to one open(2) of a file, so each handshaker's file has to be opened
+// anew.
 absl::StatusOr<UniqueFd> TicketKeyRing::OpenRekeyLock() const {
   const std::string path = "/proc/self/fd/" + std::to_string(rekey_lock_.get());
   UniqueFd file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
@@ -54,8 +73,11 @@ absl::StatusOr<UniqueFd> TicketKeyRing::OpenRekeyLock() const {
 
 TicketKeysMessage TicketKeyRing::Message() const {
   supervision::TicketKeys keys;
-  keys.keys.assign(keys_.begin(), keys_.begin() + static_cast<std::ptrdiff_t>(count_));
-  keys.sealing = sealing_;
+  if (secrets_) {
+    keys.keys.assign(secrets_->keys.begin(),
+                     secrets_->keys.begin() + static_cast<std::ptrdiff_t>(secrets_->count));
+    keys.sealing = secrets_->sealing;
+  }
   return TicketKeysMessage(std::move(keys));
 }
 

@@ -1,5 +1,7 @@
-// The session ticket keys that all handshakers share. They belong to the supervisor, so that
-// tickets stay good over reloads and restarts of children: in memory only, wiped when they go.
+// SPDX-License-Identifier: Apache-2.0
+// The session ticket keys that all handshakers of a service share. They belong to the supervisor,
+// so that tickets stay good over reloads and restarts of children: in memory only, wiped at the
+// end.
 
 #ifndef TLSBROKER_BROKER_SUPERVISOR_TICKET_KEYS_H_
 #define TLSBROKER_BROKER_SUPERVISOR_TICKET_KEYS_H_
@@ -7,11 +9,11 @@
 #include <array>
 #include <chrono>
 #include <cstddef>
+#include <memory>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "broker/support/secret_bytes.h"
-#include "protocol/supervision.h"
+#include "protocol/ticket_keys.h"
 #include "protocol/unique_fd.h"
 
 namespace tlsbroker::supervisor {
@@ -19,14 +21,14 @@ namespace tlsbroker::supervisor {
 // supervision::TicketKeys that wipes itself: one copy for one message.
 class TicketKeysMessage {
  public:
-  explicit TicketKeysMessage(supervision::TicketKeys keys) : message_(std::move(keys)) {}
+  explicit TicketKeysMessage(supervision::TicketKeys keys) : keys_(std::move(keys)) {}
   TicketKeysMessage(TicketKeysMessage&&) = default;
   TicketKeysMessage& operator=(TicketKeysMessage&&) = delete;
   ~TicketKeysMessage();
-  const supervision::Message& message() const { return message_; }
+  const supervision::TicketKeys& message() const { return keys_; }
 
  private:
-  supervision::Message message_;
+  supervision::TicketKeys keys_;
 };
 
 class TicketKeyRing {
@@ -35,29 +37,32 @@ class TicketKeyRing {
   static constexpr std::chrono::hours kPeriod{8};
   static constexpr size_t kWindow = 3;
 
-  TicketKeyRing() = default;
   // An empty file in memory that stays so.
   static UniqueFd MakeLock();
-  TicketKeyRing(const TicketKeyRing&) = delete;
-  TicketKeyRing& operator=(const TicketKeyRing&) = delete;
-  ~TicketKeyRing() {
-    Wipe(keys_.data(), sizeof(keys_));
-    Wipe(sealing_.data(), sealing_.size());
-  }
 
-  // A fresh first key; the oldest beyond the window goes.
+  // Makes a new first key; the oldest beyond the window is dropped.
   absl::Status Rotate();
 
   TicketKeysMessage Message() const;
 
-  // A file of its own for one handshaker to lock while it changes a connection's keys: two that did
-  // so at once for the same token would give one key to the same record numbers twice.
+  // A file of its own for one handshaker to lock while it changes a connection's keys: if two did
+  // so at once for the same token, they would use the same record numbers twice with one key.
   absl::StatusOr<UniqueFd> OpenRekeyLock() const;
 
  private:
-  std::array<supervision::TicketKey, kWindow> keys_{};
-  size_t count_ = 0;
-  std::array<uint8_t, 32> sealing_{};  // made with the first key
+  struct Secrets {
+    std::array<supervision::TicketKey, kWindow> keys;
+    size_t count;
+    std::array<uint8_t, 32> sealing;  // made with the first key
+  };
+  struct Unmap {
+    void operator()(Secrets* secrets) const;
+  };
+
+  // In a page of its own, which a forked process does not get (madvise(2), MADV_WIPEONFORK): one
+  // that does an errand (elsewhere.h) may live on, and one that is to become a worker can be
+  // stopped.
+  std::unique_ptr<Secrets, Unmap> secrets_;  // with the first key
   UniqueFd rekey_lock_ = MakeLock();
 };
 

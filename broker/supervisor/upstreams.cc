@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "broker/supervisor/upstreams.h"
 
 #include <sys/socket.h>
@@ -19,9 +20,9 @@ constexpr const char* kSystemBundles[] = {"/etc/ssl/certs/ca-certificates.crt",
                                           "/etc/pki/tls/certs/ca-bundle.crt",
                                           "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"};
 
-class Opener {
+class UpstreamOpener {
  public:
-  Opener(const Config& config, Diagnostics& diagnostics)
+  UpstreamOpener(const Config& config, Diagnostics& diagnostics)
       : config_(config), diagnostics_(diagnostics) {}
 
   Trust Open() {
@@ -46,16 +47,21 @@ class Opener {
     for (const char* path : kSystemBundles) {
       if (access(path, F_OK) == 0) return Index({{Source::Kind::kPath, path}, asked_by});
     }
-    diagnostics_.Error(asked_by, "this system has no file of certificates to trust",
+    diagnostics_.Error(asked_by,
+                       "this system has no file of trusted certificates in any of the usual places",
                        "install ca-certificates, or set ca_file in [broker]");
     return 0;
   }
 
   uint16_t Index(const At<Source>& source) {
-    const auto found = std::ranges::find(trust_.files, source.value, &Trust::File::source);
+    const auto found = std::ranges::find(trust_.files, source.value,
+                                         [](const auto& file) { return file->source; });
     const auto index = static_cast<uint16_t>(found - trust_.files.begin());
     if (found == trust_.files.end()) {
-      trust_.files.push_back({source.value, OpenRegularFile(source, kWantsBundle, diagnostics_)});
+      UniqueFd file = OpenRegularFile(source, kWantsBundle, diagnostics_);
+      std::string identity = FileIdentity(file.get());
+      trust_.files.push_back(std::make_shared<const TrustFile>(
+          TrustFile{source.value, std::move(file), std::move(identity)}));
     }
     return index;
   }
@@ -68,7 +74,7 @@ class Opener {
 }  // namespace
 
 Trust OpenTrust(const Config& config, Diagnostics& diagnostics) {
-  return Opener(config, diagnostics).Open();
+  return UpstreamOpener(config, diagnostics).Open();
 }
 
 UniqueFd ConnectTo(const handoff::Endpoint& endpoint) {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "broker/supervisor/worker_check.h"
 
 #include <sys/stat.h>
@@ -34,6 +35,20 @@ void CheckPaths(const std::vector<At<std::string>>& paths, Diagnostics& diagnost
   }
 }
 
+void CheckDirectory(const std::optional<At<std::string>>& directory, Diagnostics& diagnostics) {
+  if (!directory) return;
+  struct stat status {};
+  std::string wrong;
+  if (stat(directory->value.c_str(), &status) != 0) {
+    wrong = "cannot be found: " + ErrorText();
+  } else if (!S_ISDIR(status.st_mode)) {
+    wrong = "is not a directory";
+  }
+  if (wrong.empty()) return;
+  diagnostics.Error(directory->position, "\"" + directory->value + "\" " + wrong,
+                    "a directory that exists is needed");
+}
+
 void CheckAttach(const ServiceConfig& service, Diagnostics& diagnostics) {
   const auto& first = service.allow_users.empty() ? service.allow_groups : service.allow_users;
   if (service.worker && !first.empty()) {
@@ -50,13 +65,17 @@ void CheckAttach(const ServiceConfig& service, Diagnostics& diagnostics) {
 
 }  // namespace
 
-void CheckWorkers(const Config& config, Diagnostics& diagnostics) {
+void CheckAttachment(const Config& config, Diagnostics& diagnostics) {
+  for (const ServiceConfig& service : config.services) CheckAttach(service, diagnostics);
+}
+
+void CheckWorkerFiles(const Config& config, Diagnostics& diagnostics) {
   for (const ServiceConfig& service : config.services) {
-    CheckAttach(service, diagnostics);
     if (!service.worker) continue;
     CheckProgram(service.worker->command, diagnostics);
     CheckPaths(service.worker->read_only, diagnostics);
     CheckPaths(service.worker->read_write, diagnostics);
+    CheckDirectory(service.worker->directory, diagnostics);
   }
 }
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What has to be true of the machine before a worker can be started: its program and the files that
 // it is to get exist. Runs in the supervisor.
 
@@ -9,7 +10,13 @@
 
 namespace tlsbroker::supervisor {
 
-void CheckWorkers(const Config& config, Diagnostics& diagnostics);
+// Checks the users who may attach, or as whom workers are started.
+void CheckAttachment(const Config& config, Diagnostics& diagnostics);
+
+// Checks that programs and paths of workers exist. Not for a broker that serves: the files can be
+// the worker's own, who removes them, or makes whoever looks wait, and so would keep all services
+// from starting. There each start of a worker looks for itself, in its own process.
+void CheckWorkerFiles(const Config& config, Diagnostics& diagnostics);
 
 }  // namespace tlsbroker::supervisor
 

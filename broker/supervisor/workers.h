@@ -1,11 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
 // The workers of one service: started as configured, each with the receiving end of the service's
 // queue, watched, and started again when they end. Connections meanwhile wait in the queue, of
 // which the supervisor keeps a copy. Runs in the supervisor, which reads nothing that a worker
 // writes.
 //
 // SIGTERM asks a worker to take no more connections, finish those it has, and end (PROTOCOL.md
-// section 1.2). Whether it has any only the worker knows, so one that was told to end because
-// nothing arrived is given all the time it wants, beside its place, which is free for another one.
+// section 1.2). Only the worker knows whether it has any. So one that was told to end because
+// nothing arrived may take all the time it wants, and its place is free for another worker
+// meanwhile.
 
 #ifndef TLSBROKER_BROKER_SUPERVISOR_WORKERS_H_
 #define TLSBROKER_BROKER_SUPERVISOR_WORKERS_H_
@@ -24,11 +26,13 @@
 #include "broker/supervisor/backoff.h"
 #include "broker/supervisor/child_process.h"
 #include "broker/supervisor/event_loop.h"
+#include "broker/supervisor/log_sources.h"
+#include "broker/supervisor/pulse.h"
 #include "broker/supervisor/queue.h"
 
 namespace tlsbroker::supervisor {
 
-// What the workers of a service are. A reload that changes any of it starts them anew.
+// The settings of a service's workers. A reload that changes any of them starts the workers anew.
 struct WorkerSpec {
   std::string service;
   std::vector<std::string> command;
@@ -39,27 +43,37 @@ struct WorkerSpec {
   bool runs_daemon = false;
   std::vector<std::string> read_only;
   std::vector<std::string> read_write;
+  std::string directory;  // to work in; empty: the root
+  bool private_tmp = false;
+  bool core_dumps = false;
   sandbox::WorkerProfile profile = sandbox::WorkerProfile::kDefault;
   sandbox::WorkerLimits limits;
   uint32_t count = 1;
   bool on_demand = false;
   std::chrono::milliseconds idle_timeout{0};  // on demand only; 0: none
+  bool beats = false;                         // it sends heartbeats (support/heartbeat_variable.h)
   friend bool operator==(const WorkerSpec&, const WorkerSpec&) = default;
+
+  // What the configuration names, as it is when a worker is started.
+  std::vector<std::string> paths() const;
 };
 
 sandbox::WorkerPolicy PolicyOf(const WorkerSpec& spec);
 
 class WorkerPool : public std::enable_shared_from_this<WorkerPool> {
  public:
-  // From SIGTERM to another one, which says that it is urgent; at the broker's end.
+  // At the broker's end: the time from SIGTERM to a second one, which says that it is urgent.
   static constexpr std::chrono::milliseconds kFinishTimeout{2'000};
-  // From that one to SIGKILL.
+  // The time from the second one to SIGKILL.
   static constexpr std::chrono::milliseconds kEndTimeout{5'000};
+  // The time from SIGKILL to being left behind.
+  static constexpr std::chrono::milliseconds kReapTimeout{2'000};
 
   // `where` is the command's place in the configuration, for the log. `changed` is called when
-  // gone() has changed.
+  // gone() has changed. The workers write their log into `log`; to our standard error without.
   WorkerPool(const asio::any_io_executor& executor, WorkerSpec spec, std::string where,
-             std::shared_ptr<Queue> queue, std::function<void()> changed);
+             std::shared_ptr<Queue> queue, std::function<void()> changed,
+             std::shared_ptr<LogSources> log = nullptr);
 
   void Start();
 
@@ -73,8 +87,9 @@ class WorkerPool : public std::enable_shared_from_this<WorkerPool> {
   std::vector<WorkerState> running() const;
   uint64_t restarts() const { return restarts_; }  // of workers that ended by themselves
 
+  // No worker is left, or only such that the kernel cannot end.
   bool gone() const {
-    return stopping_ && busy() == 0 && draining_.empty() && !waiting_for_demand_;
+    return left_behind_ || (stopping_ && busy() == 0 && draining_.empty() && !waiting_for_demand_);
   }
 
   // The handshakers' count of connections that went through the queue. Any change of it is a sign
@@ -86,6 +101,9 @@ class WorkerPool : public std::enable_shared_from_this<WorkerPool> {
   void Stop(std::chrono::milliseconds delay, std::chrono::milliseconds finish = kFinishTimeout);
   // SIGKILL to all.
   void Kill();
+  // Looks for workers that send heartbeats and hang. To be called every Pulse::kLookPeriod.
+  void Look(Clock::time_point now);
+  uint64_t hung() const { return hung_; }  // so far
 
  private:
   // One of the `count` places for a worker, or what was one until its worker was told to end.
@@ -93,9 +111,13 @@ class WorkerPool : public std::enable_shared_from_this<WorkerPool> {
     explicit Slot(const asio::any_io_executor& executor) : wake(executor) {}
     bool busy = false;  // a worker runs, or is to be started again
     bool draining = false;
-    Event wake;                             // ends the pause before a restart
-    Clock::time_point started;              // of `process`
+    Event wake;                 // ends the pause before a restart
+    Clock::time_point started;  // of `process`
+    UniqueFd heartbeats;        // an eventfd to which the worker adds
+    Pulse pulse;
+    bool hung = false;
     std::shared_ptr<ChildProcess> process;  // null while none runs
+    std::unique_ptr<LogPipe> log;           // of `process`
     Backoff backoff;
   };
 
@@ -107,10 +129,10 @@ class WorkerPool : public std::enable_shared_from_this<WorkerPool> {
   size_t busy() const;
   bool StartFreeSlot();
   asio::awaitable<void> RunSlot(std::shared_ptr<Slot> slot);
-  // True if the worker ended by its own will, with status 0.
+  // True if the worker ended by itself, with status 0.
   asio::awaitable<bool> RunWorker(Slot& slot);
   asio::awaitable<void> EndWorkers();
-  absl::StatusOr<Process> SpawnWorker() const;
+  asio::awaitable<absl::StatusOr<Process>> SpawnWorker(Slot& slot) const;
   bool QueueIsGood();
   void Changed();
   asio::awaitable<void> UntilGone(const Clock::time_point& deadline);
@@ -121,13 +143,13 @@ class WorkerPool : public std::enable_shared_from_this<WorkerPool> {
   const std::string where_;
   const std::shared_ptr<Queue> queue_;
   const std::function<void()> changed_;
-  UniqueFd demand_descriptor_;
-  std::unique_ptr<Watch> demand_;                // of it
+  const std::shared_ptr<LogSources> log_;
+  std::unique_ptr<Watch> demand_;                // of the queue
   Event demand_pause_;                           // notified when no slot is busy any more
   Event use_;                                    // a worker was started on demand
   Event end_wait_;                               // something in gone() has changed
   std::vector<std::shared_ptr<Slot>> slots_;     // `count`
-  std::vector<std::shared_ptr<Slot>> draining_;  // no more than that
+  std::vector<std::shared_ptr<Slot>> draining_;  // no more than `count`
   Clock::time_point newest_started_;             // of the worker that was started last
   size_t newest_found_ = 0;                      // how many connections waited for it
   bool newest_took_ = false;  // it has taken one, as far as can be seen from here
@@ -137,8 +159,10 @@ class WorkerPool : public std::enable_shared_from_this<WorkerPool> {
   Clock::time_point end_at_ = Clock::time_point::max();
   Clock::time_point urge_at_ = Clock::time_point::max();
   bool stopping_ = false;
+  bool left_behind_ = false;
   bool queue_lost_ = false;
   uint64_t restarts_ = 0;
+  uint64_t hung_ = 0;
 };
 
 }  // namespace tlsbroker::supervisor

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The part of systemd's socket activation (sd_listen_fds(3)) that only the receiving process knows.
 // Used by the supervisor and by `tlsbroker exec`, between fork and exec.
 

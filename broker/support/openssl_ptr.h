@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Owners of OpenSSL objects: unique_ptr with the matching free function, and the text of OpenSSL's
 // error queue. Header only, so that it brings libssl only to those who use its types. Used by the
 // keyholder and the handshakers.
@@ -61,7 +62,7 @@ using OsslStoreCtxPtr = OpensslPtr<OSSL_STORE_CTX, OSSL_STORE_close>;
 using OsslStoreInfoPtr = OpensslPtr<OSSL_STORE_INFO, OSSL_STORE_INFO_free>;
 using X509Ptr = OpensslPtr<X509, X509_free>;
 using X509StackPtr = std::unique_ptr<STACK_OF(X509), openssl_internal::X509StackDeleter>;
-// Only named by those who link libssl; the keyholder never instantiates these.
+// Only used by those who link libssl; the keyholder never instantiates these.
 using SslCtxPtr = OpensslPtr<SSL_CTX, SSL_CTX_free>;
 using SslPtr = OpensslPtr<SSL, SSL_free>;
 using SslSessionPtr = OpensslPtr<SSL_SESSION, SSL_SESSION_free>;

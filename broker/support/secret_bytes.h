@@ -1,5 +1,6 @@
-// SecretBytes holds key material: move-only, wiped when it goes, not printable. Every traffic
-// secret, ticket key and sealing key of the broker lives in one. Runs in handshakers and
+// SPDX-License-Identifier: Apache-2.0
+// SecretBytes holds key material: move-only, wiped when it is destroyed, not printable. Every
+// traffic secret, ticket key and sealing key of the broker lives in one. Runs in handshakers and
 // supervisor.
 
 #ifndef TLSBROKER_BROKER_SUPPORT_SECRET_BYTES_H_
@@ -22,7 +23,7 @@ inline void Wipe(void* data, size_t size) {
   asm volatile("" : : "r"(data) : "memory");
 }
 
-// Inline storage: what is moved from is wiped, nothing is ever left on the heap.
+// Inline storage: an object that is moved from is wiped, and nothing is ever left on the heap.
 class SecretBytes {
  public:
   static constexpr size_t kCapacity = 64;

@@ -1,7 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
 // absl::Status is for what should not have happened: it goes up the stack and is logged once, at
-// the top, with what each level knew about it. What a peer on the network does is expected, however
-// rude: it is a value of a closed enum and the caller decides. Nothing that a peer sends may reach
-// an assertion. Debian 12's Abseil has no status macros, so these two are ours.
+// the top, with what each level knew about it. What a peer on the network does is expected, even if
+// it breaks all rules: it is a value of a closed enum and the caller decides. Nothing that a peer
+// sends may reach an assertion. Debian 12's Abseil has no status macros, so these two are ours.
 
 #ifndef TLSBROKER_BROKER_SUPPORT_STATUS_H_
 #define TLSBROKER_BROKER_SUPPORT_STATUS_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // See the header.
 
 #include "client-lib/tools/child.h"
@@ -38,7 +39,7 @@ int Start(const std::vector<std::string>& command, int output, pid_t& pid) {
   return error;
 }
 
-// To the end of the stream; false when time or room is up.
+// Reads to the end of the stream; false when the time is up or the room is used up.
 bool ReadAll(int from, Clock::time_point deadline, std::string& to) {
   char buffer[4096];
   while (to.size() < kMaxOutput) {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Runs a program of this package and takes its stdout. Used by `tlsbroker`'s commands; the child
 // has the caller's rights, as this process.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the subcommands of `tlsbroker` share. Each runs with its caller's rights and has no key.
 
 #ifndef TLSBROKER_CLIENT_LIB_TOOLS_COMMAND_H_
@@ -7,13 +8,11 @@
 
 namespace tlsbroker::tools {
 
-// Exit statuses besides a command's own; tlsbroker(1).
+// Exit statuses of all commands, except where the status is that of a program that the command has
+// run. They are those of chain-loading programs (ucspi-tcp, s6-networking); see tlsbroker(1).
 inline constexpr int kExitOk = 0;
-inline constexpr int kExitFailed = 1;
-inline constexpr int kExitUsage = 2;
-// Of those that run other programs, as chain-loading ones do (ucspi-tcp, s6-networking).
-inline constexpr int kExitPermanent = 100;
-inline constexpr int kExitTemporary = 111;
+inline constexpr int kExitPermanent = 100;  // usage, or an error that lasts
+inline constexpr int kExitTemporary = 111;  // an error that may pass
 
 // `arguments` starts behind the command's name. The result is the exit status.
 struct Command {
@@ -30,7 +29,8 @@ int RunRun(std::span<char* const> arguments);
 int RunStatus(std::span<char* const> arguments);
 int RunWrap(std::span<char* const> arguments);
 
-// Says so on stderr if stdout did not take everything, which would otherwise pass for a good end.
+// Says on stderr if stdout did not take everything; without that the command would seem to have
+// succeeded.
 int FinishStdout(int status);
 
 }  // namespace tlsbroker::tools

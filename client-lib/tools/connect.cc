@@ -1,5 +1,7 @@
-// `tlsbroker connect`: a TLS connection as a filter, standard input to it and standard output from
-// it. The broker does the TLS; what comes is the server's and is passed on as it is.
+// SPDX-License-Identifier: Apache-2.0
+// `tlsbroker connect`: sends its standard input over a TLS connection, and what comes from there to
+// its standard output. The broker does the TLS; what comes is the server's and is passed on as it
+// is.
 
 #include <fcntl.h>
 #include <netdb.h>
@@ -9,8 +11,12 @@
 
 #include <array>
 #include <cerrno>
+#include <chrono>
+#include <condition_variable>
 #include <cstdio>
 #include <cstring>
+#include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -19,69 +25,53 @@
 #include "client-lib/tools/command.h"
 #include "client-lib/tools/exec/options.h"
 #include "client-lib/tools/opening.h"
-#include "client-lib/tools/option_words.h"
+#include "client-lib/tools/options.h"
 
 namespace tlsbroker::tools {
 namespace {
 
-constexpr char kUsage[] =
-    "usage: tlsbroker connect --socket FILE [OPTION]... HOST PORT | UPSTREAM\n"
-    "\n"
-    "Connects to a TLS server with the help of a running broker, sends it the standard\n"
-    "input and writes what it says to the standard output. The end of each direction is\n"
-    "passed on; it ends when both have ended.\n"
-    "\n"
-    "  --socket FILE   SERVICE.sock in the broker's runtime directory. The service needs\n"
-    "                  wrap = [\"client\"] for HOST PORT, dial = [\"UPSTREAM\"] for UPSTREAM\n"
-    "  --name NAME     the name that the server's certificate has to have; HOST\n"
-    "  --alpn NAME     a protocol to offer (ALPN); may be repeated\n"
-    "  --certificate NAME\n"
-    "                  of the broker's configuration, for a HOST that asks for one\n"
-    "  --help          this text\n"
-    "\n"
-    "Exit status: 0 when both directions have ended cleanly; 100 usage, or an error that\n"
-    "lasts, such as a wrong certificate; 111 an error that may pass, such as a cut.\n";
+using Clock = std::chrono::steady_clock;
 
 struct ConnectOptions {
+  // From the end of the input, and from the last byte that came; nullopt: never.
+  std::optional<std::chrono::milliseconds> end_after = std::chrono::seconds(1);
   std::string socket;
   std::string target;  // a host, or an upstream
   std::string port;    // of a host; empty: an upstream
   ClientOptions client;
 };
 
-std::variant<ConnectOptions, int> Parse(std::span<char* const> arguments) {
-  constexpr option kOptions[] = {
-      {"socket", required_argument, nullptr, 'k'}, {"name", required_argument, nullptr, 'n'},
-      {"alpn", required_argument, nullptr, 'a'},   {"certificate", required_argument, nullptr, 'c'},
-      {"help", no_argument, nullptr, 'h'},         {}};
-  OptionWords words("tlsbroker connect", arguments);
+std::variant<ConnectOptions, int> ParseConnect(std::span<char* const> arguments) {
   ConnectOptions options;
-  for (int c; (c = words.Next(kOptions)) != -1;) {
-    switch (c) {
-      case 'k':
-        options.socket = optarg;
-        break;
-      case 'n':
-        options.client.name = optarg;
-        break;
-      case 'a':
-        options.client.alpn.emplace_back(optarg);
-        break;
-      case 'c':
-        options.client.certificate = optarg;
-        break;
-      case 'h':
-        fputs(kUsage, stdout);
-        return FinishStdout(kExitOk);
-      default:
-        return kExitPermanent;
-    }
-  }
-  const std::vector<std::string> target = words.Rest();
-  if (options.socket.empty() || target.empty() || target.size() > 2) {
-    fputs(kUsage, stderr);
-    return kExitPermanent;
-  }
+  std::vector<std::string> target;
+  const CommandLine line{
+      .command = "connect",
+      .usage = "--socket FILE [OPTION]... HOST PORT | UPSTREAM",
+      .about =
+          "Connects to a TLS server with the help of a running broker, sends it the standard "
+          "input and writes what it says to the standard output. It ends when both directions have "
+          "ended.",
+      .exit_status =
+          "0 when both directions have ended cleanly; 100 usage, or an error that lasts, "
+          "such as a wrong certificate; 111 an error that may pass, such as a cut.",
+      .options = {Text("socket", "FILE", options.socket,
+                       "SERVICE.sock in the broker's runtime directory. The service needs wrap = "
+                       "[\"client\"] for HOST PORT, dial = [\"UPSTREAM\"] for UPSTREAM"),
+                  Text("name", "NAME", options.client.name,
+                       "the name that the server's certificate has to have; HOST"),
+                  Texts("alpn", "NAME", options.client.alpn,
+                        "a protocol to offer (ALPN); may be repeated"),
+                  Text("certificate", "NAME", options.client.certificate,
+                       "of the broker's configuration, for a HOST that asks for one"),
+                  TimeOrNever("end-after", options.end_after,
+                              "when the standard input has ended, end the connection's direction "
+                              "too, as soon as the server has said nothing for so long; 0, at "
+                              "once; 1s")},
+      .words = &target,
+      .word = "HOST or UPSTREAM",
+      .most_words = 2};
+  if (const auto status = ParseCommandLine(line, arguments)) return *status;
+  if (options.socket.empty()) return RefuseCommandLine(line, "--socket is needed");
   options.target = target[0];
   if (target.size() == 2) options.port = target[1];
   return options;
@@ -124,15 +114,47 @@ int Open(const ConnectOptions& options, Connection& connection) {
   return result < 0 ? SayWhy("connect", options.target.c_str(), result) : 0;
 }
 
-// To the end of the input, and that too. A server that has enough closes: that is for the other
-// direction to judge.
-void Send(Connection& connection) {
+// What one thread has to know of the other.
+class Listening {
+ public:
+  void Heard() {
+    const std::lock_guard lock(mutex_);
+    last_ = Clock::now();
+  }
+  void End() {
+    const std::lock_guard lock(mutex_);
+    ended_ = true;
+    changed_.notify_all();
+  }
+  // Returns when nothing has been heard for so long, or when all has been.
+  void AwaitSilence(std::optional<std::chrono::milliseconds> time) {
+    std::unique_lock lock(mutex_);
+    last_ = Clock::now();
+    const auto ended = [this] { return ended_; };
+    if (!time) return changed_.wait(lock, ended);
+    // The time may have become later meanwhile.
+    for (Clock::time_point due = last_ + *time; !ended_ && Clock::now() < due; due = last_ + *time)
+      changed_.wait_until(lock, due, ended);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  Clock::time_point last_;
+  bool ended_ = false;
+};
+
+// Sends the input to its end, and then the end itself, but not at once: TLS lets a server that is
+// told of the end drop what it has not written yet, and nginx does so. A server that has enough
+// closes before; Receive() finds out whether that was right.
+void Send(Connection& connection, const ConnectOptions& options, Listening& listening) {
   std::array<char, 64 * 1024> buffer;
   for (;;) {
     const ssize_t n = read(STDIN_FILENO, buffer.data(), buffer.size());
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return;  // no end: what was sent is not the whole
+    if (n < 0) return;  // no end is sent: the input is not complete
     if (n == 0) {
+      listening.AwaitSilence(options.end_after);
       (void)connection.EndWrite();
       return;
     }
@@ -145,12 +167,13 @@ void Send(Connection& connection) {
   }
 }
 
-// 0, or why what came is not the whole.
-int Receive(Connection& connection) {
+// Returns 0, or why the output is not complete.
+int Receive(Connection& connection, Listening& listening) {
   std::array<char, 64 * 1024> buffer;
   for (;;) {
     const ssize_t n = connection.Read(buffer.data(), buffer.size());
     if (n <= 0) return static_cast<int>(n);
+    listening.Heard();
     std::string_view rest(buffer.data(), static_cast<size_t>(n));
     while (!rest.empty()) {
       const ssize_t written = write(STDOUT_FILENO, rest.data(), rest.size());
@@ -164,17 +187,19 @@ int Receive(Connection& connection) {
 }  // namespace
 
 int RunConnect(std::span<char* const> arguments) {
-  const auto parsed = Parse(arguments);
+  const auto parsed = ParseConnect(arguments);
   if (const int* status = std::get_if<int>(&parsed)) return *status;
   signal(SIGPIPE, SIG_IGN);
+  const auto& options = std::get<ConnectOptions>(parsed);
   Connection connection;
-  if (const int error = Open(std::get<ConnectOptions>(parsed), connection); error < 0)
-    return ExitStatusOf(error);
-  std::thread sender([&] { Send(connection); });
-  if (const int error = Receive(connection); error < 0) {
+  if (const int error = Open(options, connection); error < 0) return ExitStatusOf(error);
+  Listening listening;
+  std::thread sender([&] { Send(connection, options, listening); });
+  if (const int error = Receive(connection, listening); error < 0) {
     SayWhy("connect", "the connection", error);
-    _exit(kExitTemporary);  // whatever the standard input has to say
+    _exit(kExitTemporary);  // even if the other thread still waits for input
   }
+  listening.End();
   { const UniqueFd closed(STDOUT_FILENO); }
   sender.join();
   const int result = connection.Close();

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // `tlsbroker`: picks the subcommand. Runs with its caller's rights; links neither OpenSSL nor
 // Abseil.
 
@@ -13,8 +14,8 @@ namespace tlsbroker::tools {
 namespace {
 
 #if defined(__SANITIZE_ADDRESS__)
-// LeakSanitizer looks into /proc at the end, which no worker can see, with system calls that a
-// confined one dies of.
+// At the end of a process LeakSanitizer looks into /proc, which no worker can see, and makes system
+// calls for which the filter kills a confined worker.
 bool g_is_worker = false;
 extern "C" __attribute__((visibility("default"))) int __lsan_is_turned_off();
 extern "C" int __lsan_is_turned_off() { return g_is_worker ? 1 : 0; }
@@ -49,7 +50,7 @@ void PrintUsage(FILE* to) {
 int Run(std::span<char* const> arguments) {
   if (arguments.empty()) {
     PrintUsage(stderr);
-    return kExitUsage;
+    return kExitPermanent;
   }
   const std::string_view first = arguments.front();
   if (first == "--help" || first == "-h") {
@@ -60,12 +61,16 @@ int Run(std::span<char* const> arguments) {
     puts("tlsbroker " TLSBROKER_VERSION);
     return FinishStdout(kExitOk);
   }
+  if (first == "--complete") {  // for the shell, as each command's (options.cc)
+    for (const Command& command : kCommands) puts(command.name);
+    return FinishStdout(kExitOk);
+  }
   NoteWorker(first);
   for (const Command& command : kCommands) {
     if (first == command.name) return command.run(arguments.subspan(1));
   }
   fprintf(stderr, "tlsbroker: no command \"%s\"; `tlsbroker --help` lists them\n", arguments[0]);
-  return kExitUsage;
+  return kExitPermanent;
 }
 
 }  // namespace
@@ -73,7 +78,7 @@ int Run(std::span<char* const> arguments) {
 int FinishStdout(int status) {
   if (fflush(stdout) == 0 && ferror(stdout) == 0) return status;
   fprintf(stderr, "tlsbroker: writing to stdout: %s\n", strerror(errno));
-  return kExitFailed;
+  return kExitTemporary;
 }
 
 }  // namespace tlsbroker::tools

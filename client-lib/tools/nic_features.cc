@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // See the header; the commands are those of <linux/ethtool.h>.
 
 #include "client-lib/tools/nic_features.h"
@@ -61,7 +62,7 @@ std::vector<std::string> FeatureNames(int socket, const std::string& interface, 
   return names;
 }
 
-// As ethtool(8) says "[fixed]".
+// The feature cannot be changed; ethtool(8) says "[fixed]".
 FeatureState StateOf(const ethtool_get_features_block& block, uint32_t bit) {
   return {(block.active & bit) != 0,
           (block.available & bit) == 0 || (block.never_changed & bit) != 0};

@@ -1,5 +1,6 @@
+// SPDX-License-Identifier: Apache-2.0
 // TLS offload features of the network interfaces, by the ethtool ioctl, which needs no privilege.
-// Runs in `tlsbroker probe`; interface names come from the kernel, and whoever named them.
+// Runs in `tlsbroker probe`; interface names are the choice of whoever named the interfaces.
 
 #ifndef TLSBROKER_CLIENT_LIB_TOOLS_NIC_FEATURES_H_
 #define TLSBROKER_CLIENT_LIB_TOOLS_NIC_FEATURES_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What `tlsbroker connect` and `tlsbroker wrap` share: the service that they ask, the options of a
 // client, and which exit status a failure is.
 
@@ -18,8 +19,8 @@ struct ClientOptions {
   std::string certificate;  // empty: none
 };
 
-// Attaches to the service and has `socket` wrapped. 0, or a negative result that was said on
-// stderr.
+// Attaches to the service and has `socket` wrapped. 0, or a negative result, of which stderr says
+// why.
 int WrapSocket(const char* command, const std::string& service_socket, UniqueFd socket,
                tlsbroker_role role, const ClientOptions& options, Connection& connection);
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The probe's result for programs; tlsbroker-probe(1) describes the members.
 
 #include <algorithm>

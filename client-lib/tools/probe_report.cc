@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Reads the probe's lines and draws the conclusion. See the header.
 
 #include "client-lib/tools/probe_report.h"
@@ -25,7 +26,7 @@ std::optional<bool> YesNo(std::string_view text) {
   return std::nullopt;
 }
 
-// The three fields from `first` on, which are the last.
+// Reads the three fields from `first` on, which have to be the last ones.
 bool ReadSupport(const Fields& fields, size_t first, Support& support) {
   if (fields.size() != first + 3) return false;
   const auto ok = YesNo(fields[first]);

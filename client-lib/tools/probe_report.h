@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The result of `tlsbroker-handshaker --probe`: read, and shown as a table or as JSON. Runs in
 // `tlsbroker probe`; what it reads comes from the program that it started.
 
@@ -35,7 +36,7 @@ struct ProbeReport {
   std::vector<Interface> interfaces;  // not from the child
 };
 
-// The format is in broker/handshaker/probe_main.cc. Nothing if a line is not of that format, or the
+// The format is in broker/handshaker/probe_main.cc. nullopt if a line is not of that format, or the
 // report is not whole.
 std::optional<ProbeReport> ParseProbeReport(std::string_view lines);
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The probe's result for people: every "no" has a number, and the reasons stand below.
 
 #include <algorithm>

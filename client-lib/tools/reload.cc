@@ -1,5 +1,8 @@
-// `tlsbroker reload`: has a running broker reload, and waits for what comes of it. The broker reads
-// nothing from strangers, so this is SIGHUP there and the status report back.
+// SPDX-License-Identifier: Apache-2.0
+// `tlsbroker reload`: has a running broker reload, and waits for the result. The broker reads
+// nothing from strangers, so this command sends SIGHUP to it and then reads its status report. The
+// pidfd that comes with the report is the supervisor's; a process number could be another process's
+// by now.
 
 #include <poll.h>
 #include <signal.h>
@@ -15,8 +18,10 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <variant>
 
 #include "client-lib/tools/command.h"
+#include "client-lib/tools/options.h"
 #include "client-lib/tools/status_socket.h"
 #include "protocol/unique_fd.h"
 
@@ -27,74 +32,61 @@ using Clock = std::chrono::steady_clock;
 
 constexpr char kCommand[] = "tlsbroker reload";
 constexpr int kPauseMs = 50;
-// A generation has a minute to become ready, and another one may be in its way.
-constexpr std::chrono::seconds kTimeLimit{150};
+// A generation has a minute to become ready, and may have to wait for another one first.
+constexpr std::chrono::seconds kReloadTimeLimit{150};
 
-constexpr char kUsage[] =
-    "usage: tlsbroker reload [--runtime-dir DIR]\n"
-    "\n"
-    "Has a running broker read its configuration, keys and certificates again, and waits\n"
-    "until the new ones are in force or the old ones stay.\n"
-    "\n"
-    "  --runtime-dir DIR  of the broker, \"/run/tlsbroker\" otherwise\n"
-    "  --help             this text\n"
-    "\n"
-    "Exit status: 0 the new ones are in force; 1 they are not, and why is said; 2 usage.\n";
-
-struct Options {
-  bool help = false;
+std::variant<std::string, int> ParseReload(std::span<char* const> arguments) {
   std::string runtime_dir = kDefaultRuntimeDir;
-};
-
-std::optional<Options> ParseOptions(std::span<char* const> arguments) {
-  Options options;
-  for (size_t i = 0; i < arguments.size(); ++i) {
-    const std::string_view argument = arguments[i];
-    if (argument == "--help" || argument == "-h") {
-      options.help = true;
-    } else if (argument == "--runtime-dir" && i + 1 < arguments.size()) {
-      options.runtime_dir = arguments[++i];
-    } else {
-      fprintf(stderr, "%s: unexpected argument \"%s\"\n%s", kCommand, arguments[i], kUsage);
-      return std::nullopt;
-    }
-  }
-  return options;
+  const CommandLine line{
+      .command = "reload",
+      .usage = "[OPTION]...",
+      .about =
+          "Has a running broker read its configuration, keys and certificates again, and waits "
+          "until the new ones are in force or the old ones stay.",
+      .exit_status =
+          "0 the new ones are in force; 100 usage, or they are not, and why is said; 111 "
+          "no broker answers, or not in time.",
+      .options = {Text("runtime-dir", "DIR", runtime_dir, kRuntimeDirHelp)}};
+  if (const auto status = ParseCommandLine(line, arguments)) return *status;
+  return runtime_dir;
 }
 
-int Fail(const std::string& why) {
+int Fail(const std::string& why, int status = kExitTemporary) {
   fprintf(stderr, "%s: %s\n", kCommand, why.c_str());
-  return kExitFailed;
+  return status;
 }
 
-// What the report says of reloads.
+// The part of the report that is about reloads.
 struct State {
-  pid_t pid = 0;
+  UniqueFd supervisor;  // a pidfd
   bool stopping = false;
   uint64_t begun = 0;
   uint64_t done = 0;
-  uint32_t generation = 0;
-  std::vector<std::string> errors;  // of the last one
+  size_t services = 0;
+  std::vector<std::string> started;
+  std::vector<std::string> removed;
+  std::vector<std::string> errors;  // of the last reload
 };
 
-std::optional<State> Ask(const std::string& runtime_dir) {
-  const auto answer = AskForStatus(kCommand, runtime_dir);
-  if (!answer) return std::nullopt;
+std::variant<State, int> Ask(const std::string& runtime_dir) {
+  auto asked = AskForStatus(kCommand, runtime_dir);
+  if (const int* status = std::get_if<int>(&asked)) return *status;
+  auto& answer = std::get<StatusAnswer>(asked);
   try {
-    const auto report = nlohmann::json::parse(answer->report);
-    State state{.pid = answer->pid,
+    const auto report = nlohmann::json::parse(answer.report);
+    State state{.supervisor = std::move(answer.supervisor),
                 .stopping = report.at("state") == "stopping",
                 .begun = report.at("reloads_begun")};
-    if (const auto& generation = report.at("generation"); !generation.is_null())
-      state.generation = generation;
     if (const auto& last = report.at("last_reload"); !last.is_null()) {
       state.done = last.at("number");
       state.errors = last.at("errors");
+      state.started = last.at("started");
+      state.removed = last.at("removed");
     }
+    state.services = report.at("services").size();
     return state;
   } catch (const nlohmann::json::exception& error) {
-    Fail(std::string("the broker is of another version: ") + error.what());
-    return std::nullopt;
+    return Fail(std::string("the broker is of another version: ") + error.what(), kExitPermanent);
   }
 }
 
@@ -103,58 +95,53 @@ class Reload {
   explicit Reload(const std::string& runtime_dir) : runtime_dir_(runtime_dir) {}
 
   int Run() {
-    const auto before = FindBroker();
-    if (!before) return kExitFailed;
-    if (before->stopping) return Fail("the broker is stopping");
-    if (syscall(SYS_pidfd_send_signal, broker_.get(), SIGHUP, nullptr, 0) != 0)
-      return Fail(std::string("the broker cannot be signalled: ") + strerror(errno));
-    return Wait(before->begun + 1);
+    auto asked = Ask(runtime_dir_);
+    if (const int* status = std::get_if<int>(&asked)) return *status;
+    State& before = std::get<State>(asked);
+    if (before.stopping) return Fail("the broker is stopping");
+    broker_ = std::move(before.supervisor);
+    if (syscall(SYS_pidfd_send_signal, broker_.get(), SIGHUP, nullptr, 0) == 0)
+      return Wait(before.begun + 1);
+    if (errno == EBADF) return Fail("the broker is of another version", kExitPermanent);
+    // EINVAL of pidfd_send_signal(2): the broker is not in our pid namespace, nor below it.
+    if (errno == EINVAL)
+      return Fail(
+          "the broker runs in another pid namespace; ask its service manager, or send it SIGHUP",
+          kExitPermanent);
+    return Fail(std::string("the broker cannot be signalled: ") + strerror(errno), kExitPermanent);
   }
 
  private:
-  // A pid may become another process's. This one has answered before and after it was opened, so
-  // that what was opened is the broker.
-  std::optional<State> FindBroker() {
-    const auto first = Ask(runtime_dir_);
-    if (!first) return std::nullopt;
-    if (first->pid <= 0) {
-      Fail("the broker runs in another pid namespace; ask its service manager, or send it SIGHUP");
-      return std::nullopt;
-    }
-    broker_.Reset(static_cast<int>(syscall(SYS_pidfd_open, first->pid, 0)));
-    if (!broker_) {
-      Fail(std::string("the broker's process: ") + strerror(errno));
-      return std::nullopt;
-    }
-    auto second = Ask(runtime_dir_);
-    if (second && second->pid != first->pid) {
-      Fail("the broker was just started anew");
-      return std::nullopt;
-    }
-    return second;
-  }
-
-  // For the first reload that began after this command did, be it for this signal or for another.
+  // Waits for the first reload that began after this command did, be it by this signal or another.
   int Wait(uint64_t number) const {
-    const Clock::time_point deadline = Clock::now() + kTimeLimit;
+    const Clock::time_point deadline = Clock::now() + kReloadTimeLimit;
     while (Clock::now() < deadline) {
       pollfd ended{broker_.get(), POLLIN, 0};
       if (poll(&ended, 1, kPauseMs) > 0) return Fail("the broker has ended");
-      const auto state = Ask(runtime_dir_);
-      if (!state) return kExitFailed;
-      if (state->done >= number) return Tell(*state);
-      if (state->stopping) return Fail("the broker is stopping");
+      const auto asked = Ask(runtime_dir_);
+      if (const int* status = std::get_if<int>(&asked)) return *status;
+      const State& state = std::get<State>(asked);
+      if (state.done >= number) return Tell(state);
+      if (state.stopping) return Fail("the broker is stopping");
     }
-    return Fail("the broker does not come to an end with it; its log may say why");
+    return Fail("the reload has not ended in time; the broker's log may say why");
+  }
+
+  static std::string List(const std::vector<std::string>& services) {
+    std::string text;
+    for (const std::string& service : services) text += (text.empty() ? "" : ", ") + service;
+    return text.empty() ? "none" : text;
   }
 
   static int Tell(const State& state) {
     if (state.errors.empty()) {
-      printf("reloaded, generation %u serves\n", state.generation);
+      printf("reloaded; new processes: %s; removed: %s; unchanged: %zu\n",
+             List(state.started).c_str(), List(state.removed).c_str(),
+             state.services - state.started.size());
       return FinishStdout(kExitOk);
     }
     for (const std::string& error : state.errors) fprintf(stderr, "%s\n", error.c_str());
-    return Fail("the configuration from before stays in force");
+    return Fail("the previous configuration stays in force", kExitPermanent);
   }
 
   const std::string& runtime_dir_;
@@ -164,13 +151,9 @@ class Reload {
 }  // namespace
 
 int RunReload(std::span<char* const> arguments) {
-  const std::optional<Options> options = ParseOptions(arguments);
-  if (!options) return kExitUsage;
-  if (options->help) {
-    fputs(kUsage, stdout);
-    return FinishStdout(kExitOk);
-  }
-  return Reload(options->runtime_dir).Run();
+  const auto parsed = ParseReload(arguments);
+  if (const int* status = std::get_if<int>(&parsed)) return *status;
+  return Reload(std::get<std::string>(parsed)).Run();
 }
 
 }  // namespace tlsbroker::tools

@@ -1,51 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
 // `tlsbroker status`: reads the broker's state from its status socket and prints it.
 
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
-#include <string_view>
+#include <variant>
 
 #include "client-lib/tools/command.h"
+#include "client-lib/tools/options.h"
 #include "client-lib/tools/status_socket.h"
 #include "client-lib/tools/status_table.h"
 
 namespace tlsbroker::tools {
 namespace {
 
-constexpr char kUsage[] =
-    "usage: tlsbroker status [--json] [--runtime-dir DIR]\n"
-    "\n"
-    "Prints what a running broker does: services, workers, processes, certificates,\n"
-    "handshakes, limits that were hit, and what its confinement lacks here.\n"
-    "\n"
-    "  --json             all of it as JSON\n"
-    "  --runtime-dir DIR  of the broker, \"/run/tlsbroker\" otherwise\n"
-    "  --help             this text\n"
-    "\n"
-    "Exit status: 0; 1 if no broker answers; 2 usage.\n";
-
-struct Options {
+struct StatusOptions {
   bool json = false;
-  bool help = false;
   std::string runtime_dir = kDefaultRuntimeDir;
 };
 
-std::optional<Options> ParseOptions(std::span<char* const> arguments) {
-  Options options;
-  for (size_t i = 0; i < arguments.size(); ++i) {
-    const std::string_view argument = arguments[i];
-    if (argument == "--json") {
-      options.json = true;
-    } else if (argument == "--help" || argument == "-h") {
-      options.help = true;
-    } else if (argument == "--runtime-dir" && i + 1 < arguments.size()) {
-      options.runtime_dir = arguments[++i];
-    } else {
-      fprintf(stderr, "tlsbroker status: unexpected argument \"%s\"\n%s", arguments[i], kUsage);
-      return std::nullopt;
-    }
-  }
+std::variant<StatusOptions, int> ParseStatus(std::span<char* const> arguments) {
+  StatusOptions options;
+  const CommandLine line{
+      .command = "status",
+      .usage = "[OPTION]...",
+      .about =
+          "Prints what a running broker does: services, workers, processes, certificates, "
+          "handshakes, limits that were hit, and what its confinement lacks here.",
+      .exit_status = "0; 100 usage, or a broker of another version; 111 no broker answers.",
+      .options = {Flag("json", options.json, "all of it as JSON"),
+                  Text("runtime-dir", "DIR", options.runtime_dir, kRuntimeDirHelp)}};
+  if (const auto status = ParseCommandLine(line, arguments)) return *status;
   return options;
 }
 
@@ -61,17 +47,14 @@ std::optional<std::string> Format(const std::string& text) {
 }  // namespace
 
 int RunStatus(std::span<char* const> arguments) {
-  const std::optional<Options> options = ParseOptions(arguments);
-  if (!options) return kExitUsage;
-  if (options->help) {
-    fputs(kUsage, stdout);
-    return FinishStdout(kExitOk);
-  }
-  const auto asked = AskForStatus("tlsbroker status", options->runtime_dir);
-  if (!asked) return kExitFailed;
-  std::optional<std::string> text = asked->report;
-  if (!options->json) text = Format(*text);
-  if (!text) return kExitFailed;
+  const auto parsed = ParseStatus(arguments);
+  if (const int* status = std::get_if<int>(&parsed)) return *status;
+  const auto& options = std::get<StatusOptions>(parsed);
+  const auto answer = AskForStatus("tlsbroker status", options.runtime_dir);
+  if (const int* status = std::get_if<int>(&answer)) return *status;
+  std::optional<std::string> text = std::get<StatusAnswer>(answer).report;
+  if (!options.json) text = Format(*text);
+  if (!text) return kExitPermanent;
   fputs(text->c_str(), stdout);
   return FinishStdout(kExitOk);
 }

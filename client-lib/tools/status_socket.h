@@ -1,25 +1,27 @@
-// The status socket of a running broker: its report, and who wrote it. The broker reads nothing
-// from who asks.
+// SPDX-License-Identifier: Apache-2.0
+// The status socket of a running broker: gives its report, and a handle on the broker. The broker
+// reads nothing from those who ask.
 
 #ifndef TLSBROKER_CLIENT_LIB_TOOLS_STATUS_SOCKET_H_
 #define TLSBROKER_CLIENT_LIB_TOOLS_STATUS_SOCKET_H_
 
-#include <sys/types.h>
-
-#include <optional>
 #include <string>
+#include <variant>
+
+#include "protocol/unique_fd.h"
 
 namespace tlsbroker::tools {
 
 inline constexpr char kDefaultRuntimeDir[] = "/run/tlsbroker";
 
 struct StatusAnswer {
-  pid_t pid = 0;       // of the broker, by the kernel's word; 0 if it is not in our pid namespace
-  std::string report;  // JSON, tlsbroker-status(1)
+  UniqueFd supervisor;  // a pidfd, whatever the pid namespaces; invalid if none came
+  std::string report;   // JSON, tlsbroker-status(1)
 };
 
-// nullopt when all has been said, by `command` ("tlsbroker status").
-std::optional<StatusAnswer> AskForStatus(const char* command, const std::string& runtime_dir);
+// The exit status instead on an error, which has been said in the name of `command` ("tlsbroker
+// status").
+std::variant<StatusAnswer, int> AskForStatus(const char* command, const std::string& runtime_dir);
 
 }  // namespace tlsbroker::tools
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The broker's state for people.
 
 #ifndef TLSBROKER_CLIENT_LIB_TOOLS_STATUS_TABLE_H_
@@ -8,8 +9,8 @@
 
 namespace tlsbroker::tools {
 
-// `status` is what the broker says about itself (tlsbroker-status(1)). Throws nlohmann's exceptions
-// if it is something else.
+// `status` is the broker's status report (tlsbroker-status(1)). Throws nlohmann's exceptions if it
+// is something else.
 std::string FormatStatus(const nlohmann::ordered_json& status);
 
 }  // namespace tlsbroker::tools

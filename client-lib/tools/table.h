@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Tables for people.
 
 #ifndef TLSBROKER_CLIENT_LIB_TOOLS_TABLE_H_
@@ -10,7 +11,7 @@ namespace tlsbroker::tools {
 
 using Row = std::vector<std::string>;
 
-// Columns as wide as their widest cell, two spaces between, a line each.
+// Makes columns as wide as their widest cell, with two spaces between, and a line for each row.
 std::string Align(const std::vector<Row>& rows);
 
 // For a terminal: what is not printable ASCII becomes '?'.

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""A worker that nobody starts but you: attaches itself to a service of the running broker, with libtlsbroker by ctypes.
+# SPDX-License-Identifier: Apache-2.0
+"""A worker that the broker does not start: it attaches itself to a service of the running broker, with libtlsbroker by ctypes.
 
     attached_worker.py /run/tlsbroker/echo.sock
 
-Says to every client what its connection is, then answers each piece of data with the same. When the broker is
+It tells every client what its connection is, then answers each piece of data with the same. When the broker is
 restarted the library attaches again by itself; tlsbroker_accept() just takes longer.
 """
 
@@ -40,7 +41,8 @@ def checked(result):
 
 
 def serve(connection):
-    """Ends it in any case: cleanly when the client did, so that nobody takes a part for the whole."""
+    """Ends the connection in any case: cleanly when the client did, else with a cut, so that nobody takes a part for the
+    whole."""
     buffer = ctypes.create_string_buffer(65536)
     try:
         hello = service(connection) + b" " + mode_name(connection) + b"\n"

@@ -1,13 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
 /*
  * A worker that serves many connections from one thread, with an epoll loop in which nothing waits
  * for a peer. It answers each line with the line in upper case. It links no TLS library and never
  * sees a key; tlsbrokerd starts it and hands the connections over. README.md has the configuration.
  *
- * Events only say that something may have changed: whatever they are, turn() does all that a
- * connection has to do until nothing goes on without the peer. That is what edge-triggered epoll
+ * Events only say that something may have changed: whatever event comes, turn() does all that the
+ * connection has to do until it has to wait for the peer. That is what edge-triggered epoll
  * (EPOLLET) asks for, and it has to be edge-triggered here: a direct connection may stay readable
- * while there is but a part of a record, and a level-triggered loop would turn and turn until the
- * rest comes.
+ * while only a part of a record is there, and a level-triggered loop would spin until the rest
+ * comes.
  */
 
 #include <ctype.h>
@@ -28,10 +29,10 @@
 
 enum {
   kBufferSize = 16 * 1024, /* the longest record; also the longest line */
-  kRounds = 16,            /* of one connection, before others have their turn */
+  kRounds = 16,            /* of one connection, before other connections have their turn */
   kEvents = 64,
   kIdleMs = 60 * 1000,
-  kLingerMs = 2 * 1000, /* for the last bytes and the peer's end, when it is us who ends */
+  kLingerMs = 2 * 1000, /* for the last bytes and the peer's end, when we end first */
   kTickMs = 1000,       /* how exact these times are */
 };
 
@@ -70,7 +71,8 @@ static void complain(const char* about, int result) {
   fprintf(stderr, "event-loop-worker: %s: %s\n", about, tlsbroker_strerror(result));
 }
 
-/* For what fails by a mistake in this program only. The peers see that they were cut off. */
+/* For errors that only a mistake in this program can cause. The peers see that they were cut
+ * off. */
 static _Noreturn void die(const char* what) {
   complain(what, -errno);
   exit(1);
@@ -110,8 +112,8 @@ static int receive(struct connection* c) {
   if (n < 0) return (int)n;
   c->used += (size_t)n;
   if (n == 0) {
-    /* Authenticated: this is all that the peer wanted to send, so the last line is a whole one,
-     * also without a newline. */
+    /* The end is authenticated: this is all that the peer wanted to send, so the last line is
+     * complete, also without a newline. */
     c->peer_ended = true;
     answer_up_to(c, c->used);
     return 1;
@@ -148,15 +150,15 @@ static int end_when_done(struct connection* c) {
 
 /* ---- The life of a connection ---- */
 
-/* `error`: why it ends if it is not complete. Frees `c`. */
+/* Ends and frees `c`. `error` says why the connection is not complete; 0: it is. */
 static void finish(struct loop* loop, struct connection* c, int error) {
-  /* Closing does not take it out of epoll: the open file lives on while a copy of the descriptor
-   * is on its way to the broker, which is how a relayed connection ends. */
+  /* Closing the descriptor does not take it out of epoll: the open file lives on while a copy of
+   * the descriptor is on its way to the broker, which is how a relayed connection ends. */
   if (epoll_ctl(loop->epoll, EPOLL_CTL_DEL, tlsbroker_conn_fd(c->tls), NULL) < 0) die("epoll_ctl");
   LIST_REMOVE(c, link);
   if (c->ended) {
-    /* The peer was told that it has everything. A peer that leaves without an end of its own makes
-     * this negative, which is nobody's loss. */
+    /* The peer was told that it has everything. If the peer leaves without an end of its own the
+     * result is negative, but nothing is lost. */
     (void)tlsbroker_close(c->tls, 0);
   } else {
     /* The peer must not take a part for the whole. (The text is an address: nothing to escape.) */
@@ -172,7 +174,7 @@ static int watch(struct loop* loop, int operation, struct connection* c) {
   return epoll_ctl(loop->epoll, operation, tlsbroker_conn_fd(c->tls), &event) < 0 ? -errno : 0;
 }
 
-/* All that can be done now. May free `c`, and no other connection. */
+/* Does all that can be done now. May free `c`, and no other connection. */
 static void turn(struct loop* loop, struct connection* c) {
   static int (*const kSteps[])(struct connection*) = {receive, send_answers, end_when_done};
   for (int round = 0; round < kRounds; round++) {
@@ -217,7 +219,8 @@ static void add_connection(struct loop* loop, tlsbroker_conn* tls) {
 
 /* ---- The loop ---- */
 
-/* Taken out of epoll and not merely muted: the queue's end is reported whatever one asks for. */
+/* The queue is taken out of epoll instead of being watched for no events: its end is reported
+ * whatever events one asks for. */
 static void watch_queue(struct loop* loop, bool wanted) {
   if (wanted == loop->queue_watched) return;
   struct epoll_event event = {.events = EPOLLIN, .data.ptr = loop->queue};
@@ -228,7 +231,8 @@ static void watch_queue(struct loop* loop, bool wanted) {
   loop->queue_watched = wanted;
 }
 
-/* One at a time: other workers of the service take theirs. The queue is level-triggered. */
+/* Takes one connection at a time, so that other workers of the service get theirs. The queue is
+ * level-triggered. */
 static void accept_one(struct loop* loop) {
   tlsbroker_conn* tls = NULL;
   const int result = tlsbroker_accept(loop->queue, TLSBROKER_DONTWAIT, &tls);
@@ -237,8 +241,8 @@ static void accept_one(struct loop* loop) {
   complain("accept", result);
   if (result == TLSBROKER_E_HANDOFF) return;
   if (result == TLSBROKER_E_GONE) loop->accepting = false;
-  /* Otherwise there are too many descriptors (-EMFILE) or the like. The connection keeps waiting,
-   * and until look_at_all() has the queue watched again the loop does not turn for it. */
+  /* Otherwise there are too many descriptors (-EMFILE) or the like. The connection keeps waiting;
+   * the queue is not watched until look_at_all(), so that the loop does not spin on it. */
   watch_queue(loop, false);
 }
 
@@ -251,7 +255,7 @@ static void take_signal(struct loop* loop) {
   watch_queue(loop, false);
 }
 
-/* What no event tells: the time. */
+/* Does what no event reports: what depends on the time. */
 static void look_at_all(struct loop* loop) {
   const int64_t now = now_ms();
   struct connection* next;
@@ -259,7 +263,7 @@ static void look_at_all(struct loop* loop) {
     next = LIST_NEXT(c, link);
     const bool late = now >= c->deadline;
     if (late && (c->closing || c->used > 0)) {
-      finish(loop, c, -ETIMEDOUT); /* within a line, or with answers that the peer does not read */
+      finish(loop, c, -ETIMEDOUT); /* in a line, or with answers that the peer does not read */
     } else if (!c->closing && (late || loop->stopping)) {
       c->closing = true;
       c->deadline = now + kLingerMs;
@@ -288,8 +292,8 @@ static int wait_ms(const struct loop* loop) {
   return left > 0 ? (int)left : 0;
 }
 
-/* An event must not reach a connection that is freed: dispatch() frees none but its own, which is
- * in `events` once, and look_at_all() runs when all are done. */
+/* An event must not reach a connection that is freed: dispatch() frees only the connection of its
+ * event, which is in `events` once, and look_at_all() runs after all events. */
 static void run(struct loop* loop) {
   while (loop->accepting || !LIST_EMPTY(&loop->connections)) {
     struct epoll_event events[kEvents];
@@ -316,7 +320,7 @@ static void watch_signals(struct loop* loop) {
 int main(void) {
   struct loop loop = {.accepting = true};
   LIST_INIT(&loop.connections);
-  if (signal(SIGPIPE, SIG_IGN) == SIG_ERR) die("signal"); /* of a log that nobody reads */
+  if (signal(SIGPIPE, SIG_IGN) == SIG_ERR) die("signal"); /* when the log has no reader */
   const int result = tlsbroker_queue_from_environment(NULL, &loop.queue);
   if (result < 0) {
     complain("no queue (tlsbrokerd starts this program)", result);

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """A worker in plain Python, written from protocol/PROTOCOL.md alone.
 
-Answers every line of text with the same line, behind a first line that says what the connection is:
+Sends a first line that says what the connection is, then answers every line of text with the same line:
 
     [service.echo.worker]
     command = ["/usr/bin/python3", "/path/to/worker.py"]
@@ -70,7 +71,7 @@ def describe(message):
 
 
 def ask(requests, direction, token, stream):
-    """Status and token of the broker's answer to a Rekey request; no status if there is none."""
+    """The status and the token of the broker's answer to a Rekey request; no status if there is no answer."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours:
         with theirs:
@@ -84,7 +85,7 @@ def ask(requests, direction, token, stream):
 
 
 class Connection:
-    """Reads and ends a connection as the page says for its mode."""
+    """Reads and ends a connection as PROTOCOL.md says for its mode."""
 
     def __init__(self, stream, description, requests):
         self.stream, self.description, self.requests = stream, description, requests
@@ -115,9 +116,13 @@ class Connection:
                 raise ConnectionError(f"a record of type {kind}")
 
     def _follow(self, record):
-        """The peer's KeyUpdate. There is one thread, so nothing is written meanwhile."""
+        """Follows the peer's KeyUpdate. There is one thread, so nothing is written meanwhile."""
+        if record[:1] == KEY_UPDATE[:1] and record[1:4] != KEY_UPDATE[1:]:
+            self._fail(50, "a KeyUpdate of a wrong length")
         if len(record) != 5 or record[:4] != KEY_UPDATE:
             self._fail(10, "a handshake record that is no KeyUpdate")
+        if record[4] > 1:
+            self._fail(47, "a KeyUpdate that asks for something unknown")
         self._change_keys(RECEIVE)
         if record[4]:
             self._change_keys(SEND)
@@ -128,7 +133,7 @@ class Connection:
         while True:
             try:
                 status, token = ask(self.requests, direction, self.token, self.stream)
-            except OSError as error:  # TimeoutError is one
+            except OSError as error:  # TimeoutError is an OSError
                 self._fail(80, f"no next keys: {error}")
             if status != BUSY:
                 break
@@ -147,7 +152,7 @@ class Connection:
         return any(events & select.POLLHUP for _, events in poll.poll(0))
 
     def end(self):
-        """Ends our direction: the peer sees that nothing is missing."""
+        """Ends our direction in an authenticated way: the peer sees that nothing is missing."""
         if self.direct:
             kind = (SOL_TLS, TLS_SET_RECORD_TYPE, bytes([ALERT]))
             self.stream.sendmsg([CLOSE_NOTIFY], [kind])
@@ -166,7 +171,7 @@ def serve(connection):
 
 
 def find(prefix):
-    """The socket whose name in LISTEN_FDNAMES begins so (sd_listen_fds(3)); None if there is none."""
+    """The socket whose name in LISTEN_FDNAMES begins with `prefix` (sd_listen_fds(3)); None if there is none."""
     if os.environ.get("LISTEN_PID") != str(os.getpid()):
         sys.exit("worker.py: to be started by tlsbrokerd")
     names = os.environ.get("LISTEN_FDNAMES", "").split(":")
@@ -175,7 +180,8 @@ def find(prefix):
 
 
 def told_to_end():
-    """A pipe that is readable once SIGTERM has come: finish what you have, and end. A second SIGTERM does not wait."""
+    """A pipe that becomes readable when SIGTERM comes: the worker then finishes what it has, and ends. A second SIGTERM ends it
+    at once."""
     readable, writable = os.pipe()
     os.set_blocking(writable, False)
     signal.set_wakeup_fd(writable)
@@ -184,14 +190,15 @@ def told_to_end():
 
 
 def receive(queue):
-    """One hand-off, without waiting. (Python 3.11's socket.recv_fds() ignores its flags.)"""
+    """Receives one hand-off, without waiting. (Python 3.11's socket.recv_fds() ignores its flags.)"""
     flags = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
     message, control, flags, _ = queue.recvmsg(MAX_HANDOFF, socket.CMSG_LEN(4), flags)
     return message, [fd for _, _, data in control for (fd,) in struct.iter_unpack("i", data)], flags
 
 
 def connections(queue):
-    """The hand-offs, until there are no more or this worker is to end. What it has not taken waits for another one."""
+    """Yields the hand-offs, until there are no more or this worker is to end. A connection that it has not taken waits for
+    another worker."""
     end = told_to_end()
     while True:
         readable, _, _ = select.select([queue, end], [], [])

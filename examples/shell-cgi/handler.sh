@@ -1,6 +1,7 @@
 #!/bin/sh
-# One HTTP/1.1 request on stdin, its answer on stdout; the connection's ends, its encryption and its
-# failures are the broker's. `set -e`: a command that fails makes the answer an error for the client.
+# SPDX-License-Identifier: Apache-2.0
+# Reads one HTTP/1.1 request on stdin and writes the answer on stdout; the broker looks after the connection's ends, its
+# encryption and its failures. `set -e`: if a command fails the client sees that the answer is not whole.
 set -eu
 
 cr=$(printf '\r')

@@ -1,5 +1,6 @@
-"""What is measured in guests that count instructions, on both kernels: tests/vm/boot --icount. A part for the host, which
-boots, and one for the guest, which measures; there a nanosecond is an instruction."""
+# SPDX-License-Identifier: Apache-2.0
+"""What is measured in guests that count instructions, on both kernels: tests/vm/boot --icount. The part for the host boots the
+guest, the part for the guest measures; there a nanosecond is an instruction."""
 
 import concurrent.futures
 
@@ -23,7 +24,8 @@ def competitors(certificate):
 
 
 def counted(results, scale, running, title, kind, count, unit, per, baseline=BARE, **options):
-    """`per` of the instructions of the servers, and of all that it took, the client and the kernel included."""
+    """Adds two results: the instructions of the servers, and those of everything, the client and the kernel included; both in
+    `unit`."""
     def once(subject):
         if subject.plain and options.get("resumed"):
             return
@@ -49,7 +51,7 @@ def run_in_guest(results, scale, certificate):
 
 
 def run(results, scale, _certificate, wanted):
-    """Both side by side: instructions do not become more because another machine runs."""
+    """Measures both kernels side by side: the other guest does not change how many instructions are counted."""
     kernels = [kernel for kernel in ("6.1", "latest") if wanted(f"counted-{kernel}")]
     with concurrent.futures.ThreadPoolExecutor() as pool:
         for kernel, measured in pool.map(lambda kernel: (kernel, guest.measured(scale, "counted", kernel, "--icount")), kernels):

@@ -1,5 +1,9 @@
-"""How cost grows with what a broker is configured for and what it holds."""
+# SPDX-License-Identifier: Apache-2.0
+"""How the cost grows with what a broker is configured for and with what it holds."""
 
+import re
+import socket
+import ssl
 import time
 
 import guest
@@ -13,6 +17,7 @@ listen = ["127.0.0.1:{port}"]
 certificates = ["c"]
 ktls = "never"
 allow_users = ["root"]
+{lines}
 """
 MORE_CERTIFICATE = """
 [certificate.more{number}]
@@ -26,7 +31,7 @@ def memory_by_role(subject):
 
 
 def started(results, scale, title, make):
-    """Starts what `make` makes: how long until it was ready, and its memory."""
+    """Starts the broker that `make` makes, and measures how long it takes to be ready, and its memory."""
     for _ in range(scale.rounds):
         subject = make()
         began = time.monotonic()
@@ -37,15 +42,16 @@ def started(results, scale, title, make):
     results.say(f"  {title}")
 
 
-def text_with(services, certificates, certificate):
-    """A configuration with so many of each; every service has all certificates."""
+def text_with(services, certificates, certificate, lines=""):
+    """A configuration with so many services and certificates; every service has all certificates, and all services but the first
+    have `lines`."""
     text = subjects.BROKER
     for number in range(certificates - 1):
         text += MORE_CERTIFICATE.format(number=number, chain=certificate.chain, key=certificate.key)
     names = ", ".join(['"c"'] + [f'"more{number}"' for number in range(certificates - 1)])
     text = text.replace('certificates = ["c"]', f"certificates = [{names}]")
     for number in range(services - 1):
-        text += MORE_SERVICE.format(number=number, port=subjects.testlib.free_port())
+        text += MORE_SERVICE.format(number=number, port=subjects.testlib.free_port(), lines=lines)
     return text
 
 
@@ -61,8 +67,8 @@ def relayed_connections(results, scale, certificate):
 
 
 def direct_connections(results, scale, certificate):
-    """What the broker itself keeps of connections that the kernel has taken over and a worker holds: the difference between
-    many and fewer of them, so that what it allocates once does not count."""
+    """What the broker itself keeps for connections that the kernel has taken over and a worker holds: the difference between many
+    and few of them, so that what the broker allocates once does not count."""
     few, many = (100, 1000) if scale.quick else (1000, 10000)
     title = f"growth: direct connections, {few:,} to {many:,}"
     with subjects.Broker("tlsbroker", certificate, "require") as subject:
@@ -93,9 +99,38 @@ def configured(results, scale, certificate):
             "tlsbroker", certificate, "never", handshakers=handshakers, text=text))
 
 
+def at_rest(results, scale, certificate):
+    """100 services that nobody uses, and the first connection to some services that start on demand."""
+    count = 100
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    for start in ("always", "on-demand"):
+        for _ in range(scale.rounds):
+            text = text_with(count + 1, 1, certificate, f'start = "{start}"')
+            ports = re.findall(r'"127.0.0.1:(\d+)"', text)
+            subject = subjects.Broker("tlsbroker", certificate, "never", text=text)
+            began = time.monotonic()
+            with subject:
+                results.add(f"growth: start to ready of {count} services", "ms", start, (time.monotonic() - began) * 1e3, baseline="")
+                subjects.settle(subject)
+                memory = dict.fromkeys(("handshaker", "keyholder", "porter"), 0)
+                for process in subject.broker.status()["processes"]:
+                    if (process["service"] or "").startswith("more"):
+                        memory[process["role"].partition("[")[0]] += processes.private_memory_of(process["pid"])
+                for role, size in memory.items():
+                    results.add(f"growth: memory for each of {count} services, {role}", "MiB", start, size / count / (1 << 20),
+                                baseline="", digits=2)
+                for port in ports[-20:] if start == "on-demand" else ():
+                    began = time.monotonic()
+                    with socket.create_connection(("127.0.0.1", int(port))) as connection, context.wrap_socket(connection):
+                        results.add("growth: first connection, on demand", "ms", "handshake", (time.monotonic() - began) * 1e3,
+                                    baseline="")
+        results.say(f"  {count} services, {start}")
+
+
 def run(results, scale, certificate, wanted):
     if wanted("growth-direct"):
         results.merge(guest.measured(scale, "growth-direct", "latest"), "")
-    for name, measure in (("configured", configured), ("relayed", relayed_connections)):
+    for name, measure in (("configured", configured), ("services", at_rest), ("relayed", relayed_connections)):
         if wanted(f"growth-{name}"):
             measure(results, scale, certificate)

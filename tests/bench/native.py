@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is measured on the machine itself, which may have no kernel TLS: then tlsbroker relays."""
 
 import json
@@ -18,7 +19,7 @@ def quantile(times, share):
 
 
 def native_subjects(certificate):
-    """The ones that are compared everywhere."""
+    """The competitors that every measurement compares."""
     return [
         subjects.Plain("plain TCP", certificate),
         subjects.InProcess("in-process OpenSSL", certificate, "openssl"),
@@ -28,7 +29,7 @@ def native_subjects(certificate):
 
 
 def turns(results, name, competitors, rounds, once):
-    """`once` for each competitor in turn, so many rounds."""
+    """Calls `once` for each competitor in turn, in so many rounds."""
     for number in range(rounds):
         for subject in competitors:
             once(subject)
@@ -92,13 +93,13 @@ def tls_memory(subject):
 
 
 def idle(results, scale, certificate):
-    """Fresh processes each time: a second run would find the memory of the first one."""
+    """Each round has fresh processes: a second one would reuse the memory that the first one has allocated."""
     count = 500 if scale.quick else 2000
     for number in range(scale.rounds):
         for subject in native_subjects(certificate):
             with subject:
                 with Load(subject, "idle", count=20):
-                    pass  # what the first connections load
+                    pass  # so that what the first connections load is loaded
                 subjects.settle(subject)
                 before, kernel = tls_memory(subject), processes.kernel_memory()
                 with Load(subject, "idle", count=count):

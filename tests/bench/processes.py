@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What processes have used: CPU time and memory, of whole process trees."""
 
 import os
@@ -7,7 +8,7 @@ TICK = 1 / os.sysconf("SC_CLK_TCK")
 
 
 def tree(pid):
-    """The process and all that descend from it."""
+    """The process and all its descendants."""
     found, waiting = [], [pid]
     while waiting:
         pid = waiting.pop()
@@ -22,9 +23,9 @@ def tree(pid):
 
 
 def cpu_of(pid):
-    """Seconds that a process has computed, in user mode and the kernel, with children that were waited for."""
+    """Seconds of CPU time that a process has used, in user mode and in the kernel, with children that were waited for."""
     try:
-        # clock_getcpuclockid(3): nanoseconds, where /proc has ticks.
+        # clock_getcpuclockid(3): it counts nanoseconds, whereas /proc counts ticks.
         own = time.clock_gettime((~pid << 3) | 2)
         with open(f"/proc/{pid}/stat", encoding="ascii") as file:
             fields = file.read().rpartition(")")[2].split()
@@ -47,12 +48,12 @@ def private_memory_of(pid):
 
 
 def private_memory(pids):
-    """The same of whole trees."""
+    """The same for whole trees."""
     return sum(private_memory_of(pid) for root in pids for pid in tree(root))
 
 
 def descriptors_of(pids):
-    """How many these processes have open."""
+    """How many descriptors these processes have open."""
     total = 0
     for pid in pids:
         try:
@@ -63,7 +64,7 @@ def descriptors_of(pids):
 
 
 def kernel_memory():
-    """Bytes of the whole machine's kernel that grow with processes and sockets."""
+    """Bytes of memory of the whole machine's kernel that grow with processes and sockets."""
     with open("/proc/meminfo", encoding="ascii") as file:
         values = dict(line.split(":") for line in file)
     return sum(int(values[name].split()[0]) for name in ("Slab", "KernelStack", "PageTables")) * 1024

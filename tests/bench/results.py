@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What was measured, and how it is shown: a table in Markdown, JSON, and bars in SVG."""
 
 import json
@@ -5,7 +6,7 @@ import math
 import statistics
 from xml.sax.saxutils import escape
 
-MANY = 5  # a median of fewer is marked
+MANY = 5  # a median of fewer values is marked
 
 
 class Measure:
@@ -34,7 +35,7 @@ class Measure:
 
 
 class Histogram:
-    """How often which values came, in buckets of which each is twice as wide as the one before."""
+    """How often which values came, in buckets of which each is twice as wide as the one before it."""
 
     def __init__(self, unit):
         self.unit, self.values = unit, []
@@ -45,7 +46,7 @@ class Histogram:
         return [(2 ** (n - 1) if n else 0, 2 ** n, numbers.count(n)) for n in range(min(numbers), max(numbers) + 1)]
 
     def lines(self):
-        """As text, to be shown with a font of fixed width."""
+        """The histogram as text, to be shown in a font of fixed width."""
         rows = self.rows()
         most = max(count for _, _, count in rows)
         return [f"{low:>7}–{high:<7} {self.unit} {count:>7} " + "#" * math.ceil(50 * count / most) for low, high, count in rows]
@@ -61,7 +62,7 @@ class Results:
         measure.add(subject, value)
 
     def distribute(self, title, unit, values):
-        """More values for a histogram."""
+        """Adds values to a histogram."""
         self.histograms.setdefault(title, Histogram(unit)).values += values
 
     def note(self, text):
@@ -69,7 +70,7 @@ class Results:
         self.say("  " + text)
 
     def merge(self, other, prefix):
-        """Takes what json() of another run gave."""
+        """Takes over the results that json() of another run gave."""
         for title, fields in other["measures"].items():
             measure = Measure(prefix + title, fields["unit"], fields["baseline"], fields["digits"])
             measure.values = fields["values"]
@@ -97,7 +98,7 @@ class Results:
         return text
 
     def write(self):
-        """What there is so far."""
+        """Writes the results that there are so far."""
         directory = self.directory
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "results.md").write_text(self.markdown(), encoding="utf-8")

@@ -1,7 +1,9 @@
+# SPDX-License-Identifier: Apache-2.0
 """The competitors: each is something that TLS clients can connect to, with the same plain server behind it."""
 
 import contextlib
 import os
+import re
 import resource
 import signal
 import socket
@@ -16,7 +18,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(HERE), "testlib"))
 import broker as testlib  # noqa: E402
 import processes  # noqa: E402
 
-# Proxies have two descriptors for each connection; haproxy does not start if it may not have so many.
+# A proxy has two descriptors for each connection; haproxy does not start if its limit does not allow that many.
 resource.setrlimit(resource.RLIMIT_NOFILE, 2 * resource.getrlimit(resource.RLIMIT_NOFILE)[1:])
 CONNECTIONS = min(24000, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 500) // 2)
 CPUS = 2  # processes or threads of each competitor
@@ -74,7 +76,6 @@ stream {{
 BROKER = """[broker]
 runtime_dir = "{{runtime_dir}}"
 user = "nobody"
-handshakers = {cpus}
 log_level = "warning"
 max_relayed = {connections}
 max_handshakes = {handshakes}
@@ -87,6 +88,8 @@ listen = ["127.0.0.1:{port}"]
 certificates = ["c"]
 ktls = "{ktls}"
 backlog = 1024
+max_relayed_per_source = {connections}
+{handshakers}
 [service.bench.worker]
 {kind} = [{command}]
 user = "www-data"
@@ -133,7 +136,7 @@ class Subject:
         return False
 
     def spawn(self, *words):
-        """A process of this subject, and the end of its tree when the subject ends."""
+        """Starts a process of this subject; its whole process tree is ended when the subject ends."""
         log = self._stack.enter_context(open(os.path.join(self.directory, f"{os.path.basename(words[0])}.log"), "wb"))
         child = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         self._stack.callback(self._end, child)
@@ -175,7 +178,7 @@ class Subject:
 
 
 class Plain(Subject):
-    """No TLS at all: what the rest costs."""
+    """No TLS at all: what everything except TLS costs."""
 
     plain = True
 
@@ -210,21 +213,45 @@ class Proxy(Subject):
         self.roots = [self.spawn(*self.command, self.write("configuration", text))]
 
 
-class Broker(Subject):
-    """tlsbroker. `kind` and `command` are the worker's; the workers count as `behind`."""
+def as_known(config, build):
+    """`config` without the lines that an earlier build's broker does not know."""
+    lines = config.split("\n")
+    with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
+        for _ in range(20):
+            file.seek(0)
+            file.truncate()
+            file.write("\n".join(lines).replace("{runtime_dir}", "/run/tlsbroker"))
+            file.flush()
+            checked = subprocess.run([os.path.join(build, "broker/supervisor/tlsbrokerd"), "--config", file.name, "--check"],
+                                     capture_output=True, text=True, check=False)
+            if checked.returncode == 0:
+                return "\n".join(lines)
+            unknown = re.search(rf"{re.escape(file.name)}:(\d+):\d+: unknown key", checked.stderr)
+            if not unknown:
+                raise RuntimeError(checked.stderr)
+            lines[int(unknown[1]) - 1] = ""
+    raise RuntimeError(f"{build}: too much is unknown there")
 
-    def __init__(self, name, certificate, ktls, kind="command", command=None, lines="", handshakers=None, text=BROKER):
+
+class Broker(Subject):
+    """tlsbroker. `kind` and `command` are those of its worker; workers count as `behind`. `build` may be an earlier build."""
+
+    def __init__(self, name, certificate, ktls, kind="command", command=None, lines="", handshakers=None, text=BROKER,
+                 build=testlib.BUILD):
         super().__init__(name, certificate)
         self.ktls, self.kind, self.lines, self.handshakers, self.text = ktls, kind, lines, handshakers, text
+        self.build = build
         self.command = command or [program("bench-server"), "worker" if kind == "command" else "stdio"]
 
     def start(self):
         config = self.text.format(
             chain=self.certificate.chain, key=self.certificate.key, port=self.port, ktls=self.ktls, kind=self.kind,
             command=", ".join(f"'''{word}'''" for word in self.command), lines=self.lines,
-            cpus=self.handshakers or CPUS,
+            handshakers=f"handshakers = {{ min = {self.handshakers}, max = {self.handshakers} }}" if self.handshakers else "",
             connections=24000, handshakes=24000)
-        self.broker = self._stack.enter_context(testlib.Broker(config))
+        if self.build != testlib.BUILD:
+            config = as_known(config, self.build)
+        self.broker = self._stack.enter_context(testlib.Broker(config, build=self.build))
         self.roots = [self.broker.process.pid]
 
     def parts(self):
@@ -233,7 +260,7 @@ class Broker(Subject):
                 for role, pids in self.broker.processes().items()}
 
     def tls_processes(self):
-        """Those without the workers."""
+        """The broker's processes without the workers."""
         return [pid for role, pids in self.broker.processes().items() if role != "worker" for pid in pids]
 
 
@@ -268,7 +295,7 @@ def stunnel_exec(certificate, command):
 
 
 class Load:
-    """A running bench-load: see programs/load.cc. Ready when this object exists."""
+    """A running bench-load: see programs/load.cc. It is ready when this object exists."""
 
     def __init__(self, subject, kind, **options):
         words = [program("bench-load"), kind, str(subject.port)]
@@ -289,7 +316,7 @@ class Load:
             raise RuntimeError(f"{self._what}: the client {what}")
 
     def go(self):
-        """Has it do its work; the result as text."""
+        """Has bench-load do its work; returns the result as text."""
         self._child.stdin.write("\n")
         self._child.stdin.flush()
         line = self._child.stdout.readline()
@@ -312,7 +339,7 @@ class Load:
 
 
 def settle(subject, pause=0.05):
-    """Waits until the subject computes no more for what is over."""
+    """Waits until the subject computes no more for connections that are over; returns its CPU time."""
     before = subject.cpu()
     for _ in range(40):
         time.sleep(pause)

@@ -1,5 +1,6 @@
-// tlsbroker_accept(): a packet of the queue through the whole library, with 0 to 2 descriptors.
-// None is left over.
+// SPDX-License-Identifier: Apache-2.0
+// tlsbroker_accept(): a packet of the queue goes through the whole library, with 0 to 2
+// descriptors. No descriptor is left open.
 
 #include <fcntl.h>
 #include <sys/socket.h>
@@ -12,7 +13,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace tlsbroker;
-  if (size == 0 || size > 20'000) return 0;
+  if (size == 0 || size > 20'000) return kRefused;
+  bool taken = false;
   const UniqueFd lowest(open("/dev/null", O_RDONLY | O_CLOEXEC));
   {
     auto [broker, worker] = channel::MakePair();
@@ -22,7 +24,8 @@ int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     tlsbroker_queue* queue = nullptr;
     FUZZ_ASSERT(tlsbroker_queue_from_fd(worker.Release(), &queue) == 0);
     tlsbroker_conn* conn = nullptr;
-    if (tlsbroker_accept(queue, TLSBROKER_DONTWAIT, &conn) == 0) {
+    taken = tlsbroker_accept(queue, TLSBROKER_DONTWAIT, &conn) == 0;
+    if (taken) {
       FUZZ_ASSERT(tlsbroker_conn_service(conn) != nullptr);
       FUZZ_ASSERT(tlsbroker_conn_peer_text(conn) != nullptr);
       tlsbroker_abort(conn);
@@ -31,5 +34,5 @@ int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   const UniqueFd next(open("/dev/null", O_RDONLY | O_CLOEXEC));
   FUZZ_ASSERT(next.get() == lowest.get() + 1);
-  return 0;
+  return taken ? 0 : kRefused;
 }

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The message to a worker that attaches itself.
 
 #include "protocol/attach.h"
@@ -9,7 +10,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace tlsbroker;
   const auto answer = attach::Decode({data, size});
-  if (!answer) return 0;
+  if (!answer) return kRefused;
   const auto again = attach::Encode(*answer);
   FUZZ_ASSERT(size == again.size() && std::equal(data, data + 10, again.begin()));
   return 0;

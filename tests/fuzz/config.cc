@@ -1,4 +1,6 @@
-// The configuration: whatever the text, it is read or its faults are said, each with its place.
+// SPDX-License-Identifier: Apache-2.0
+// The configuration: whatever the text is, it is read, or its faults are reported, each with its
+// place.
 
 #include "broker/supervisor/config.h"
 
@@ -14,5 +16,5 @@ int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     FUZZ_ASSERT(line.starts_with("f:") && line.find('\n') == std::string::npos);
   }
   FUZZ_ASSERT(diagnostics.failed() || !config.services.empty());
-  return 0;
+  return diagnostics.failed() ? kRefused : 0;
 }

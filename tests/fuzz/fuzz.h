@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the fuzz targets share. Each is a file with LLVMFuzzerTestOneInput, built by clang with
 // libFuzzer (tests/fuzz/fuzz) and, with replay_main.cc, as an ordinary test that runs its corpus.
 
@@ -9,7 +10,14 @@
 #include <cstdio>
 #include <cstdlib>
 
+// Returns 0 for input that the decoder took, kRefused for input that it did not take; libFuzzer
+// wants 0 for both.
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size);
+#ifdef TLSBROKER_REPLAY
+inline constexpr int kRefused = 1;
+#else
+inline constexpr int kRefused = 0;
+#endif
 
 // A property that does not hold is a finding, as a crash is.
 #define FUZZ_ASSERT(condition)                                                           \

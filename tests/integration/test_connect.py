@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`tlsbroker connect` and `tlsbroker wrap`, by hand beside a running broker."""
 
 import contextlib
@@ -5,6 +6,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import tempfile
@@ -32,19 +34,18 @@ allow_users = ["root"]
 [broker]
 runtime_dir = "{{runtime_dir}}"
 user = "nobody"
-handshakers = 1
 ca_file = "{0.chain}"
 """
 TOOL = testlib.program("client-lib/tools/tlsbroker")
 
 
 def can_follow():
-    """In relay mode the broker follows; in direct mode it depends on the kernel."""
+    """Whether KeyUpdates can be followed: in relay mode always, in direct mode if the kernel can."""
     return testlib.expects("rekey") or not testlib.expects("ktls")
 
 
 class Talk:
-    """A program that is spoken with by hand."""
+    """A program whose standard input is written, and whose output is read, by the test."""
 
     def __init__(self, command):
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -92,7 +93,7 @@ class ByHand(unittest.TestCase):
         return opening_cases.UPSTREAM.format(name=name, port=server.port, server_name=server_name, lines=lines)
 
     def test_what_is_wrong_with_a_server(self):
-        """A message for each, and no second try for what would be the same."""
+        """Each fault has its own message, and an exit status that says that another try would have the same result."""
         other, expired = testlib.Certificate(self.home, name="other.example"), opening_cases.Expired(self.home)
         servers = [self.enterContext(opening_cases.TlsServer(one)) for one in (other, expired)]
         pin = f'pin = ["{opening_cases.pin_of(other)}"]'
@@ -102,7 +103,7 @@ class ByHand(unittest.TestCase):
         self.broker.write_config(config + self.upstream("revoked", self.server, lines=pin))
         start = len(self.broker.log)
         self.broker.signal(signal.SIGHUP)
-        self.broker.wait_for_log("ready generation", start=start)
+        self.broker.wait_for_log("in force", start=start)
         for name, words in (("name", "is for another name"), ("strange", "is self-signed"), ("old", "has expired"),
                             ("revoked", "has none of the pinned keys")):
             with self.subTest(name):
@@ -111,7 +112,7 @@ class ByHand(unittest.TestCase):
                 self.assertIn(words, done.stderr.decode())
 
     def test_key_updates(self):
-        """Of a server, both ways, from the first record after the handshake on."""
+        """KeyUpdates of a server, that ask for one in return or not, from the first record after the handshake on."""
         port = testlib.free_port()
         server = self.enterContext(Talk(["stdbuf", "-oL", "openssl", "s_server", "-accept", str(port), "-cert",
                                          self.certificate.chain, "-key", self.certificate.key]))
@@ -168,7 +169,8 @@ class ByHand(unittest.TestCase):
         self.assertEqual((cut.stdout, cut.returncode), (b"HELLO CUT\n", 111), cut.stderr)
 
     def test_what_came_before_a_cut_is_not_lost(self):
-        """A reset behind data: whoever writes sees it at once, whoever reads gets the data first."""
+        """The server sends data and then a reset. A process that writes sees the reset at once; one that reads gets the data
+        first."""
         listener = self.enterContext(socket.create_server(("127.0.0.1", 0)))
         command = [TOOL, "connect", "--socket", self.socket_of(), "localhost", str(listener.getsockname()[1])]
         with Talk(command) as tool, listener.accept()[0] as raw:
@@ -187,8 +189,61 @@ class ByHand(unittest.TestCase):
             tool.thread.join()
             self.assertEqual(tool.text(), "the last words\n")
 
+    def converse(self, options, serve):
+        """The result of the tool after "hello" and the end of its input, and what `serve` returned; it gets the server's end and
+        the tool's process."""
+        listener = self.enterContext(socket.create_server(("127.0.0.1", 0)))
+        command = [TOOL, "connect", "--socket", self.socket_of(), *options, "localhost", str(listener.getsockname()[1])]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as tool:
+            self.addCleanup(tool.kill)
+            with listener.accept()[0] as raw:
+                raw.settimeout(20 * testlib.PATIENCE)
+                with self.server.context.wrap_socket(raw, server_side=True, suppress_ragged_eofs=False) as tls:
+                    tool.stdin.write(b"hello")
+                    tool.stdin.close()
+                    self.assertEqual(tls.recv(100), b"hello")
+                    said = serve(tls, tool)
+            return tool.stdout.read(), tool.wait(20 * testlib.PATIENCE), tool.stderr.read(), said
+
+    def test_the_direction_is_left_open(self):
+        """The server has not heard of an end when it ends by itself."""
+        def waits(tool):
+            for thread in os.listdir(f"/proc/{tool.pid}/task"):
+                with open(f"/proc/{tool.pid}/task/{thread}/syscall", encoding="ascii") as file:
+                    if file.read().startswith("202 "):  # futex(2)
+                        return True
+            return False
+
+        def serve(tls, tool):
+            testlib.wait_until(lambda: waits(tool), "end of the input")
+            tls.sendall(b"an answer")
+            tls.setblocking(False)
+            with self.assertRaises(ssl.SSLWantReadError):
+                tls.recv(100)
+            tls.settimeout(20 * testlib.PATIENCE)
+            return tls.unwrap() is not None  # waits for the other end
+
+        for time_text in ("never", "1h", "2d"):
+            with self.subTest(time_text):
+                self.assertEqual(self.converse(["--end-after", time_text], serve), (b"an answer", 0, b"", True))
+
+    def test_a_server_that_answers_to_the_end(self):
+        def serve(tls, _):
+            self.assertEqual(tls.recv(100), b"")
+            tls.sendall(b"an answer")
+            return tls.unwrap() is not None
+
+        for options in ([], ["--end-after", "0"], ["--end-after", "10ms"]):
+            with self.subTest(options):
+                self.assertEqual(self.converse(options, serve), (b"an answer", 0, b"", True))
+
+    def test_a_time_that_is_none(self):
+        done = self.run_tool("connect", "--end-after", "soon", "up")
+        self.assertEqual((done.returncode, done.stdout), (100, b""))
+        self.assertIn(b'--end-after "soon": a time such as "10m", or "never", is needed', done.stderr)
+
     def test_both_directions_at_once(self):
-        """More than any buffer holds, each way, then the ends."""
+        """More data than any buffer holds is sent each way, and then the ends."""
         size = 8 << 20
         listener = self.enterContext(socket.create_server(("127.0.0.1", 0)))
         received = []
@@ -206,7 +261,7 @@ class ByHand(unittest.TestCase):
         self.assertEqual((len(done.stdout), done.returncode, received), (size, 0, [size]), done.stderr)
 
     def wrapped(self, *program, service="hand"):
-        """A client's plain socket, and the tool that has the other one."""
+        """A client's plain socket, and the tool, which has the other end of the connection."""
         listener = self.enterContext(socket.create_server(("127.0.0.1", 0)))
         client = self.enterContext(socket.create_connection(listener.getsockname(), 10 * testlib.PATIENCE))
         with listener.accept()[0] as accepted:

@@ -1,5 +1,6 @@
-"""The examples that run programs by `exec`, with their own configurations: only addresses, certificates and paths are
-the test's."""
+# SPDX-License-Identifier: Apache-2.0
+"""The examples that run programs by `exec`, with their own configurations: the test only replaces addresses, certificates and
+paths."""
 
 import hashlib
 import os
@@ -77,7 +78,8 @@ class Examples(unittest.TestCase):
     def test_git(self):
         project = os.path.join(self.home, "srv", "project.git")
         work = os.path.join(self.home, "work")
-        # gnutls-cli writes byte by byte: buffered_stdout.c. Built with sanitizers it is not for other people's programs.
+        # gnutls-cli writes byte by byte; buffered_stdout.c changes that. A library that is built with sanitizers cannot be loaded
+        # into other people's programs.
         buffered = {} if testlib.sanitized() else {"LD_PRELOAD": testlib.program("tests/interop/libbuffered-stdout.so")}
         environment = dict(os.environ, **buffered, GIT_CONFIG_GLOBAL="/dev/null", GIT_CA_FILE=self.certificate.chain,
                            HOME=self.home, GIT_AUTHOR_NAME="a", GIT_AUTHOR_EMAIL="a@b", GIT_COMMITTER_NAME="a",

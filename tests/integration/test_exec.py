@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Programs that know standard input and output, one process for each connection. They are Debian's own."""
 
 import concurrent.futures
@@ -21,10 +22,10 @@ MIB = 2**20
 VERSIONS = (ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2)
 READ_LOOP = 'while read -r line; do echo "<$line>"; done'
 PYTHON = "import sys\nfor line in sys.stdin: print(line[::-1].strip(), flush=True)"
-# As much as the kernel takes from a pipe at once, the last page not full.
+# As many pages as the kernel takes from a pipe at once, of which the last one is not full.
 PROMPT_SIZE = 15 * os.sysconf("SC_PAGESIZE") + 100
 PROMPT = f"import os; os.write(1, b'x' * {PROMPT_SIZE}); os.write(1, os.read(0, 100))"
-# How much the pipe of its output holds, told before it has been full and after.
+# Prints how much the pipe of its output holds, before this pipe has been full and after.
 PIPE = """import fcntl, os
 def tell(): os.write(1, b'%d ' % fcntl.fcntl(1, 1032))  # F_GETPIPE_SZ
 tell()
@@ -74,7 +75,7 @@ class Exec(unittest.TestCase):
         cls.service = cls.enterClassContext(ExecService(PROGRAMS, lines=LINES))
 
     def tearDown(self):
-        # By its filter, say.
+        # No process was killed, for example by its filter.
         self.assertNotIn("the process of a connection was killed", self.service.log_text())
 
     def client(self, name, version=None):
@@ -170,7 +171,7 @@ class Exec(unittest.TestCase):
         variables = dict(line.split("=", 1) for line in text.splitlines())
         connection = variables.pop("TLSBROKER_CONNECTION")
         self.assertRegex(connection, "^[0-9a-f]{32}$")
-        self.service.wait_for_log(f"connection conn={connection} .*svc=env")
+        self.service.wait_for_log(f"connection conn={connection} .*service=env")
         del variables["PATH"]
         cipher = variables.pop("SSL_CIPHER")
         self.assertRegex(cipher, "^TLS_")
@@ -191,7 +192,8 @@ class Exec(unittest.TestCase):
         self.assertEqual(fields["Seccomp"], "2")
 
     def test_the_process_of_a_connection_has_a_filter_of_its_own(self):
-        """Once its program runs: one filter more than the process that takes connections."""
+        """Once the program of a connection runs, the connection's process has one filter more than the process that takes
+        connections."""
         def filters(pid):
             with open(f"/proc/{pid}/status", encoding="ascii") as file:
                 return int(re.search(r"^Seccomp_filters:\s+(\d+)$", file.read(), re.MULTILINE)[1])
@@ -214,7 +216,7 @@ class Exec(unittest.TestCase):
         self.service.wait_for_log(r"stderr conn=\w{32} text=three")
 
     def test_a_cut_inside_a_record(self):
-        """The program gets SIGTERM and never an end of its input: what it has is not all."""
+        """The program gets SIGTERM and never an end of its input, since what it has is not everything."""
         client = self.client("group")
         client.send(b"")
         leader, child = map(int, client.receive().split())
@@ -225,7 +227,7 @@ class Exec(unittest.TestCase):
         self.service.wait_for_log(r'the client is gone conn=\w+ why="The stream was cut off')
 
     def test_part_of_a_record_costs_nothing(self):
-        """Linux 6.1 shows it as readable, and there is nothing to read."""
+        """Linux 6.1 shows the socket as readable, although there is nothing to read."""
         client = self.client("cat")
         client.send(b"x")
         self.assertEqual(client.receive(), b"x")
@@ -290,18 +292,40 @@ class Exec(unittest.TestCase):
             service.wait_for_log(why)
 
 
+class Hanging(unittest.TestCase):
+    def test_one_that_hangs_is_replaced(self):
+        """`tlsbroker exec` sends heartbeats, as the broker's own processes do."""
+        service = self.enterContext(ExecService({"cat": ["/bin/cat"]}))
+        service.talk("cat", b"warm")
+        hanging = service.processes()["worker"][0]
+        start, begun = len(service.log), time.monotonic()
+        os.kill(hanging, signal.SIGSTOP)
+        service.wait_for_log(f"hangs, killed role=worker service=cat pid={hanging}", start=start)
+        service.wait_for_log("started role=worker service=cat", start=start)
+        self.assertLess(time.monotonic() - begun, 3 * testlib.PATIENCE)
+        self.assertTrue(service.talk("cat", b"again"))
+        self.assertEqual(service.status()["services"][0]["hung"], 1)
+
+    def test_one_that_waits_is_left_alone(self):
+        service = self.enterContext(ExecService({"cat": ["/bin/cat"]}))
+        service.talk("cat", b"warm")
+        worker = service.processes()["worker"]
+        time.sleep(3)
+        self.assertEqual(service.processes()["worker"], worker)
+
+
 class Many(unittest.TestCase):
     CLIENTS = 500
 
     def test_nothing_is_left(self):
-        """500 at once, 200 of them cut off at random moments."""
+        """500 connections at once; 200 of them are cut off at random moments."""
         service = self.enterContext(ExecService(
             {"cat": ["/bin/cat"]}, lines='connections = {max = 500}\nlimits = {processes = 4096}',
             service_lines="backlog = 600"))
         service.talk("cat", b"warm")
         worker = service.processes()["worker"][0]
         testlib.wait_until(lambda: not testlib.children(worker), "end of the first session")
-        time.sleep(1)  # its relay
+        time.sleep(1)  # until the handshaker has ended that connection's relay
         before = self.usage(service, worker)
         choose = random.Random(2)
         with concurrent.futures.ThreadPoolExecutor(16) as pool:
@@ -326,14 +350,15 @@ class Many(unittest.TestCase):
         finally:
             after = self.usage(service, worker)
             print(f"\n  descriptors {before[0]} -> {after[0]}, KiB {before[1]} -> {after[1]}", flush=True)
-        # AddressSanitizer keeps what was freed.
+        # AddressSanitizer keeps memory that was freed.
         self.assertLess(after[1][worker] - before[1][worker], 65536 if testlib.sanitized() else 256)
 
     @staticmethod
     def open(service):
         client = Client(service, None, "cat")
-        if testlib.PATIENCE > 1:
-            # Hundreds of programs that start would take an emulated processor from the handshakes for minutes.
+        if testlib.GUEST:
+            # Each client waits until its program is up: hundreds of programs that start at once would take an emulated processor
+            # from the handshakes for minutes.
             client.send(b"a")
             assert client.receive(1) == b"a"
         return client
@@ -357,9 +382,9 @@ class ByHand(unittest.TestCase):
 
     def test_usage(self):
         self.assertEqual(self.run_tool("--help").returncode, 0)
-        for arguments, text in (([], "no program"), (["--nonsense"], "unrecognized option"),
+        for arguments, text in (([], "PROGRAM is missing"), (["--nonsense"], 'no option "--nonsense"'),
                                 (["--grace", "soon", "/bin/cat"], '--grace "soon": a time such as "10m" is needed'),
-                                (["--max-connections=0", "/bin/cat"], "a number is needed")):
+                                (["--max-connections=0", "/bin/cat"], "a number from 1 on is needed")):
             done = self.run_tool(*arguments)
             self.assertEqual(done.returncode, 100, arguments)
             self.assertIn(text, done.stderr)
@@ -371,7 +396,7 @@ class ByHand(unittest.TestCase):
 
     @unittest.skipUnless(os.geteuid() == 0, "needs root to attach to it")
     def test_attached(self):
-        """By hand, against a service whose workers attach; it comes back after the broker."""
+        """The tool is started by hand and attaches to a service; when the broker comes back the tool attaches again."""
         home = self.enterContext(tempfile.TemporaryDirectory())
         certificate = testlib.Certificate(home)
         port = testlib.free_port()

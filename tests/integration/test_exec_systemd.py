@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Programs that take their connection as systemd passes one with Accept=yes: descriptor 3, by LISTEN_FDS."""
 
 import hashlib
@@ -5,6 +6,7 @@ import json
 import os
 import random
 import ssl
+import subprocess
 import unittest
 
 import broker as testlib
@@ -64,6 +66,96 @@ print("saw an end", len(read_to_end()), flush=True)
 }
 
 
+# inetd programs ask standard input what it is (rsync --daemon: is_a_socket() in socket.c).
+INETD = {
+    "inetd-report": """
+import json, os, socket, sys
+connection = socket.socket(fileno=0)
+same = os.fstat(0).st_ino == os.fstat(1).st_ino
+others = [n for n in os.listdir("/proc/self/fd") if n not in "012" and os.path.exists("/proc/self/fd/" + n)]
+try: peer = repr(connection.getpeername())
+except OSError as error: peer = error.errno
+os.write(1, json.dumps({"family": connection.family, "type": connection.type, "same": same, "others": others, "peer": peer,
+    "listen": os.environ.get("LISTEN_FDS"), "address": os.environ["REMOTE_ADDR"]}).encode())
+print("for the log", file=sys.stderr)
+""",
+    "inetd-all": """
+import socket
+connection = socket.socket(fileno=0)
+data = bytearray()
+while piece := connection.recv(65536): data += piece
+socket.socket(fileno=1).sendall(data[::-1])
+""",
+    "inetd-half": """
+import os, socket, sys
+os.write(1, b"answer")
+socket.socket(fileno=1).shutdown(socket.SHUT_WR)
+print("then read", len(os.read(0, 100)), file=sys.stderr)
+""",
+    "inetd-fail": "import os, sys; os.write(1, b'partly'); sys.exit(3)",
+}
+
+
+class SocketStyle(unittest.TestCase):
+    """Standard input and output are one socket, as inetd(8) and stunnel(8) give it."""
+
+    @classmethod
+    def setUpClass(cls):
+        programs = {name: ["/usr/bin/python3", "-c", text] for name, text in INETD.items()}
+        programs["rsync"] = ["/usr/bin/rsync", "--daemon", "--config={home}/rsyncd.conf"]
+        cls.service = ExecService(
+            programs, lines='style = "socket"\nread_only = ["{home}", "/proc"]\nread_write = ["{home}/writable"]')
+        home = cls.service.home
+        os.mkdir(os.path.join(home, "tree"))
+        with open(os.path.join(home, "tree", "large"), "wb") as file:
+            file.write(random.Random(6).randbytes(2 * MIB))
+        with open(os.path.join(home, "rsyncd.conf"), "w", encoding="ascii") as file:
+            file.write(f"use chroot = no\nlog file = {home}/writable/log\n[tree]\npath = {home}/tree\n"
+                       f"[in]\npath = {home}/writable\nread only = no\n")
+        cls.enterClassContext(cls.service)
+
+    def test_what_the_program_finds(self):
+        start = len(self.service.log)
+        told = json.loads(self.service.talk("inetd-report"))
+        self.assertEqual(told, {"family": 1, "type": 1, "same": True, "others": [], "peer": "''", "listen": None,
+                                "address": "127.0.0.1"})
+        self.service.wait_for_log("stderr conn=.* text=\"for the log\"", start=start)
+
+    def test_half_close_by_the_client(self):
+        data = random.Random(1).randbytes(4 * MIB)
+        for version in VERSIONS:
+            self.assertEqual(self.service.talk("inetd-all", data, version), data[::-1])
+
+    def test_half_close_by_the_program(self):
+        with Client(self.service, ssl.TLSVersion.TLSv1_3, "inetd-half") as client:
+            self.assertEqual(client.receive(), b"answer")
+            self.assertEqual(client.receive(), b"")
+            start = len(self.service.log)
+            client.send(b"more")
+            self.service.wait_for_log("then read 4", start=start)
+
+    def test_a_failed_program_is_an_error_for_the_client(self):
+        with self.service.connect("inetd-fail") as tls:
+            self.assertEqual(testlib.ending(tls.recv), "cut")
+
+    def test_rsync(self):
+        home, port = self.service.home, self.service.ports["rsync"]
+        connect = os.path.join(home, "connect")
+        with open(connect, "w", encoding="ascii") as file:
+            file.write("#!/bin/sh\nexec openssl s_client -quiet -verify_quiet -verify_return_error -servername localhost "
+                       f"-CAfile {self.service.certificate.chain} -connect 127.0.0.1:{port} 2>/dev/null\n")
+        os.chmod(connect, 0o755)
+        environment = dict(os.environ, RSYNC_CONNECT_PROG=connect, RSYNC_PROXY="")
+        got = os.path.join(home, "got")
+        for source, target in (("rsync://localhost/tree/", got), (os.path.join(home, "tree/large"), "rsync://localhost/in/")):
+            done = subprocess.run(["rsync", "-a", "--no-owner", "--no-group", "--timeout=20", source, target], env=environment,
+                                  capture_output=True, text=True, timeout=60 * testlib.PATIENCE, check=False)
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+        for place in (got, self.service.writable):
+            with open(os.path.join(place, "large"), "rb") as file:
+                self.assertEqual(file.read(), random.Random(6).randbytes(2 * MIB))
+
+
 class SystemdStyle(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -115,7 +207,7 @@ class SystemdStyle(unittest.TestCase):
                     answer += piece
                 self.assertEqual(bytes(answer), hashlib.sha256(b"").digest() * (4 << 15))
                 if version == ssl.TLSVersion.TLSv1_2:
-                    continue  # there an end is answered with an end (RFC 5246 section 7.2.1)
+                    continue  # in TLS 1.2 an end is answered with an end (RFC 5246 section 7.2.1)
                 start = len(self.service.log)
                 client.send(data)
                 client.end()
@@ -139,7 +231,7 @@ class SystemdStyle(unittest.TestCase):
         self.service.wait_for_log("stderr conn=.* text=\"on standard output ''\"")
 
     def test_a_program_that_reads_nothing_more(self):
-        """It has ended well and closed with input unread: its answer is whole."""
+        """The program has ended well and closed its socket with input unread: its answer is complete."""
         self.assertEqual(self.service.talk("deaf", b"x" * 4 * MIB), b"enough")
 
     def test_a_cut_is_no_end(self):

@@ -1,4 +1,6 @@
-"""One handshaker, and a client and a worker that move as much as they can: the others have their turns all the same."""
+# SPDX-License-Identifier: Apache-2.0
+"""There is one handshaker, and a client and a worker that move as much as they can: other connections have their turns all the
+same."""
 
 import concurrent.futures
 import os
@@ -17,7 +19,7 @@ import subjects  # noqa: E402
 
 class Fairness(unittest.TestCase):
     def bulk(self, kind, port):
-        """bench-load, at work until the test ends it."""
+        """A bench-load that works until the test ends it."""
         load = subprocess.Popen([testlib.program("tests/bench/bench-load"), kind, str(port), "--count", str(2**40)],
                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         for end in (load.stdin.close, load.stdout.close, load.wait, load.kill):
@@ -63,7 +65,7 @@ class Fairness(unittest.TestCase):
             print(f"\n  {served} others had their handshakes meanwhile", flush=True)
             return served
 
-        # Without turns it is one or two. The machine may hold up the others alone, but not five times.
+        # Without turns one or two are served. The machine may delay the others by chance, but not five times.
         self.assertTrue(any(served_beside_it() > 5 for _ in range(5)))
 
 

@@ -1,14 +1,15 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a worker is told of a connection, over IPv4 and IPv6; and the workers of examples/."""
 
 import json
 import os
 import ssl
 import subprocess
-import tempfile
 import unittest
 
 import broker as testlib
 import echo_service
+import web_worker
 
 EXAMPLES = os.path.join(testlib.SOURCE, "examples")
 
@@ -35,12 +36,12 @@ class Handoff(unittest.TestCase):
                                       "client": 1, "verify": 1})
                     self.assertEqual(told["size"], 704)
                     logged = broker.log_fields(told["conn"])
-                    self.assertEqual(logged["svc"], "echo")
+                    self.assertEqual(logged["service"], "echo")
                     self.assertEqual(logged["ktls_reason"], "ktls-never")
                     self.assertIn(str(told["peer"][1]), logged["peer"])
 
     def test_names_that_are_no_text(self):
-        """A server name is what a stranger sent: it comes through to the worker, and the log stays one line."""
+        """A stranger chooses the server name: it comes through to the worker, and the log line stays one line."""
         broker = self.enterContext(echo_service.EchoService({"echo": "never"}))
         for name in ("a b", "x=1", "\x1b[31m", "\\\"'", "a\nconnection conn=forged"):
             with self.subTest(name=name):
@@ -56,40 +57,8 @@ class Handoff(unittest.TestCase):
         self.assertFalse([line for line in broker.log if line.startswith("connection conn=forged")])
 
 
-class Examples(unittest.TestCase):
-    def serve(self, command, read_only):
-        port = testlib.free_port()
-        broker = testlib.Broker("")
-        self.certificate = testlib.Certificate(broker.directory)
-        broker.write_config(
-            f'[certificate.c]\nchain = "{self.certificate.chain}"\nkey = "{self.certificate.key}"\n'
-            f'[service.web]\nlisten = ["127.0.0.1:{port}"]\ncertificates = ["c"]\nalpn = ["http/1.1"]\nktls = "never"\n'
-            f"[service.web.worker]\ncommand = {json.dumps(command)}\nuser = \"www-data\"\n"
-            f"read_only = {json.dumps(read_only)}\n")
-        self.enterContext(broker)
-        self.url = f"https://localhost:{port}"
-
-    def curl(self, path, *options):
-        return subprocess.run(["curl", "-sS", "-4", "--path-as-is", "--cacert", self.certificate.chain, *options,
-                               self.url + path], capture_output=True, timeout=30 * testlib.PATIENCE, check=True).stdout
-
-    def test_file_worker(self):
-        with tempfile.TemporaryDirectory() as root:
-            os.chmod(root, 0o755)
-            content = os.urandom(3 * 2**20)
-            with open(os.path.join(root, "data"), "wb") as file:
-                file.write(content)
-            worker = testlib.program("examples/file-worker")
-            self.serve([worker, root], [root, testlib.program("client-lib")])
-            self.assertEqual(self.curl("/data"), content)
-            self.assertEqual(self.curl("/nothing", "-o", "/dev/null", "-w", "%{http_code}"), b"404")
-            for path in ("/../etc/passwd", "/%2e%2e/etc/passwd", "//etc/passwd", "/data/../../etc/passwd"):
-                self.assertNotIn(b"root:", self.curl(path), path)
-            self.assertEqual(json.loads(self.curl("/connection.json"))["mode"], "relay")
-            head = self.curl("/data", "-I").decode().lower()
-            self.assertIn(f"content-length: {len(content)}", head)
-            many = self.curl("/data", *[f"{self.url}/data"] * 3)
-            self.assertEqual(len(many), 4 * len(content), "keep-alive")
+class Examples(web_worker.WebWorker, unittest.TestCase):
+    ktls = "never"
 
     def test_python_worker(self):
         worker = os.path.join(EXAMPLES, "python-worker/worker.py")

@@ -1,4 +1,6 @@
-"""What a handshaker bears from the network: garbage, silence, slowness, crowds. Counted, closed, and others are served."""
+# SPDX-License-Identifier: Apache-2.0
+"""What a handshaker has to stand from the network: garbage, silence, slow clients, crowds. It counts and closes such connections,
+and serves the others."""
 
 import json
 import os
@@ -128,6 +130,24 @@ class Limits(unittest.TestCase):
             one.close()
         self.wait_for_count("handshakes_active", 0)
         self.assertTrue(self.service.ask())
+
+    def test_too_many_signatures(self):
+        """The keyholder refuses, the handshake fails, and both are counted; the next second has signatures again."""
+        self.start(lines={"echo": "max_signatures = 1"})
+        self.service.ask()
+
+        def refused():
+            # Each handshake takes a moment, so it is not said here how many there are in the second of the first one.
+            try:
+                self.service.ask()
+            except (OSError, ssl.SSLError):
+                return True
+            return False
+
+        testlib.wait_until(refused, "a signature that is refused")
+        testlib.wait_until(lambda: self.counters()["sign_failed"] > 0, "its count")
+        self.assertGreater(self.counters()["handshakes_failed"], 0)
+        testlib.wait_until(lambda: not refused(), "a signature that is made again")
 
     def test_too_many_relayed(self):
         self.start(broker_lines="max_relayed = 3")

@@ -1,5 +1,6 @@
-"""Workers that are started on demand: by the first connection, as many as are needed, and gone again when idle, while
-no connection is lost and none is cut."""
+# SPDX-License-Identifier: Apache-2.0
+"""Workers that are started on demand: the first connection starts one, there are as many as are needed, and they end when they
+are idle; no connection is lost and none is cut."""
 
 import concurrent.futures
 import os
@@ -30,13 +31,14 @@ class OnDemand(unittest.TestCase):
         testlib.wait_until(lambda: not self.workers(), "end of the idle workers", 30)
 
     def pids(self, count):
-        """Of the workers that serve so many clients at once."""
+        """The process ids of the workers that serve so many clients at once."""
         with concurrent.futures.ThreadPoolExecutor(count) as pool:
             answers = [pool.submit(self.service.ask, b"PID\n", timeout=60) for _ in range(count)]
             return {int(f.result()) for f in answers}
 
     def test_two_hundred_at_once_and_again(self):
-        """Not running; 200 clients at once, all served; idle; gone; again."""
+        """No worker runs; 200 clients come at once and all are served; the workers become idle and end; then all of this once
+        more."""
         self.start(ON_DEMAND + "count = 3\n")
         seen = set()
         for _ in range(2):
@@ -49,9 +51,9 @@ class OnDemand(unittest.TestCase):
         self.assertFalse([line for line in self.service.log if "ended role=worker" in line and "status=0" not in line])
 
     def test_only_as_many_as_are_needed(self):
-        """One, when one client after another is served at once."""
+        """One worker is enough when clients come one after another and each is served at once."""
         self.start('start = "on-demand"\ncount = 4\n')
-        slow = 0  # those that may have waited so long that another worker was started
+        slow = 0  # clients that may have waited so long that another worker was started
         for patience in [0.9] + 20 * [0.08]:  # the first one waits for a worker that starts
             began = time.monotonic()
             self.service.ask()
@@ -59,7 +61,8 @@ class OnDemand(unittest.TestCase):
         self.assertLessEqual(len(self.workers()), 1 + slow)
 
     def test_scaling(self):
-        """Workers that serve one connection for ever: one more for each that waits, up to `count`."""
+        """The workers serve one connection each and for ever: one more is started for each connection that waits, up to
+        `count`."""
         service = self.enterContext(exec_service.ExecService(
             {"cat": ["/bin/cat"]}, lines='start = "on-demand"\ncount = 3\nconnections = {max = 1}'))
 
@@ -87,7 +90,8 @@ class OnDemand(unittest.TestCase):
         self.assertEqual(fourth.receive(), b"late", "it has waited in the queue")
 
     def test_a_connection_is_not_cut(self):
-        """What a worker serves goes on though it was told to end; who comes meanwhile gets another worker."""
+        """A worker that was told to end goes on with the connection that it serves; clients who come meanwhile get another
+        worker."""
         self.start()
         held = self.enterContext(memory_client.Client(self.service))
         held.send(b"PID\n")
@@ -99,7 +103,7 @@ class OnDemand(unittest.TestCase):
         self.assertNotEqual(second, first)
         data = random.Random(1).randbytes(2**20)
         held.send(b"ECHO %d\n" % len(data) + data[:1000])
-        time.sleep(1)  # past any haste
+        time.sleep(1)  # longer than a hasty end would take
         held.send(data[1000:])
         got = b""
         while len(got) < len(data):
@@ -112,7 +116,7 @@ class OnDemand(unittest.TestCase):
     def test_use_keeps_a_worker(self):
         self.start()
         pids = {int(self.service.ask(b"PID\n"))}
-        pauses = 0  # those that were idle time enough
+        pauses = 0  # pauses that were long enough to count as idle
         end = time.monotonic() + 4
         while time.monotonic() < end:
             began = time.monotonic()
@@ -122,7 +126,7 @@ class OnDemand(unittest.TestCase):
         self.assertLessEqual(len(pids), 1 + pauses)
 
     def test_none_is_lost_at_the_edge(self):
-        """Clients that come just when the worker is told to end."""
+        """Clients come just when the worker is told to end."""
         self.start()
         failed, served = [], set()
 
@@ -146,7 +150,7 @@ class OnDemand(unittest.TestCase):
     def test_a_draining_worker_does_not_hold_up_the_end(self):
         self.start()
         with self.service.connect() as held:
-            held.sendall(b"SPIN\n")  # and hears of nothing
+            held.sendall(b"SPIN\n")  # and does not notice SIGTERM
             self.service.wait_for_log("idle, told to end", timeout=30)
             (pid,) = self.workers()
             self.service.signal(signal.SIGQUIT)
@@ -155,7 +159,7 @@ class OnDemand(unittest.TestCase):
 
 
 class Exec(unittest.TestCase):
-    """The programs that tlsbroker-exec(1) has started go on when it is told to end."""
+    """When tlsbroker-exec(1) is told to end the programs that it has started go on."""
 
     def start(self, lines):
         self.service = self.enterContext(exec_service.ExecService({"cat": ["/bin/cat"]}, lines=lines))
@@ -184,7 +188,7 @@ class Exec(unittest.TestCase):
 
     @staticmethod
     def waits_for(pid, number):
-        """Whether a signal was sent that the process has not taken yet."""
+        """Whether the signal is pending: it was sent, but the process has not taken it yet."""
         with open(f"/proc/{pid}/status", encoding="ascii") as file:
             (pending,) = [line.split()[1] for line in file if line.startswith("ShdPnd:")]
         return int(pending, 16) >> (number - 1) & 1
@@ -195,7 +199,7 @@ class Exec(unittest.TestCase):
         (worker,) = self.service.processes()["worker"]
         os.kill(worker, signal.SIGTERM)
         self.echo(held)
-        # Two that wait at the same time would be one.
+        # Two signals that are pending at the same time would count as one.
         testlib.wait_until(lambda: not self.waits_for(worker, signal.SIGTERM), "worker that has taken the signal")
         os.kill(worker, signal.SIGTERM)
         self.assertRaises(Exception, held.receive)

@@ -1,4 +1,5 @@
-"""Workers under profile = "strict" and with limits: that they serve, and what they are held to."""
+# SPDX-License-Identifier: Apache-2.0
+"""Workers under profile = "strict" and with limits: they serve, and cannot exceed their limits."""
 
 import json
 import os

@@ -1,10 +1,13 @@
-"""The queue stands in for a listening socket: idle workers take what waits, a full one pushes back on the clients, and
-nothing is lost while workers die and come again. DESIGN: a queue is a listening socket in all but name."""
+# SPDX-License-Identifier: Apache-2.0
+"""The queue stands in for a listening socket: idle workers take what waits, a full one pushes back on the clients, and nothing is
+lost while workers die and are started again."""
 
 import concurrent.futures
+import contextlib
 import json
 import os
 import signal
+import ssl
 import time
 import unittest
 
@@ -30,6 +33,46 @@ class Queue(unittest.TestCase):
     def ask_many(self, count, pool):
         return [pool.submit(self.service.ask, b"PID\n", timeout=60) for _ in range(count)]
 
+    def leave(self):
+        """A client that says that it has said everything, and goes."""
+        with self.service.connect() as tls:
+            tls.sendall(b"WHO\n")
+            tls.settimeout(0)
+            with contextlib.suppress(ssl.SSLWantReadError):
+                tls.unwrap()
+
+    def wait_for_waiting(self, count):
+        testlib.wait_until(lambda: self.service.status()["services"][0]["queue"]["waiting"] == count, f"{count} in the queue")
+
+    def test_clients_that_have_left_hold_up_no_stop(self):
+        """No worker takes their connections. One that comes back serves the client who is still there."""
+        self.start(broker_lines=echo_service.BROKER_LINES + '\ndrain_timeout = "1h"')
+        self.wait_for_workers(1)
+        self.signal_workers(signal.SIGSTOP)
+        self.addCleanup(self.signal_workers, signal.SIGCONT)
+        for _ in range(3):
+            self.leave()
+        self.wait_for_waiting(3)
+        with self.service.connect() as tls:
+            tls.sendall(b"PID\n")
+            self.wait_for_waiting(4)
+            (worker,) = self.workers()
+            self.service.signal(signal.SIGTERM)
+            self.service.wait_for_log("no worker takes the connections .* dropped service=echo waiting=4", timeout=30)
+            self.service.wait_for_log("no worker takes the connections .* dropped service=echo waiting=1", timeout=30)
+            self.assertIsNone(self.service.process.poll())
+            self.signal_workers(signal.SIGCONT)
+            self.assertEqual(int(tls.makefile("rb").readline()), worker)
+        self.assertEqual(self.service.process.wait(30 * testlib.PATIENCE), 0)
+
+    def test_a_worker_that_never_takes_any_holds_up_no_stop(self):
+        self.start(broker_lines=echo_service.BROKER_LINES + '\ndrain_timeout = "1h"', worker_lines='start = "on-demand"')
+        self.service.worker_exit(1)
+        self.leave()
+        self.service.wait_for_log("ended role=worker .*status=1")
+        self.service.signal(signal.SIGTERM)
+        self.assertEqual(self.service.process.wait(30 * testlib.PATIENCE), 0)
+
     def test_all_workers_take_connections(self):
         self.start(worker_lines="count = 4")
         self.wait_for_workers(4)
@@ -45,7 +88,7 @@ class Queue(unittest.TestCase):
         return int(lines[0][4].partition(":")[2], 16)
 
     def held_back(self):
-        """Whether a connection waits there, and not for a moment only."""
+        """Whether a connection waits in the backlog, and does so for longer than a moment."""
         if not self.in_backlog():
             return False
         time.sleep(1)
@@ -55,8 +98,8 @@ class Queue(unittest.TestCase):
         return sum(" mode=relay" in line for line in self.service.log)
 
     def test_a_full_queue_waits_and_loses_nothing(self):
-        """8 places in the queue, no worker that takes anything: when they are full, clients wait in the TCP backlog. 300
-        more wait there too; then all are served."""
+        """The queue has 8 places, and no worker takes anything: when it is full, clients wait in the TCP backlog. 300 more wait
+        there, too; then all are served."""
         self.start(lines="backlog = 8", broker_lines='handshake_timeout = "60s"\nmax_handshakes_per_source = 1000')
         self.service.ask()
         self.signal_workers(signal.SIGSTOP)
@@ -111,10 +154,15 @@ class Queue(unittest.TestCase):
         self.service.worker_exit(None)
         self.assertTrue(self.service.ask(timeout=60))
 
+    def test_a_confined_worker_cannot_copy_what_others_are_to_get(self):
+        for profile in ("default", "strict"):
+            with echo_service.EchoService({"echo": "never"}, worker_lines=f'profile = "{profile}"') as service:
+                self.assertEqual(service.ask(b"PEEK\n"), b"EPERM\n", profile)
+
     def test_a_worker_that_shuts_the_queue_down_is_said(self):
         self.start()
         self.service.ask(b"SHUTDOWN-QUEUE\n")
-        self.service.wait_for_log("a worker has shut its queue down for good; reload")
+        self.service.wait_for_log("a worker has shut the queue of its service down")
         self.service.reload()
         self.assertTrue(json.loads(self.service.ask()))
 

@@ -1,5 +1,6 @@
-"""Relayed connections: every end told apart from every cut, in both directions; KeyUpdate; and nobody who does not
-read costs memory. PROTOCOL.md section 3.2."""
+# SPDX-License-Identifier: Apache-2.0
+"""Relayed connections: every end is told apart from every cut, in both directions; KeyUpdates are followed; and a client or
+worker that does not read costs no memory. PROTOCOL.md section 3.2."""
 
 import contextlib
 import hashlib
@@ -16,7 +17,7 @@ import unittest
 
 import broker as testlib
 import echo_service
-import tls12_records
+import record_client
 from memory_client import Client
 
 BUFFERED = testlib.program("tests/interop/libbuffered-stdout.so")
@@ -25,7 +26,7 @@ MIB = 2**20
 
 
 def forge(client):
-    """A record that does not authenticate."""
+    """Sends a record that does not authenticate."""
     client.raw.sendall(b"\x17\x03\x03\x00\x20" + b"x" * 32)
 
 
@@ -93,7 +94,8 @@ class Relay(unittest.TestCase):
         self.service.wait_for_log("started role=worker", start=start)
 
     def said(self, action, version=None):
-        """What the worker saw last of a client that does `action` in the middle of its data."""
+        """How the stream ended for the worker, and after how many bytes, when the client does `action` in the middle of its
+        data."""
         start = len(self.service.log)
         client = self.client(version)
         client.send(b"WATCH\nsome data")
@@ -116,7 +118,7 @@ class Relay(unittest.TestCase):
                 self.assertEqual(self.said(forge, version), ("cut", "9"))
 
     def test_a_slow_worker_gets_what_was_before_the_end(self):
-        """More than the relay can pass on, and the end or the cut are there before the worker reads."""
+        """The client sends more than the relay can pass on, and the end or the cut has come before the worker reads."""
         size = 600000
         worker = self.service.processes()["worker"][0]
 
@@ -181,11 +183,11 @@ class Relay(unittest.TestCase):
         time.sleep(0.2)
         grown = self.resident() - before
         print(f"  5 stalled connections: the handshakers grew by {grown} KiB")
-        # AddressSanitizer keeps what was freed.
+        # AddressSanitizer keeps memory that was freed.
         self.assertLess(grown, 16384 if testlib.sanitized() else 2048)
 
     def s_client(self, *commands):
-        """openssl s_client with its command letters; each is sent when what was before has been answered."""
+        """Runs openssl s_client with its command letters; each command is sent when the one before it has been answered."""
         client = subprocess.Popen(
             ["openssl", "s_client", "-tls1_3", "-connect", f"127.0.0.1:{self.service.ports['echo']}"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -205,7 +207,7 @@ class Relay(unittest.TestCase):
             client.wait()
 
     def test_key_update(self):
-        """k: ours changes, K: the other side's is asked for too."""
+        """"k": s_client changes its own keys; "K": it also asks the other side to change its keys."""
         self.s_client((b"ECHO 6\nhello\n", b"hello"), (b"k\n", b"KEYUPDATE"), (b"ECHO 6\nagain\n", b"again"),
                       (b"K\n", b"KEYUPDATE"), (b"ECHO 6\nthird\n", b"third"), (b"ECHO 6\nforth\n", b"forth"))
 
@@ -214,7 +216,8 @@ class Relay(unittest.TestCase):
         done = subprocess.run(command, capture_output=True, text=True, timeout=60 * testlib.PATIENCE, check=False)
         self.assertEqual(done.returncode, 1, done.stdout)
 
-    # A flood that is all there before the first of it is looked at: SSL_read() would go on to its end.
+    # In the tests that follow the whole flood has come before the relay looks at its first record: SSL_read() would go on to the
+    # end of the flood.
 
     def handshakers_cpu(self):
         return sum(map(testlib.cpu_seconds, self.service.processes()["handshaker"]))
@@ -224,21 +227,20 @@ class Relay(unittest.TestCase):
         before, client_before = self.handshakers_cpu(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
         done = subprocess.run(command, capture_output=True, text=True, timeout=60 * testlib.PATIENCE, check=False)
         self.assertEqual(done.returncode, 1, done.stdout)
-        # To follow a KeyUpdate costs as much as to make it.
+        # It costs as much to follow a KeyUpdate as to make one.
         made = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - client_before
         self.assertLess(self.handshakers_cpu() - before, made / 3)
 
     def test_a_flood_of_renegotiations_is_not_read_to_its_end(self):
-        hello = bytes([1, 0, 0, 0])  # one of no length: it is refused for what it is
-        with socket.create_connection(("127.0.0.1", self.service.ports["echo"]), 20 * testlib.PATIENCE) as raw:
-            sealer = tls12_records.Sealer(raw, self.service.context())
-            raw.sendall(sealer.record(tls12_records.HANDSHAKE, hello))
-            alert = raw.recv(1 << 16)
-            self.assertEqual(alert[:1], b"\x15", "no_renegotiation")
-            raw.sendall(b"".join(sealer.record(tls12_records.HANDSHAKE, hello) for _ in range(2000)))
-            answer = b""
+        hello = bytes([1, 0, 0, 0])  # its length is 0: it is refused because it is a ClientHello
+        client = record_client.RecordClient(self.service.ports["echo"], self.service.context(), record_client.V1_2)
+        with client:
+            client.send(record_client.HANDSHAKE, hello)
+            self.assertEqual(client.receive(), (record_client.ALERT, bytes([record_client.WARNING, 100])), "no_renegotiation")
+            client.raw.sendall(b"".join(client.out.seal(record_client.HANDSHAKE, hello) for _ in range(2000)))
+            alert, answer = bytes(31), b""
             with contextlib.suppress(ConnectionResetError):
-                while data := raw.recv(1 << 16):
+                while data := client.raw.recv(1 << 16):
                     answer += data
         self.assertLess(len(answer), 100 * len(alert), "an alert for each, until it was too many")
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Unmodified daemons: their accept(2) is answered with TLS connections."""
 
 import concurrent.futures
@@ -13,7 +14,7 @@ import unittest
 import broker as testlib
 import run_cases
 
-# Closes its listener when a line "again" comes, and makes a new one a while later.
+# Closes its listener when a line "again" comes, and makes a new one some time later.
 RELISTENER = """
 import socket, sys, time
 while True:
@@ -27,7 +28,7 @@ while True:
                 break
     time.sleep(0.5)
 """
-# Makes a new listener, on the same port, for each SIGHUP, which calls it away from accept(2).
+# Makes a new listener, on the same port, for each SIGHUP, which interrupts its accept(2).
 HANGUP = """
 import signal, socket, sys
 class Hangup(Exception):
@@ -46,7 +47,7 @@ while True:
     except Hangup:
         pass
 """
-# More threads in accept(2) than epoll instances may be stacked upon one listener (fs/eventpoll.c, path_limits).
+# More threads wait in accept(2) than there may be nested epoll instances for one listener (fs/eventpoll.c, path_limits).
 THREADS = """
 import socket, sys, threading
 listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
@@ -76,6 +77,69 @@ serve(listener, b"tls")
 """
 
 
+# A listener that the kernel would wake only when a client has sent something, set before or after listen(2).
+DEFERRED = """
+import socket, sys
+listener = socket.socket()
+listener.bind(("127.0.0.1", int(sys.argv[1])))
+defer = lambda: listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 300)
+if sys.argv[2] == "before": defer()
+listener.listen(8)
+if sys.argv[2] == "after": defer()
+while True:
+    connection, _ = listener.accept()
+    with connection:
+        connection.sendall(b"hello")
+"""
+# For each line a new connection to itself: by blocking and by non-blocking connect(2), to the listener's own address and others,
+# closed before it is accepted or kept open.
+TO_ITSELF = """
+import os, select, socket, sys
+family, address, port = getattr(socket, sys.argv[1]), sys.argv[2], int(sys.argv[3])
+listener = socket.socket(family)
+listener.bind((address, port))
+listener.listen(8)
+def to_itself(family, address, blocking, close):
+    connection = socket.socket(family)
+    connection.setblocking(blocking)
+    try:
+        connection.connect((address, port))
+    except BlockingIOError:
+        select.select([], [connection], [])
+        assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+    own = connection.getsockname()[:2]
+    connection.sendall(b"ping")
+    if close: connection.close()
+    accepted, peer = listener.accept()
+    assert (peer[0].removeprefix("::ffff:"), peer[1]) == own, (peer, own)
+    assert accepted.getpeername() == peer
+    assert accepted.recv(100) == b"ping"
+    if close:
+        assert accepted.recv(100) == b""
+    else:
+        accepted.sendall(b"pong")
+        assert connection.recv(100) == b"pong"
+    accepted.close()
+    connection.close()
+while True:
+    connection, _ = listener.accept()
+    with connection:
+        targets = [(socket.AF_INET, "127.0.0.1")]
+        if family == socket.AF_INET6: targets.append((socket.AF_INET6, "::1"))
+        for target in targets:
+            for blocking in (True, False):
+                for close in (True, False):
+                    to_itself(*target, blocking, close)
+        # A child is the daemon, too.
+        child = os.fork()
+        if child == 0:
+            with socket.create_connection(("127.0.0.1", port)) as other: os._exit(other.recv(100) != b"child")
+        accepted, _ = listener.accept()
+        with accepted: accepted.sendall(b"child")
+        connection.sendall(b"all %d" % os.waitpid(child, 0)[1])
+"""
+
+
 class Run(run_cases.Bridged, unittest.TestCase):
     pass
 
@@ -99,7 +163,7 @@ class ByHand(unittest.TestCase):
             ''')))
 
     def start(self, *arguments):
-        """The tool, and its standard error as it comes."""
+        """Starts the tool; self.log gets its standard error as it comes."""
         path = os.path.join(self.broker.directory, "run", "by-hand.sock")
         tool = subprocess.Popen([testlib.program("client-lib/tools/tlsbroker"), "run", "--socket", path, *arguments],
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -135,7 +199,7 @@ class ByHand(unittest.TestCase):
         try:
             with socket.create_connection(("127.0.0.1", port), 10 * testlib.PATIENCE) as connection:
                 return connection.recv(100)
-        except ConnectionResetError:  # maybe before connect(2) has returned
+        except ConnectionResetError:  # perhaps before connect(2) has returned
             return "reset"
 
     def test_usage(self):
@@ -143,8 +207,8 @@ class ByHand(unittest.TestCase):
             return subprocess.run([testlib.program("client-lib/tools/tlsbroker"), "run", *arguments],
                                   capture_output=True, text=True, timeout=30 * testlib.PATIENCE, check=False)
         self.assertEqual(run_tool("--help").returncode, 0)
-        for arguments, text in (([], "no program"), (["--nonsense"], "unrecognized option"),
-                                (["--port", "0", "x"], '--port "0": a port number is needed'),
+        for arguments, text in (([], "PROGRAM is missing"), (["--nonsense"], 'no option "--nonsense"'),
+                                (["--port", "0", "x"], '--port "0": a number from 1 on is needed'),
                                 (["--listen", "localhost:1", "x"], "an address such as 127.0.0.1:8080"),
                                 (["--port=1", "--listen=1.2.3.4:5", "x"], "one of them is needed")):
             done = run_tool(*arguments)
@@ -168,7 +232,7 @@ class ByHand(unittest.TestCase):
         self.assertEqual(self.ask(), b"tls")
         for _ in range(3):
             tool.send_signal(signal.SIGHUP)
-            # A signal just before accept(2) has Python's handler run behind it.
+            # If a signal comes just before accept(2), Python runs its handler only after that call.
             self.assertEqual(self.ask(), b"tls")
             self.assertEqual(tool.stdout.readline(), b"hangup\n")
         self.assertEqual(self.plain(other), b"other")
@@ -192,14 +256,55 @@ class ByHand(unittest.TestCase):
         self.wait_for_log(b"closed a connection that did not come through the broker peer=127.0.0.1:")
         self.assertEqual(self.ask(), b"tls")
 
+    def test_a_listener_with_deferred_accept(self):
+        for when in ("before", "after"):
+            tool = self.start("/usr/bin/python3", "-c", DEFERRED, str(self.daemon_port), when)
+            self.assertEqual(self.ask(), b"hello")
+            self.end(tool)
+            self.daemon_port = testlib.free_port()
+
+    def test_connections_of_the_daemon_to_itself(self):
+        """They are plaintext, while those of others are closed."""
+        for family, address in (("AF_INET", "127.0.0.1"), ("AF_INET", "0.0.0.0"), ("AF_INET6", "::")):
+            tool = self.start("/usr/bin/python3", "-c", TO_ITSELF, family, address, str(self.daemon_port))
+            self.assertEqual(self.ask(), b"all 0", (family, address, self.log))
+            self.assertFalse([line for line in self.log if b"closed a connection" in line])
+            self.assertEqual(self.plain(self.daemon_port), "reset")
+            self.assertEqual(self.ask(), b"all 0")
+            self.end(tool)
+            self.daemon_port = testlib.free_port()
+
+    def test_a_second_port_is_told(self):
+        """Which port clients reach was decided by the order of the daemon's calls."""
+        tool = self.start("/usr/bin/python3", "-c", SIGNALLED, str(self.daemon_port))
+        other = int(tool.stdout.readline())
+        self.wait_for_log(b"the daemon listens on several ports, and clients get the first one; if that is wrong, name "
+                          b"another by 'port' in the configuration, or --port service=by-hand "
+                          b"address=127.0.0.1:%d other=127.0.0.1:%d"
+                          % (self.daemon_port, other))
+        self.end(tool)
+        port = testlib.free_port()
+        tool = self.start(f"--port={port}", "/usr/bin/python3", "-c", SIGNALLED, str(port))
+        self.assertEqual(self.ask(), b"tls")
+        self.assertFalse([line for line in self.log if b"several ports" in line])
+
+    def test_log_lines_name_the_service(self):
+        tool = self.start("/usr/bin/python3", "-c", SIGNALLED, str(self.daemon_port))
+        self.assertEqual(self.ask(), b"tls")
+        self.wait_for_log(b"ended conn=")
+        self.end(tool)
+        lines = [line for line in self.log if b"run: " in line]
+        self.assertGreater(len(lines), 3)
+        self.assertEqual([line for line in lines if b" service=by-hand" not in line], [])
+
     def test_a_listener_that_comes_back(self):
-        """Connections that come meanwhile are not lost."""
+        """Connections that come while there is no listener are not lost."""
         self.start("/usr/bin/python3", "-c", RELISTENER, str(self.daemon_port))
         for text in (b"one\n", b"again\n", b"two\n", b"again\n", b"three\n"):
             self.assertEqual(self.ask(text), text)
 
     def test_a_new_listener_on_the_same_port_at_once(self):
-        """Nothing here keeps the old one open behind the daemon's back."""
+        """The tool does not keep the old listener open after the daemon has closed it."""
         tool = self.start("/usr/bin/python3", "-c", HANGUP, str(self.daemon_port))
         for _ in range(20):
             self.assertEqual(tool.stdout.readline(), b"listening\n", self.log)
@@ -235,7 +340,7 @@ class ByHand(unittest.TestCase):
         self.assertEqual(self.ask(b"two\n"), b"two\n")
 
     def test_cuts_go_through(self):
-        """What either side cuts off is no end for the other."""
+        """If one side cuts the connection off the other side sees a cut, not an end."""
         script = ("import socket,struct,sys\n"
                   "s = socket.create_server(('127.0.0.1', int(sys.argv[1])))\n"
                   "while True:\n"

@@ -1,7 +1,9 @@
-"""What systemd does with the broker: sockets by name, the watchdog, credentials."""
+# SPDX-License-Identifier: Apache-2.0
+"""What systemd does with the broker: it passes sockets by name, watches the watchdog and provides credentials."""
 
 import os
 import shutil
+import signal
 import tempfile
 import unittest
 
@@ -43,7 +45,7 @@ class Credentials(unittest.TestCase):
                 testlib.tls_connect(port, testlib.tls_context(certificate)).close()
 
     def test_key_by_uri(self):
-        """By OSSL_STORE, the way of tokens too; Debian 12 has no provider for PKCS #11."""
+        """The key is read by OSSL_STORE, which would also read keys of tokens; Debian 12 has no provider for PKCS #11."""
         broker = testlib.Broker("")
         certificate = testlib.Certificate(broker.directory)
         port = testlib.free_port()
@@ -77,6 +79,41 @@ class SocketActivation(unittest.TestCase):
             with open("/proc/net/tcp", encoding="ascii") as file:
                 return wanted in file.read()
         return check
+
+
+# Passes listening sockets by these names, as sd_listen_fds_with_names(3) has it, and executes the broker.
+PASSES_SOCKETS = """import os, socket, sys
+names = sys.argv[1].split(":")
+for number, name in enumerate(names, 3):
+    listener = socket.create_server(("127.0.0.1", 0))
+    os.dup2(listener.fileno(), number + 100)
+for number, name in enumerate(names, 3):
+    os.dup2(number + 100, number)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(names)), LISTEN_FDNAMES=sys.argv[1])
+os.execv(sys.argv[2], sys.argv[2:])"""
+
+
+class UnclaimedSockets(unittest.TestCase):
+    WARNING = 'no service uses the socket "{0}" that was passed to the broker.*write listen = \\["systemd:{0}"\\]'
+
+    def test_are_named_at_the_start_and_at_each_reload(self):
+        service = echo_service.EchoService({"echo": "never"})
+        port = service.ports["echo"]
+        service.launch_by(["/usr/bin/python3", "-c", PASSES_SOCKETS, "used:left:left"])
+        both = f'"127.0.0.1:{port}", "systemd:used"'
+        service.text = lambda text=service.text: text().replace(f'"127.0.0.1:{port}"', both)
+        service.write_config(service.text())
+        with service:
+            service.wait_for_log(self.WARNING.format("left"))
+            self.assertEqual(service.log_text().count("no service uses the socket"), 1)
+            start = len(service.log)
+            both = f'"127.0.0.1:{port}"'
+            service.write_config(service.text())
+            service.signal(signal.SIGHUP)
+            service.wait_for_log(self.WARNING.format("used"), start=start)
+            service.wait_for_log(self.WARNING.format("left"), start=start)
+            service.wait_for_log("in force", start=start)
+            self.assertTrue(service.ask())
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
-"""1,000 clients that connect and stay silent, from many addresses: honest ones are served meanwhile. The figures are
-printed; how fast is tests/bench's matter."""
+# SPDX-License-Identifier: Apache-2.0
+"""1,000 clients that connect and stay silent, from many addresses: honest clients are served meanwhile. The test prints how long
+that takes, and tests/bench measures it."""
 
 import socket
 import statistics

@@ -1,5 +1,7 @@
-"""Session tickets: taken by every handshaker, after a reload and after a handshaker's death, and by no other service."""
+# SPDX-License-Identifier: Apache-2.0
+"""Session tickets: every handshaker takes them, after a reload and after a handshaker's death, and no other service does."""
 
+import contextlib
 import json
 import os
 import ssl
@@ -17,7 +19,7 @@ class Tickets(unittest.TestCase):
         self.broker = self.enterContext(echo_service.EchoService({"echo": "prefer", "other": "prefer"}, handshakers=3))
 
     def full(self, version):
-        """A context and the session of a full handshake."""
+        """Makes a full handshake; returns the context and the session."""
         context = self.broker.context(version)
         with self.broker.connect(context=context) as tls:
             tls.sendall(b"WHO\n")
@@ -41,7 +43,7 @@ class Tickets(unittest.TestCase):
                 self.assertGreaterEqual(len({line.split(":")[0] for line in lines}), 2, "several handshakers took it")
 
     def test_each_gives_the_next(self):
-        """Clients that use a ticket of TLS 1.3 only once resume each time."""
+        """A client that uses each TLS 1.3 ticket only once can resume each time."""
         context, session = self.full(ssl.TLSVersion.TLSv1_3)
         seen = {session.id}
         for _ in range(5):
@@ -68,12 +70,13 @@ class Tickets(unittest.TestCase):
         start = len(self.broker.log)
         for pid in self.broker.processes()["handshaker"]:
             os.kill(pid, 9)
-        self.broker.wait_for_log("ready generation=", start=start, timeout=20)
+        for service in ("echo", "other"):
+            self.broker.wait_for_log(rf"started role=handshaker\[5\] service={service} ", start=start, timeout=20)
         for context, session in sessions:
             self.assertTrue(self.resumed(context, session))
 
     def test_a_changed_ticket_is_a_full_handshake(self):
-        """What comes in a ticket is a stranger's bytes: s_client's session file with one bit of the ticket turned."""
+        """A stranger can write any bytes into a ticket: here s_client's session file has one bit of its ticket changed."""
         path = os.path.join(self.broker.home, "session")
         command = ["openssl", "s_client", "-quiet", "-nocommands", "-tls1_2", "-connect",
                    f"127.0.0.1:{self.broker.ports['echo']}"]
@@ -90,6 +93,59 @@ class Tickets(unittest.TestCase):
                 file.write(pem)
             done = subprocess.run([*command, "-sess_in", path], check=True, **ask)
             self.assertFalse(json.loads(done.stdout)["resumed"])
+
+
+class Number(unittest.TestCase):
+    """`tickets`, and that a relayed connection gets them with what the worker writes first."""
+
+    def setUp(self):
+        self.broker = self.enterContext(echo_service.EchoService(
+            {f"t{number}": "never" for number in range(3)}, lines={f"t{number}": f"tickets = {number}" for number in range(3)}))
+
+    def given(self, number, *options, command=b"WHO\nEND\n"):
+        """How many a client of openssl has got."""
+        done = subprocess.run(
+            ["openssl", "s_client", "-connect", f"127.0.0.1:{self.broker.ports[f't{number}']}", "-ign_eof", *options], input=command,
+            capture_output=True, timeout=20 * testlib.PATIENCE, check=False)
+        return done.stdout.count(b"Post-Handshake New Session Ticket arrived") if "-tls1_3" in options else \
+            done.stdout.count(b"TLS session ticket:")
+
+    def test_as_many_as_the_service_says(self):
+        for number in range(3):
+            with self.subTest(number=number):
+                self.assertEqual(self.given(number, "-tls1_3"), number)
+                self.assertEqual(self.given(number, "-tls1_2"), min(number, 1))
+
+    def test_none_is_taken_after_a_reload_to_none(self):
+        for version in VERSIONS:
+            context = self.broker.context(version)
+            with self.broker.connect(service="t1", context=context) as tls:
+                tls.sendall(b"WHO\n")
+                tls.recv(4096)
+                session = tls.session
+            self.broker.lines["t1"] = "tickets = 0"
+            self.broker.reload()
+            with self.broker.connect(service="t1", context=context, session=session) as tls:
+                self.assertFalse(tls.session_reused)
+            self.broker.lines["t1"] = "tickets = 1"
+            self.broker.reload()
+
+    def test_who_writes_and_closes_is_not_cut(self):
+        """The client does not read, so a ticket would make its close a reset. The worker, which answers nothing, has all."""
+        for version in VERSIONS:
+            with self.subTest(version=version.name):
+                for _ in range(20):
+                    self.assertEqual(self.upload(version, 101_701), "saw end after 101701")
+
+    def upload(self, version, size):
+        start = len(self.broker.log)
+        tls = self.broker.connect(service="t1", context=self.broker.context(version))
+        tls.sendall(b"COUNT\n" + bytes(size))
+        tls.setblocking(False)
+        with contextlib.suppress(ssl.SSLWantReadError):
+            tls.unwrap()
+        tls.close()
+        return self.broker.wait_for_log(r"worker\.t1\S* (saw \w+ after \d+)", start=start).group(1)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""What a client can get: the certificate by name and by key type, protocols, versions; and what nobody gets."""
+# SPDX-License-Identifier: Apache-2.0
+"""What a client can get: the certificate by name and by key type, protocols, versions; and what no client gets."""
 
 import json
 import re
@@ -17,7 +18,7 @@ def certificates(home):
     made += [testlib.Certificate(home, kind, f"{kind}.test") for kind in KINDS]
     made += [testlib.Certificate(home, kind, "both.test") for kind in ("ec256", "rsa")]
     made += [testlib.Certificate(home, "ec256", "*.wild.test")]
-    made[-1].key = "file:" + made[-1].key  # by OSSL_STORE
+    made[-1].key = "file:" + made[-1].key  # read by OSSL_STORE
     return made
 
 
@@ -25,8 +26,8 @@ class Tls(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.broker = cls.enterClassContext(echo_service.EchoService(
-            {"echo": "prefer", "modern": "prefer", "plain": "prefer"}, certificates=certificates,
-            lines={"echo": 'alpn = ["h2", "http/1.1"]', "modern": 'policy = "modern"'}))
+            {"echo": "prefer", "modern": "prefer", "old": "prefer", "plain": "prefer"}, certificates=certificates,
+            lines={"echo": 'alpn = ["h2", "http/1.1"]', "modern": 'policy = "modern"', "old": 'policy = "tls12"'}))
         cls.by_name = {(c.name, c.kind): c for c in cls.broker.certificates}
 
     def context(self, version=None, alpn=()):
@@ -94,6 +95,16 @@ class Tls(unittest.TestCase):
         with self.assertRaisesRegex(ssl.SSLError, "PROTOCOL_VERSION"):
             self.broker.ask(service="modern", context=context)
         self.assertEqual(json.loads(self.broker.ask(service="modern", context=self.context()))["version"], "TLSv1.3")
+
+    def test_tls12_is_tls_1_2_alone(self):
+        for version, works in ((ssl.TLSVersion.TLSv1_2, True), (ssl.TLSVersion.TLSv1_3, False), (None, True)):
+            with self.subTest(version=version):
+                if not works:
+                    with self.assertRaisesRegex(ssl.SSLError, "PROTOCOL_VERSION"):
+                        self.broker.ask(service="old", context=self.context(version))
+                    continue
+                told = json.loads(self.broker.ask(service="old", context=self.context(version)))
+                self.assertEqual(told["version"], "TLSv1.2")
 
     def test_old_versions_are_refused(self):
         for version in ("-tls1", "-tls1_1"):

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Wrap and dial, relayed."""
 
 import unittest

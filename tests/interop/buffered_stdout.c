@@ -1,5 +1,6 @@
-/* Preloaded into gnutls-cli, which makes its standard output unbuffered and writes it byte by byte: 8 MiB would take
- * minutes in a guest. */
+// SPDX-License-Identifier: Apache-2.0
+/* Preloaded into gnutls-cli, which makes its standard output unbuffered and writes it byte by byte:
+ * 8 MiB would take minutes in a guest. */
 
 #include <stdio.h>
 

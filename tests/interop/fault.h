@@ -1,5 +1,6 @@
-// Makes a system call on the kTLS options fail, in one thread: a kernel that refuses the second
-// direction cannot be had otherwise. For tests only.
+// SPDX-License-Identifier: Apache-2.0
+// Makes a system call on the kTLS options fail, in one thread: there is no other way to have a
+// kernel that refuses the second direction. For tests only.
 
 #ifndef TLSBROKER_TESTS_INTEROP_FAULT_H_
 #define TLSBROKER_TESTS_INTEROP_FAULT_H_
@@ -18,8 +19,8 @@ struct Fault {
   int error;
 };
 
-// A seccomp filter is for the thread that loads it, and for ever; so the thread ends with `work`.
-// False if the filter could not be loaded; then `work` was not run.
+// Runs `work` in a thread that ends with it, because a seccomp filter holds for the thread that
+// loads it, and for ever. False if the filter could not be loaded; then `work` was not run.
 inline bool WithFault(const Fault& fault, const std::function<void()>& work) {
   constexpr uint64_t kSolTls = 282;
   bool loaded = false;

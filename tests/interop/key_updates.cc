@@ -1,7 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
 // A TLS 1.3 client that changes its keys in the middle of a transfer, and has the other side change
 // its own: sends bytes to a service that sends them back, compares, and counts the KeyUpdates that
-// came. Usage: key-updates PORT MIB COUNT PER-SECOND; 0 a second: all at once, before the transfer,
-// and faster than anybody could read them
+// came. Usage: key-updates PORT MIB COUNT PER-SECOND; with 0 a second it sends all at once, before
+// the transfer, faster than the other side can read them.
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -92,7 +93,7 @@ int main(int argc, char** argv) {
   Clock::time_point next = Clock::now() + pause;
   const auto step = size / static_cast<uint64_t>(count + 1);
   while (received < size) {
-    // As the transfer goes on, and no faster than the other side allows.
+    // KeyUpdates are spread over the transfer, and no faster than the other side allows.
     const bool paused = updates < count && sent >= step * static_cast<uint64_t>(updates + 1);
     if (paused && Clock::now() >= next) {
       if (SSL_key_update(ssl, updates % 2 == 0 ? SSL_KEY_UPDATE_REQUESTED

@@ -1,5 +1,7 @@
-// KtlsSocket on kernels with TLS: what is on the wire, judged by OpenSSL at the other end; what is
-// left when a direction is refused; rekeying. And the capability probe, which must agree.
+// SPDX-License-Identifier: Apache-2.0
+// KtlsSocket on kernels with TLS: what is on the wire, which OpenSSL at the other end judges; what
+// is left when a direction is refused; rekeying. The capability probe has to agree with all of
+// this.
 
 #include "broker/handshaker/ktls_socket.h"
 
@@ -30,7 +32,7 @@ using testing::HasSubstr;
 constexpr int kSolTls = 282;
 constexpr char kSecretText[] = "nobody on the wire may read this";
 
-// Software emulation is slow.
+// The time limit is long because software emulation is slow.
 TimePoint Soon() { return std::chrono::steady_clock::now() + std::chrono::seconds(30); }
 
 std::string Message(const absl::Status& status) { return std::string(status.message()); }
@@ -45,7 +47,7 @@ std::string ReceiveAll(int socket) {
   }
 }
 
-// One record of the wire, with its header.
+// Receives one TLS record, with its header.
 std::string ReceiveRecord(int socket) {
   const std::string header = ReceiveExactly(socket, kRecordHeaderSize, Soon()).value_or("");
   if (header.size() != kRecordHeaderSize) return header;
@@ -59,7 +61,8 @@ LoopbackConnection Connect() {
   return *listener->Connect(Soon());
 }
 
-// A connection whose near end has the ULP; a handshake in memory stands for the one on the wire.
+// A connection whose near end has the ULP; a handshake in memory takes the place of one on the
+// wire.
 class OnKernelWithTls : public testing::Test {
  protected:
   void SetUp() override {
@@ -127,8 +130,8 @@ TEST_P(KtlsCombination, TheKernelReturnsWhatWasInstalled) {
   }
 }
 
-// A client may send Finished, a request and its FIN in one segment: all of it is there before the
-// keys are, but for the ULP, which comes right after accept().
+// A client may send Finished, a request and its FIN in one segment: all of it comes before the keys
+// are installed, but after the ULP, which is set right after accept().
 TEST_P(KtlsCombination, WhatCameBeforeTheKeysIsReadWithThem) {
   ASSERT_TRUE(SendAll(far(), session_.ClientWrites("early bird"), Soon()).ok());
   ASSERT_EQ(shutdown(far(), SHUT_WR), 0);
@@ -160,7 +163,7 @@ TEST_P(KtlsCombination, NoKeyIsLeftOnTheStack) {
   EXPECT_FALSE(HoldsPartOf(left, searched));
 }
 
-// Only TLS 1.3 has KeyUpdate, only kernels from 6.14 on replace keys.
+// Only TLS 1.3 has KeyUpdates, and only kernels from 6.14 on replace keys.
 TEST_P(KtlsCombination, ASecondKeyIsTakenOrRefusedAsTheProbeSays) {
   const KtlsCapabilities probe = KtlsCapabilities::Probe(nullptr);
   const SessionKeys keys = *session_.ServerKeys();
@@ -201,14 +204,15 @@ TEST_P(KtlsFault, WithoutTheFirstDirectionTheSocketIsPlainAndARelayGoesOn) {
   const auto outcome = InstallWith({SCMP_SYS(setsockopt), TLS_TX, ENOENT});
   EXPECT_EQ(outcome.result, InstallResult::kNothingInstalled);
   EXPECT_THAT(Message(outcome.status), HasSubstr("no module for this AEAD"));
-  // What OpenSSL makes goes out as it is, and what comes in is for OpenSSL.
+  // The socket sends what OpenSSL makes as it is, and delivers to OpenSSL what comes in as it is.
   ASSERT_TRUE(SendAll(outcome.refused.get(), session_.ServerWrites("relayed"), Soon()).ok());
   EXPECT_EQ(session_.ClientReads(ReceiveRecord(far())), "relayed");
   ASSERT_TRUE(SendAll(far(), session_.ClientWrites("too"), Soon()).ok());
   EXPECT_EQ(session_.ServerReads(ReceiveRecord(outcome.refused.get())), "too");
 }
 
-// Why TX is first: what is written leaves as a record, and OpenSSL can open what comes.
+// This is why TX is installed first: what is written leaves as a record, and OpenSSL can open what
+// comes.
 TEST_P(KtlsFault, WithoutTheSecondDirectionTheKernelSealsAndARelayGoesOn) {
   auto outcome = InstallWith({SCMP_SYS(setsockopt), TLS_RX, ENOMEM});
   EXPECT_EQ(outcome.result, InstallResult::kTxOnly);
@@ -224,7 +228,7 @@ TEST_P(KtlsFault, WithoutTheSecondDirectionTheKernelSealsAndARelayGoesOn) {
   EXPECT_EQ(ReceiveAll(far()), "");
 }
 
-// And why not RX.
+// And this is why RX is not installed first.
 TEST_P(KtlsFault, WithReceivingOnlyAWriteLeavesInClear) {
   ASSERT_TRUE(InstallDirection(near(), Direction::kRx, session_.ServerKeys()->rx).ok());
   ASSERT_TRUE(SendAll(near(), kSecretText, Soon()).ok());
@@ -239,7 +243,7 @@ TEST_P(KtlsFault, NorAreThoseOfTheSecondDirection) {
   ExpectInDoubt({SCMP_SYS(getsockopt), TLS_RX, EINVAL});
 }
 
-// seccomp's "error 0": the call reports success and nothing was done.
+// A seccomp filter with "error 0" makes the call report success although nothing was done.
 TEST_P(KtlsFault, AKernelThatOnlySaysYesIsFoundOut) {
   ExpectInDoubt({SCMP_SYS(setsockopt), TLS_TX, 0});
   connection_ = Connect();
@@ -247,7 +251,8 @@ TEST_P(KtlsFault, AKernelThatOnlySaysYesIsFoundOut) {
   ExpectInDoubt({SCMP_SYS(setsockopt), TLS_RX, 0});
 }
 
-// The read-back is what was asked for, not what the call left in the buffer.
+// A getsockopt(2) that reports success and does nothing leaves the buffer as it was: that must not
+// pass for a read-back.
 TEST_P(KtlsFault, AReadBackThatOnlySaysYesIsFoundOut) {
   ExpectInDoubt({SCMP_SYS(getsockopt), TLS_RX, 0});
 }
@@ -256,7 +261,7 @@ INSTANTIATE_TEST_SUITE_P(All, KtlsFault,
                          testing::Combine(testing::ValuesIn(kVersions),
                                           testing::ValuesIn(kSuites)));
 
-// One thread for all tries; each closes its socket as the handshaker does.
+// One thread makes all tries; each closes its socket as the handshaker does.
 TEST_F(OnKernelWithTls, AThousandRefusalsPutNotOneByteOnTheWire) {
   MemorySession session(TlsVersion::kTls13, Suite::kAes128Gcm);
   ASSERT_TRUE(session.Handshake());
@@ -337,8 +342,8 @@ TEST_F(OnKernelWithTls, AProbeWithoutAnythingToCheckTheKernelWithSaysSo) {
   EXPECT_EQ(ERR_peek_error(), 0u);
 }
 
-// What a handshaker's start may cost: the modules are loaded by now, and where one is missing the
-// kernel looks for it once.
+// How long a probe may take at a handshaker's start: the modules are loaded by now, and where one
+// is missing the kernel looks for it once.
 TEST_F(OnKernelWithTls, TheProbeIsFast) {
   (void)KtlsCapabilities::Probe(nullptr);
   const TimePoint start = std::chrono::steady_clock::now();

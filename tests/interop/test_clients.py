@@ -1,5 +1,6 @@
-"""Every TLS version and suite, full and resumed, against other people's clients: 8 MiB each way
-through kernel TLS, and both ends have the same hashes."""
+# SPDX-License-Identifier: Apache-2.0
+"""Every TLS version and suite, full and resumed, against other people's clients: 8 MiB go each way through kernel TLS, and both
+ends compute the same hashes."""
 
 import concurrent.futures
 import hashlib
@@ -62,7 +63,7 @@ class Clients(unittest.TestCase):
         return os.path.join(cls.service.home, re.sub(r"[^\w.-]", "_", str(name)))
 
     def each_combination(self, exchange, combinations=COMBINATIONS):
-        """Two clients at a time. The kernel must have counted what the broker calls direct."""
+        """Runs two clients at a time. The kernel must have counted as many connections as the broker calls direct."""
         start, before = len(self.service.log), echo_service.tls_stat()
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
             runs = {combination: pool.submit(exchange, combination) for combination in combinations}
@@ -78,7 +79,7 @@ class Clients(unittest.TestCase):
             self.assertEqual(after.get(counter, 0), before.get(counter, 0), counter)
 
     def check_description(self, told, combination, resumed):
-        """What the worker was told, and what the log says of the same connection."""
+        """Checks what the worker was told, and what the log says of the same connection."""
         logged = self.service.log_fields(told["conn"])
         wanted = {"mode": "direct", "cipher": combination.openssl}
         self.assertEqual({**told, **wanted, "version": combination.version, "resumed": resumed}, told)
@@ -87,7 +88,7 @@ class Clients(unittest.TestCase):
         self.assertEqual({**logged, **wanted}, logged)
 
     def check_answer(self, answer, combination, resumed):
-        """The answer to the script."""
+        """Checks the answer to the script."""
         told, rest = echo_service.who(answer)
         self.check_description(told, combination, resumed)
         received, _, rest = rest.partition(b"\n")
@@ -97,7 +98,7 @@ class Clients(unittest.TestCase):
 
     def check_body(self, body):
         self.assertEqual(len(body), SIZE)
-        self.assertTrue(body == self.expected, "the body is another one")
+        self.assertTrue(body == self.expected, "the body differs from what was sent")
 
     def run_client(self, command, **options):
         done = subprocess.run(command, capture_output=True, timeout=TIMEOUT, check=False, **options)
@@ -129,7 +130,7 @@ class Clients(unittest.TestCase):
             self.check_answer(self.talk(command + options), combination, resumed)
 
     def talk(self, command):
-        """gnutls-cli stops at the end of its input, so that stays open until the answer is complete."""
+        """gnutls-cli stops at the end of its input, so its input stays open until the answer is complete."""
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                               stderr=subprocess.DEVNULL,
                               env=dict(os.environ, LD_PRELOAD=BUFFERED_STDOUT)) as client:
@@ -144,8 +145,8 @@ class Clients(unittest.TestCase):
                     client.kill()
 
     def curl(self, combination):
-        """Two transfers in one process: the second one's connection resumes the first one's session.
-        Not with TLS 1.2: curl takes no tickets then (SSL_OP_NO_TICKET), and the broker has no others."""
+        """Two transfers in one process: the second connection resumes the session of the first.
+        With TLS 1.2 it does not: curl takes no tickets then (SSL_OP_NO_TICKET), and the broker has no other way to resume."""
         version = combination.version.replace("TLSv", "")
         ciphers = "--tls13-ciphers" if version == "1.3" else "--ciphers"
         url = f"https://localhost:{self.port}/{SIZE}/{SEED}"

@@ -1,5 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
 """The client's Finished, its request and its close_notify arrive in one segment: the handshaker must
-not read a byte beyond Finished, or the worker never sees the rest. On any kernel, in its mode."""
+not read a byte beyond Finished, or the worker never sees the rest. Runs on any kernel, in the mode that it has."""
 
 import ssl
 import unittest
@@ -21,7 +22,8 @@ class OneSegment(unittest.TestCase):
         cls.service = cls.enterClassContext(echo_service.EchoService())
 
     def exchange(self, context, session=None):
-        """The client after an exchange whose request came with Finished; its session can be resumed."""
+        """Sends a request together with Finished; returns the client after the exchange, whose session can be resumed, and the
+        kinds of records in the segment."""
         port = self.service.ports["echo"]
         with wire.SegmentClient(port, context, session, 15 * testlib.PATIENCE) as client:
             client.handshake()

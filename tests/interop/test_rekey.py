@@ -1,5 +1,6 @@
-"""KeyUpdate (RFC 8446 section 4.6.3) on connections that the kernel encrypts: followed where the kernel can (Linux 6.14),
-with tokens that only work once, on one connection; a clear error elsewhere."""
+# SPDX-License-Identifier: Apache-2.0
+"""KeyUpdate (RFC 8446 section 4.6.3) on connections that the kernel encrypts: it is followed where the kernel can (Linux 6.14),
+with tokens that work only once and only for one connection; elsewhere there is a clear error."""
 
 import os
 import ssl
@@ -19,7 +20,8 @@ DONE, BUSY, REFUSED = 0, 1, 2
 
 
 def s_client(port, *commands):
-    """Whether all answers came: each command is sent when a line has come that begins as the answer before."""
+    """Whether all answers came: each command is sent when a line has come that begins with the answer to the command before
+    it."""
     client = subprocess.Popen(["openssl", "s_client", "-tls1_3", "-connect", f"127.0.0.1:{port}"],
                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
@@ -79,7 +81,7 @@ class Rekey(unittest.TestCase):
                     self.assertEqual(done.returncode, 1, done.stdout)
 
     def test_our_own(self):
-        """A worker that changes its keys every MiB."""
+        """The worker changes its own keys every MiB."""
         done = subprocess.run([KEY_UPDATES, str(self.updating.ports["updating"]), "8", "1", "5"], capture_output=True,
                               text=True, timeout=300 * testlib.PATIENCE, check=False)
         if not self.rekey:
@@ -96,7 +98,7 @@ class Rekey(unittest.TestCase):
 
     def test_without_rekeying_a_clear_end_and_no_spin(self):
         if self.rekey:
-            return  # the other kernel's
+            return  # on the other kernel
         start = len(self.service.log)
         for name in self.service.ports:
             s_client(self.service.ports[name], (b"hello\n", b"hello"), (b"k\n", b"nothing"))
@@ -120,7 +122,7 @@ class Rekey(unittest.TestCase):
 
 
 class Example(unittest.TestCase):
-    """examples/python-worker was written from PROTOCOL.md alone: what it cannot do the page does not say."""
+    """examples/python-worker was written from PROTOCOL.md alone: if it cannot do something, PROTOCOL.md does not say how."""
 
     def test_python_worker(self):
         echo_service.require_ktls()
@@ -136,7 +138,7 @@ class Example(unittest.TestCase):
 
 class Policy(unittest.TestCase):
     def test_required(self):
-        """rekey = "require": what the kernel cannot follow is relayed from the start."""
+        """rekey = "require": connections whose KeyUpdates the kernel cannot follow are relayed from the start."""
         echo_service.require_ktls()
         with echo_service.EchoService(lines='rekey = "require"') as service:
             for version, direct in ((ssl.TLSVersion.TLSv1_3, testlib.expects("rekey")),
@@ -148,7 +150,7 @@ class Policy(unittest.TestCase):
 
 
 class Tokens(unittest.TestCase):
-    """A worker that plays with them; echo_worker.py knows only PROTOCOL.md."""
+    """A worker that misuses tokens; echo_worker.py is written by PROTOCOL.md alone."""
 
     @classmethod
     def setUpClass(cls):
@@ -168,7 +170,7 @@ class Tokens(unittest.TestCase):
         return self.service.status()["counters"][name]
 
     def test_one_token_at_two_handshakers(self):
-        """Only one of them may use it: a key that is installed twice seals two records with one number."""
+        """Only one of the two may use the token: a key that is installed twice seals two records with the same number."""
         if not testlib.expects("rekey"):
             return
         connection = self.connection()
@@ -187,7 +189,7 @@ class Tokens(unittest.TestCase):
         altered = token[:-1] + ("0" if token[-1] != "0" else "1")
         for bad in (altered, foreign, token[:-2], "00" * 155, "00"):
             self.assertEqual(self.command(first, f"REKEY 2 {bad}")[0], str(REFUSED))
-        # The peer follows our KeyUpdate by itself: the sending direction can change at will.
+        # The peer follows our KeyUpdate by itself: we may change the sending keys at any time.
         status, after = self.command(first, f"REKEY 2 {token}")
         self.assertEqual(status, str(DONE))
         self.assertEqual(self.command(first, f"REKEY 2 {token}")[0], str(REFUSED), "replayed")

@@ -1,5 +1,6 @@
-"""The traffic secrets of direct connections, from the client's key log, are in no process of the broker after the
-hand-off, and in no worker ever. The same search finds them in the client."""
+# SPDX-License-Identifier: Apache-2.0
+"""The traffic secrets of direct connections, which the client's key log has, are in no process of the broker after the hand-off,
+and never in a worker. The same search finds them in the client."""
 
 import os
 import re
@@ -14,12 +15,12 @@ sys.path.append(os.path.join(testlib.SOURCE, "tests/isolation"))
 import key_search  # noqa: E402
 
 CONNECTIONS = 6
-# What the kernel's keys are derived from; CLIENT_RANDOM is the master secret of TLS 1.2.
+# The kernel's keys are derived from these; CLIENT_RANDOM is the line with the master secret of TLS 1.2.
 LABELS = ("CLIENT_TRAFFIC_SECRET_0", "SERVER_TRAFFIC_SECRET_0", "CLIENT_RANDOM")
 
 
 class Secrets:
-    """What key_search.search() takes."""
+    """The secrets in the form that key_search.search() takes."""
 
     def __init__(self, keylog):
         self.patterns = {}

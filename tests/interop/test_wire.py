@@ -1,5 +1,6 @@
-"""A tap between client and broker: TLS records from the first byte to the last, and never the
-plaintext. On any kernel, in its mode."""
+# SPDX-License-Identifier: Apache-2.0
+"""A tap between client and broker sees TLS records from the first byte to the last, and never the plaintext. Runs on any kernel,
+in the mode that it has."""
 
 import ssl
 import unittest
@@ -22,7 +23,7 @@ class Wire(unittest.TestCase):
         cls.service = cls.enterClassContext(echo_service.EchoService())
 
     def echo(self, port, context):
-        """The connection's mode, after an echo."""
+        """Has data echoed; returns the connection's mode."""
         with testlib.tls_connect(port, context, timeout=30) as tls, tls.makefile("rwb") as stream:
             stream.write(b"WHO\nECHO %d\n" % (PIECES * len(PIECE)))
             stream.flush()

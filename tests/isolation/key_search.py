@@ -1,7 +1,8 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Searches the memory of processes for the private numbers of a key.
 
-    key_search.py KEYFILE PID...      prints what was found where; status 0 if nothing was
+    key_search.py KEYFILE PID...      prints what was found where; the exit status is 0 if nothing was
 
 As a library: Secrets(keyfile) and search(pid, secrets). Needs root and nothing but the standard
 library and openssl(1).
@@ -14,12 +15,12 @@ import re
 import subprocess
 import sys
 
-# What `openssl pkey -text` calls the numbers that nobody else may know.
+# `openssl pkey -text` calls by these names the numbers that nobody else may know.
 PRIVATE = ("priv", "privateExponent", "prime1", "prime2", "exponent1", "exponent2", "coefficient")
-# A copy may be a part only. 16 bytes do not occur by chance, and everything longer has some of these.
+# Memory may have only a part of a copy. 16 bytes do not occur by chance, and every longer part contains some of these pieces.
 PIECE = 16
 STEP = 4 << 20
-# Address sanitizer reserves a shadow of all memory; nobody can read through that.
+# AddressSanitizer reserves a shadow of all memory, which is too large to be read through.
 TOO_LARGE = 1 << 40
 
 
@@ -30,8 +31,8 @@ class Secrets:
         self.numbers = private_numbers(path)
         self.patterns = {}
         for name, number in self.numbers.items():
-            # OpenSSL computes with words of 64 bits, least significant first: on these machines that
-            # is the number backwards.
+            # OpenSSL computes with words of 64 bits, the least significant first: on these machines the number's bytes are in
+            # reverse order.
             for order, data in (("big-endian", number), ("little-endian", number[::-1])):
                 for offset in range(0, len(data) - PIECE + 1, PIECE):
                     self.patterns[data[offset:offset + PIECE]] = f"{name} {order} at {offset}"
@@ -88,7 +89,7 @@ def sanitized(pid):
 
 
 def search(pid, secrets):
-    """What of the secrets the process has: a list of one line each."""
+    """Which of the secrets the process has in its memory, as a list with a line for each."""
     found = []
     for address, name, data in readable(pid):
         for pattern, what in secrets.patterns.items():

@@ -1,5 +1,6 @@
-// Keyholder and handshaker as they are once they are confined, running code of a test's choice:
-// what somebody has who took one over. For tests only.
+// SPDX-License-Identifier: Apache-2.0
+// Keyholder, handshaker, logger and porter once they are confined, running code of a test's choice:
+// so they have what an attacker has who took one over. For tests only.
 
 #ifndef TLSBROKER_TESTS_ISOLATION_ROLE_FIXTURE_H_
 #define TLSBROKER_TESTS_ISOLATION_ROLE_FIXTURE_H_
@@ -12,6 +13,8 @@
 
 #include "broker/sandbox/handshaker_policy.h"
 #include "broker/sandbox/keyholder_policy.h"
+#include "broker/sandbox/logger_policy.h"
+#include "broker/sandbox/porter_policy.h"
 #include "tests/isolation/outcome.h"
 
 namespace tlsbroker {
@@ -22,9 +25,14 @@ struct Role {
   friend void PrintTo(const Role& role, std::ostream* out) { *out << role.name; }
 };
 inline constexpr Role kKeyholder = {"Keyholder", sandbox::ConfineKeyholder};
-inline constexpr Role kHandshaker = {"Handshaker", sandbox::ConfineHandshaker};
+inline constexpr Role kHandshaker = {"Handshaker", [](const supervision::Confinement& confinement) {
+                                       return sandbox::ConfineHandshaker(
+                                           confinement, [] { return absl::OkStatus(); });
+                                     }};
+inline constexpr Role kPorter = {"Porter", sandbox::ConfinePorter};
+inline constexpr Role kLogger = {"Logger", sandbox::ConfineLogger};
 
-// A child in the role that then runs `body`.
+// Starts a child that takes on the role and then runs `body`.
 inline pid_t StartRole(const Role& role, SupervisorIs supervisor,
                        const std::function<int()>& body) {
   return StartChild([&]() -> int {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "tests/isolation/worker_fixture.h"
 
 #include <arpa/inet.h>
@@ -45,7 +46,8 @@ std::pair<UniqueFd, UniqueFd> TcpPair() {
     return {};
   }
   const UniqueFd accepted(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
-  // Out of the way of the number that it gets in the attacker.
+  // A number above 10, so that it does not collide with the number that the descriptor gets in the
+  // attacker.
   return {UniqueFd(fcntl(accepted.get(), F_DUPFD_CLOEXEC, 10)), std::move(client)};
 }
 
@@ -60,7 +62,8 @@ void WorkerTest::SetUp() {
       .gid = kUnprivilegedUser,
       .profile = strict() ? sandbox::WorkerProfile::kStrict : sandbox::WorkerProfile::kDefault,
       .program = Path("attacker")};
-  // A copy where the worker's user can reach it, wherever the build directory is.
+  // Copies the program to a place that the worker's user can reach, wherever the build directory
+  // is.
   fs::copy_file(fs::read_symlink("/proc/self/exe").replace_filename("attacker"), policy_.program);
   fs::permissions(directory_, fs::perms(0755));
   std::tie(connection_, peer_) = TcpPair();

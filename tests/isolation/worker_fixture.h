@@ -1,5 +1,6 @@
-// Runs the attacker as a worker would run: forked, confined, executed, with a connection's
-// descriptor. For tests only.
+// SPDX-License-Identifier: Apache-2.0
+// Runs the attacker as a worker would be run: forked, confined, executed, with the descriptor of a
+// connection. For tests only.
 
 #ifndef TLSBROKER_TESTS_ISOLATION_WORKER_FIXTURE_H_
 #define TLSBROKER_TESTS_ISOLATION_WORKER_FIXTURE_H_
@@ -16,7 +17,7 @@
 
 namespace tlsbroker {
 
-// Whether a TCP connection over loopback has kernel TLS; false where the kernel has none.
+// Installs kernel TLS on a TCP connection over loopback; false where the kernel has none.
 bool InstallKeys(int socket);
 // The two ends of a TCP connection over loopback.
 std::pair<UniqueFd, UniqueFd> TcpPair();
@@ -36,7 +37,7 @@ class WorkerTest : public testing::TestWithParam<SupervisorIs> {
   bool root() const { return GetParam() != SupervisorIs::kUser; }
   // profile = "strict"
   bool strict() const { return GetParam() == SupervisorIs::kRootAndStrict; }
-  // A file of the worker's user.
+  // Makes a file that belongs to the worker's user.
   std::string MakeFile(const std::string& name, mode_t mode = 0600);
   std::string Path(const std::string& name) const { return directory_ + "/" + name; }
   const std::string& attacker() const { return policy_.program; }
@@ -45,9 +46,9 @@ class WorkerTest : public testing::TestWithParam<SupervisorIs> {
   Outcome Confined(const Attack& attack) { return Wait(StartConfined(attack)); }
   Outcome Unconfined(const Attack& attack);
 
-  // The attack meets `denial` when it is confined, and succeeds when it is not. Where it cannot
-  // succeed on this machine at all, the test is skipped after the first half; in guests that is a
-  // failure.
+  // The attack has to meet `denial` when it is confined, and to succeed when it is not. Where it
+  // cannot succeed on this machine at all, the test is skipped after the first half; in the guests
+  // that is a failure.
   void ExpectDenied(const Outcome& denial, const Attack& attack);
 
   sandbox::WorkerPolicy policy_;

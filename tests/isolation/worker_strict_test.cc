@@ -1,5 +1,6 @@
-// profile = "strict": what a worker by the default profile may do, and this one may not. What both
-// may not is in the other files, for both.
+// SPDX-License-Identifier: Apache-2.0
+// profile = "strict": what a worker with the default profile may do and a strict one may not. The
+// other files test, for both, what neither may do.
 
 #include <gtest/gtest.h>
 #include <sys/socket.h>

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """A worker that answers one line on each connection with "hello", and ends the connection properly."""
 
 import array
@@ -16,7 +17,7 @@ def receive(queue):
 
 
 def mode(message):
-    """1 direct, 2 bridge, 3 relay: the second byte of the TLV 0xE0."""
+    """The mode: 1 direct, 2 bridge, 3 relay; it is the second byte of the TLV 0xE0."""
     position = 16 + (12 if message[13] == 0x11 else 36)
     while position < len(message):
         size = int.from_bytes(message[position + 1:position + 3], "big")

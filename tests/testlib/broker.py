@@ -1,14 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs a broker for a test, and the certificates and TLS clients that a test needs.
 
     with Broker(config) as broker:      # config: TOML text, see Broker
         ...
         broker.wait_for_log(r"connection .* mode=relay")
 
-Every wait has a limit, and whatever happens in the test, nothing of the broker is left behind.
-Standard library only.
+Every wait has a limit, and whatever happens in the test, nothing of the broker is left behind. Uses only Python's standard
+library.
 """
 
 import contextlib
+import functools
 import json
 import os
 import random
@@ -25,15 +27,14 @@ import time
 
 SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.environ.get("TLSBROKER_BUILD", os.path.join(SOURCE, "build"))
-# Under software emulation everything takes many times longer.
-PATIENCE = 4 if os.environ.get("TLSBROKER_GUEST") else 1
-
 SANITIZER = re.compile(r"ERROR: \w+Sanitizer|runtime error: ")
 
 ROLES = {
     "tlsbrokerd": "supervisor",
     "tlsbroker-keyholder": "keyholder",
     "tlsbroker-handshaker": "handshaker",
+    "tlsbroker-porter": "porter",
+    "tlsbroker-logger": "logger",
 }
 
 
@@ -47,22 +48,30 @@ def program(name):
     return os.path.join(BUILD, name)
 
 
+@functools.cache
 def sanitized():
-    """Whether the build has AddressSanitizer: then memory and time are other ones."""
+    """Whether the build has AddressSanitizer, which changes how much memory and time everything takes."""
+    if not os.path.exists(program("broker/supervisor/tlsbrokerd")):
+        return False  # nothing is built yet
     with open(program("broker/supervisor/tlsbrokerd"), "rb") as file:
         return b"__asan_init" in file.read()
 
 
+# Under software emulation everything takes many times longer, and with sanitizers a few times longer.
+GUEST = bool(os.environ.get("TLSBROKER_GUEST"))
+PATIENCE = 4 if GUEST else 3 if sanitized() else 1
+
+
 def sanitizer_environment():
-    """For a program of somebody else's that loads a library of the build."""
+    """The environment for a foreign program that loads a library of the build."""
     if not sanitized():
         return {}
     runtime = subprocess.run(["gcc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True)
     return {"LD_PRELOAD": runtime.stdout.strip(), "ASAN_OPTIONS": "detect_leaks=0"}
 
 
-# Below those that the kernel gives to clients (ip_local_port_range), so that none is taken meanwhile; none twice, also
-# not by the other jobs of run_suite.py ("NUMBER/ALL").
+# Ports below those that the kernel gives to clients (ip_local_port_range), so that no client takes one meanwhile. No port is
+# given twice, not even to another job of run_suite.py ("NUMBER/ALL").
 job, jobs = map(int, os.environ.get("TLSBROKER_TEST_JOB", "0/1").split("/"))
 ports = iter(random.sample(range(10000 + job, 32768, jobs), 20000 // jobs))
 
@@ -77,7 +86,7 @@ def free_port(host="127.0.0.1"):
 
 
 def wait_until(condition, what, timeout=10):
-    """Polls a condition that has no event to wait for; its first true value."""
+    """Polls a condition that no event announces; returns its first true value."""
     end = time.monotonic() + timeout * PATIENCE
     while True:
         value = condition()
@@ -89,7 +98,8 @@ def wait_until(condition, what, timeout=10):
 
 
 def both_ways(tls, data, size=None):
-    """Writes `data` and reads so much, or to the end, in turns: an SSL object is for one thread. What it read."""
+    """Writes `data` and reads `size` bytes, or to the end, in turns, since an SSL object is for one thread. Returns what was
+    read."""
     tls.setblocking(False)
     not_now = ssl.SSLWantReadError, ssl.SSLWantWriteError
     received, sent, ended = bytearray(), 0, False
@@ -110,7 +120,7 @@ def both_ways(tls, data, size=None):
 
 
 def cpu_seconds(pid):
-    """What the process has used, of its own and in the kernel."""
+    """The CPU time that the process has used, in user mode and in the kernel."""
     with open(f"/proc/{pid}/stat", encoding="ascii") as file:
         fields = file.read().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -123,6 +133,7 @@ class Certificate:
         "ec256": ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"],
         "ec384": ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-384"],
         "rsa": ["-newkey", "rsa:2048"],
+        "rsa4096": ["-newkey", "rsa:4096"],
         "ed25519": ["-newkey", "ed25519"],
     }
 
@@ -143,14 +154,14 @@ class Certificate:
 class Broker:
     """A running tlsbrokerd.
 
-    `config` is TOML; {dir} in it is replaced by a fresh directory that everybody may read, and
-    {runtime_dir} by one below it. A [broker] table is put in front if there is none. With `user`, a
-    uid, root starts it as that user, who then owns the directory; key files are the caller's matter.
-    `launcher` is a command that execs the rest of its arguments.
+    `config` is TOML; {dir} in it is replaced by a fresh directory that everybody may read, and {runtime_dir} by one below it. A
+    [broker] table is put in front if there is none. With `user`, a uid, root starts the broker as that user, who then owns the
+    directory; the caller has to make key files readable for that user. `launcher` is a command that execs the rest of its
+    arguments. With `stderr`, a descriptor or file, the broker's log goes there, and not into `log`.
     """
 
     def __init__(self, config, directory=None, build=BUILD, expect_ready=True, user=None,
-                 launcher=()):
+                 launcher=(), stderr=None):
         self.directory = directory or tempfile.mkdtemp(prefix="tlsbroker-test-")
         self._own_directory = directory is None
         os.chmod(self.directory, 0o755)
@@ -164,6 +175,7 @@ class Broker:
         self._changed = threading.Condition()
         self._expect_ready = expect_ready
         self._launcher = list(launcher)
+        self._stderr = stderr
         self.environment = {}
         self.process = None
 
@@ -195,10 +207,10 @@ class Broker:
         self.process = subprocess.Popen(
             [*self._launcher, os.path.join(self.build, "broker/supervisor/tlsbrokerd"), "--config",
              self.config_file],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE if self._stderr is None else self._stderr,
             env=dict(os.environ, NOTIFY_SOCKET=notify_path, **self.environment), start_new_session=True,
             **self._identity)
-        self._reader = threading.Thread(target=self._read_log, daemon=True)
+        self._reader = threading.Thread(target=self._read_log if self.process.stderr else lambda: None, daemon=True)
         self._reader.start()
         if self._expect_ready:
             self.wait_ready()
@@ -209,14 +221,22 @@ class Broker:
         while time.monotonic() < end:
             try:
                 if b"READY=1" in self._notify.recv(4096):
+                    # What the broker has said until then still has to pass the logger.
+                    if self.process.stderr and self._says_so():
+                        self.wait_for_log("^tlsbrokerd: in force ")
                     return
             except TimeoutError:
                 if self.process.poll() is not None:
                     break
         raise AssertionError("the broker did not become ready:\n" + self.log_text())
 
+    def _says_so(self):
+        """Whether the broker logs this line: not if log_level is "warning" or "error"."""
+        with open(self.config_file, encoding="utf-8") as file:
+            return not re.search(r'^log_level = "(warning|error)"', file.read(), re.M)
+
     def notifications(self, count, timeout=20):
-        """The next states that the service manager is told, after READY=1."""
+        """The next states of which the broker tells the service manager, after READY=1."""
         self._notify.settimeout(timeout * PATIENCE)
         return [self._notify.recv(4096).decode() for _ in range(count)]
 
@@ -231,7 +251,7 @@ class Broker:
             return "\n".join(self.log)
 
     def wait_for_log(self, pattern, timeout=10, start=0):
-        """The match of the first line from `start` on that the pattern is found in."""
+        """The match in the first line, from line `start` on, in which the pattern is found."""
         end = time.monotonic() + timeout * PATIENCE
         with self._changed:
             while True:
@@ -244,27 +264,39 @@ class Broker:
                 self._changed.wait(left)
 
     def processes(self):
-        """{role: [pid, ...]} of the broker; workers are all other children of the supervisor."""
-        found = {"supervisor": [self.process.pid]}
-        for pid in children(self.process.pid):
-            try:
-                with open(f"/proc/{pid}/comm", encoding="utf-8") as file:
-                    comm = file.read().strip()
-            except (FileNotFoundError, ProcessLookupError):
-                continue  # it has just ended, maybe between open and read
-            role = next((r for n, r in ROLES.items() if n[:15] == comm), "worker")
-            found.setdefault(role, []).append(pid)
-        return found
+        """The broker's processes as {role: [pid, ...]}; all other children of the supervisor are workers."""
+        end = time.monotonic() + 5 * PATIENCE
+        while True:
+            found = {}
+            for pid in children(self.process.pid):
+                try:
+                    with open(f"/proc/{pid}/comm", encoding="utf-8") as file:
+                        comm = file.read().strip()
+                except (FileNotFoundError, ProcessLookupError):
+                    continue  # the process has just ended, maybe between open and read
+                role = next((r for n, r in ROLES.items() if n[:15] == comm), "worker")
+                found.setdefault(role, []).append(pid)
+            # A child with the supervisor's name is about to execute another program.
+            if not found.pop("supervisor", None) or time.monotonic() > end:
+                return {"supervisor": [self.process.pid], **found}
+            time.sleep(0.01)
 
     def status(self):
-        """What `tlsbroker status --json` says."""
+        """The output of `tlsbroker status --json`."""
         done = subprocess.run([program("client-lib/tools/tlsbroker"), "status", "--json", "--runtime-dir",
                                os.path.join(self.directory, "run")], capture_output=True, check=True,
                               timeout=20 * PATIENCE)
         return json.loads(done.stdout)
 
+    def pid_of(self, role, service):
+        """The pid of a process of a service that serves; `role` is "keyholder" or "handshaker[0]", for example."""
+        (pid,) = [process["pid"] for process in self.status()["processes"]
+                  if (process["role"], process["service"], process["state"]) == (role, service, "serving")]
+        return pid
+
     def restart_after_kill(self, away=0):
-        """kill -9, and after `away` seconds a new one on the same configuration; the log begins anew."""
+        """Kills the broker with SIGKILL, and after `away` seconds starts a new one with the same configuration; the log begins
+        anew."""
         self.process.kill()
         self.process.wait()
         self._reader.join(5)
@@ -279,7 +311,7 @@ class Broker:
         self.process.send_signal(number)
 
     def stop(self, kill=False, timeout=20):
-        """TERM, and the exit status; with `kill` no mercy if it does not end. Cleans up."""
+        """Sends SIGTERM and returns the exit status; with `kill` the broker is killed if it does not end. Cleans up."""
         if self.process is None:
             return None
         left = children(self.process.pid) if self.process.poll() is None else []
@@ -296,7 +328,8 @@ class Broker:
                 kill_process(pid)
         self._reader.join(5)
         self._notify.close()
-        self.process.stderr.close()
+        if self.process.stderr:
+            self.process.stderr.close()
         if self._own_directory:
             shutil.rmtree(self.directory, ignore_errors=True)
         self.process = None
@@ -309,7 +342,7 @@ def children(pid):
     try:
         with open(f"/proc/{pid}/task/{pid}/children") as file:
             return [int(child) for child in file.read().split()]
-    except (FileNotFoundError, ProcessLookupError):  # it may go between open and read
+    except (FileNotFoundError, ProcessLookupError):  # the process may end between open and read
         return []
 
 
@@ -321,7 +354,8 @@ def kill_process(pid):
 
 
 def ending(receive):
-    """How a stream ends that `receive` reads the rest of: "end", authenticated, or "cut", by a fatal alert too."""
+    """Reads the rest of a stream by `receive` and says how it ends: "end", an authenticated one, or "cut", also by a fatal
+    alert."""
     try:
         while receive(65536):
             pass
@@ -329,7 +363,7 @@ def ending(receive):
         pass
     except (ConnectionResetError, BrokenPipeError):
         return "cut"
-    except ssl.SSLError as error:  # SSLEOFError or, by version of Python, this
+    except ssl.SSLError as error:  # SSLEOFError or, depending on Python's version, this
         if "EOF" not in str(error).upper() and "ALERT" not in str(error).upper():
             raise
         return "cut"
@@ -337,9 +371,9 @@ def ending(receive):
 
 
 def tls_context(certificate, version=None, ciphers=None, alpn=()):
-    """A client's context that trusts `certificate` alone."""
+    """A client's context that trusts only `certificate`."""
     context = ssl.create_default_context(cafile=certificate.chain)
-    # Python has OpenSSL 3 take a cut for an end.
+    # By default Python has OpenSSL 3 take a cut for an end.
     context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
     if version:
         context.minimum_version = context.maximum_version = version

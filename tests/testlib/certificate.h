@@ -1,4 +1,6 @@
-// Keys and self-signed certificates made while a test runs, so that none is in the tree. Test only.
+// SPDX-License-Identifier: Apache-2.0
+// Makes keys and self-signed certificates while a test runs, so that none has to be in the
+// repository. Test only.
 
 #ifndef TLSBROKER_TESTS_TESTLIB_CERTIFICATE_H_
 #define TLSBROKER_TESTS_TESTLIB_CERTIFICATE_H_
@@ -15,7 +17,7 @@
 
 namespace tlsbroker::testlib {
 
-// With `digest` the key is restricted to it.
+// With `digest` the key can only be used with that digest.
 inline EvpPkeyPtr NewRsaPssKey(int bits, const char* digest = nullptr) {
   const EvpPkeyCtxPtr context(EVP_PKEY_CTX_new_from_name(nullptr, "RSA-PSS", nullptr));
   EVP_PKEY* key = nullptr;
@@ -41,14 +43,14 @@ inline EvpPkeyPtr NewKey(const std::string& kind) {
   return EvpPkeyPtr(EVP_PKEY_Q_keygen(nullptr, nullptr, kind.c_str()));
 }
 
-// What such a key signs a certificate with.
+// The digest with which such a key signs a certificate.
 inline const EVP_MD* CertificateDigest(EVP_PKEY* key) {
   char name[64] = "";
   const bool mandatory = EVP_PKEY_get_default_digest_name(key, name, sizeof(name)) == 2;
   return mandatory ? EVP_get_digestbyname(name) : EVP_sha256();  // nullptr for Edwards curves
 }
 
-// For `name`, valid for an hour, signed with its own key.
+// A certificate for `name`, valid for an hour, signed with its own key.
 inline X509Ptr NewCertificate(EVP_PKEY* key, const std::string& name = "localhost") {
   X509Ptr certificate(X509_new());
   X509_set_version(certificate.get(), X509_VERSION_3);
@@ -80,7 +82,7 @@ inline std::string Pem(X509* certificate) {
   return TakeText(bio);
 }
 
-// PKCS#8; with a passphrase, encrypted.
+// The key in PKCS#8; encrypted if there is a passphrase.
 inline std::string Pem(EVP_PKEY* key, const char* passphrase = nullptr) {
   const BioPtr bio(BIO_new(BIO_s_mem()));
   PEM_write_bio_PKCS8PrivateKey(bio.get(), key, passphrase != nullptr ? EVP_aes_256_cbc() : nullptr,

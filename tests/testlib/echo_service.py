@@ -1,4 +1,5 @@
-"""A broker whose services are echo workers, and what the tests of them share. See echo_worker.py."""
+# SPDX-License-Identifier: Apache-2.0
+"""A broker whose services are echo workers, and what their tests share. See echo_worker.py."""
 
 import functools
 import json
@@ -17,7 +18,6 @@ BROKER = """
 [broker]
 runtime_dir = "{runtime_dir}"
 user = "nobody"
-handshakers = HANDSHAKERS
 LINES
 """
 CERTIFICATE = """
@@ -30,6 +30,7 @@ SERVICE = """
 listen = [{listen}]
 certificates = [{certificates}]
 ktls = "{ktls}"
+handshakers = {{ min = {handshakers}, max = {handshakers} }}
 {lines}
 [service.{name}.worker]
 command = ["/usr/bin/python3", "-S", "{worker}"{arguments}]
@@ -37,7 +38,7 @@ user = "www-data"
 read_only = ["{home}"]
 {worker_lines}
 """
-# A guest with a busy machine below it takes its time.
+# A guest on a busy machine is slow.
 BROKER_LINES = 'max_handshakes_per_source = 1000\nhandshake_timeout = "60s"'
 SERVICE_LINES = 'alpn = ["http/1.1"]'
 
@@ -55,7 +56,7 @@ def kernel_has_tls():
 
 
 def require_ktls():
-    """For setUp: skips where the kernel has no TLS, unless it must have it; then the test fails."""
+    """For setUp: skips the test where the kernel has no TLS; fails it where the kernel must have TLS."""
     if os.geteuid() != 0:
         raise unittest.SkipTest("needs root")
     if not kernel_has_tls() and not testlib.expects("ktls"):
@@ -69,23 +70,24 @@ def tls_stat():
 
 @functools.cache
 def compiled_worker():
-    """A program is compiled at each start: half a second in a guest. What is compiled already is a program as well."""
+    """The path of the compiled worker: Python compiles a program at each start, which takes half a second in a guest, but
+    executes a compiled one, too."""
     return py_compile.compile(os.path.join(HERE, "echo_worker.py"), doraise=True)
 
 
 class Trusted:
-    """What tls_context() takes for a certificate: a file to trust."""
+    """What tls_context() accepts as a certificate: a file to trust."""
 
     def __init__(self, chain):
         self.chain = chain
 
 
 class EchoService(testlib.Broker):
-    """`services` maps names to ktls modes; `ports` says where they listen. The lines of TOML go into the sections;
-    `lines` and `worker_lines` are for all services, or a dictionary of some."""
+    """`services` maps names to ktls modes; `ports` says where they listen, by default on free ports. The lines of TOML go into
+    the sections; `lines` and `worker_lines` are for all services, or a dictionary with lines for some."""
 
-    def __init__(self, services=None, kinds=("ec256",), handshakers=2, certificates=None, lines=SERVICE_LINES,
-                 worker_lines="", hosts=("127.0.0.1",), holds=False, broker_lines=BROKER_LINES, **options):
+    def __init__(self, services=None, kinds=("ec256",), handshakers=1, certificates=None, lines=SERVICE_LINES,
+                 worker_lines="", hosts=("127.0.0.1",), holds=False, broker_lines=BROKER_LINES, ports=None, **options):
         self.home = tempfile.mkdtemp(prefix="tlsbroker-echo-")
         os.chmod(self.home, 0o755)
         self.worker = shutil.copy(compiled_worker(), os.path.join(self.home, "echo_worker.pyc"))
@@ -94,7 +96,7 @@ class EchoService(testlib.Broker):
         self.certificates = make(self.home)
         self.trusted = os.path.join(self.home, "trusted.pem")
         self.services = services or {"echo": "prefer"}
-        self.ports = {name: testlib.free_port() for name in self.services}
+        self.ports = ports or {name: testlib.free_port() for name in self.services}
         self.handshakers, self.hosts, self.holds = handshakers, hosts, holds
         self.lines, self.worker_lines, self.broker_lines = lines, worker_lines, broker_lines
         super().__init__(self.text(), **options)
@@ -107,15 +109,15 @@ class EchoService(testlib.Broker):
         super().write_config(config)
 
     def text(self):
-        """The configuration by the attributes as they are now: for a reload."""
-        config = BROKER.replace("HANDSHAKERS", str(self.handshakers)).replace("LINES", self.broker_lines)
+        """The configuration by the present values of the attributes: for a reload."""
+        config = BROKER.replace("LINES", self.broker_lines)
         config += "".join(CERTIFICATE.format(certificate) for certificate in self.certificates)
         names = ", ".join(f'"{certificate.id}"' for certificate in self.certificates)
         for name, ktls in self.services.items():
             config += SERVICE.format(name=name, port=self.ports[name], certificates=names, ktls=ktls,
                                      worker=self.worker, home=self.home, arguments=', "hold"' if self.holds else "",
                                      listen=", ".join(f'"{host}:{self.ports[name]}"' for host in self.hosts),
-                                     lines=self.lines_for(self.lines, name),
+                                     handshakers=self.handshakers, lines=self.lines_for(self.lines, name),
                                      worker_lines=self.lines_for(self.worker_lines, name))
         return config
 
@@ -123,14 +125,14 @@ class EchoService(testlib.Broker):
     def lines_for(lines, name):
         return lines if isinstance(lines, str) else lines.get(name, "")
 
-    def reload(self, expect="ready generation"):
+    def reload(self, expect="in force"):
         start = len(self.log)
         self.write_config(self.text())
         self.signal(signal.SIGHUP)
         return self.wait_for_log(expect, start=start)
 
     def worker_exit(self, status):
-        """Makes workers end at once with this status; None: no more."""
+        """Makes workers end at once with this status; None stops that."""
         path = self.worker + ".exit"
         if status is None:
             os.unlink(path)
@@ -143,7 +145,7 @@ class EchoService(testlib.Broker):
         return testlib.tls_connect(self.ports[service], **options)
 
     def ask(self, command=b"WHO\n", **options):
-        """What the worker answers in one line."""
+        """The worker's answer to `command`, one line."""
         with self.connect(**options) as tls:
             tls.sendall(command)
             return tls.makefile("rb").readline()
@@ -155,7 +157,7 @@ class EchoService(testlib.Broker):
             shutil.rmtree(self.home, ignore_errors=True)
 
     def launch_by(self, command):
-        """See Broker's `launcher`; for one that needs a file in `home`. Before the start."""
+        """Sets Broker's `launcher` before the start, for a command that needs a file in `home`."""
         self._launcher = command
 
     def context(self, version=None, ciphers=None):
@@ -168,6 +170,6 @@ class EchoService(testlib.Broker):
 
 
 def who(answer):
-    """Description and rest of what followed a WHO."""
+    """The description and the rest of the bytes of an answer to WHO."""
     line, _, rest = answer.partition(b"\n")
     return json.loads(line), rest

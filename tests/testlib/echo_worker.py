@@ -1,5 +1,6 @@
 #!/usr/bin/python3
-"""A worker for tests, by protocol/PROTOCOL.md and nothing else. Commands, a line each:
+# SPDX-License-Identifier: Apache-2.0
+"""A worker for tests, written by protocol/PROTOCOL.md and nothing else. Its commands, one in a line:
 
     WHO               one line of JSON: what the hand-off says of this connection
     ECHO n            n bytes follow and come back
@@ -8,24 +9,27 @@
     END               ends the connection; so does the client's close_notify
     ABORT             closes it without an end
     WATCH             says "watching", reads to the end, and logs which end it was
+    COUNT             the same, and says nothing
     PID               the worker's process id
-    SHUTDOWN-QUEUE    shuts the queue down, as no worker should
+    SHUTDOWN-QUEUE    shuts the queue down, which no worker should do
+    PEEK              the error of looking at what waits in the queue without taking it
     SPIN              computes for ever
     STALL             reads nothing more, for a minute
     TOKEN             the rekey token, in hexadecimal
     REKEY d token     asks the broker for new keys of direction d with this token; status and the next token
     RACE d token      the same from two threads at once; both statuses
-    REQUEST n hex     n descriptors (the first for the answer) and these bytes to the broker; its answer or "-"
-    FLOOD n           as many requests that are none
-    LINGER, FILE      a request with a descriptor whose close would take long, or that is no socket
+    REQUEST n hex     sends n descriptors (the first for the answer) and these bytes to the broker; its answer or "-"
+    FLOOD n           sends n malformed requests
+    FILE which        sends a request with a file where the CONNECTION or the ANSWER socket should be
     DIAL name text    has the broker connect to an upstream, sends it the text (| for CRLF), tells all: see opened()
-    DIALS n name      asks for an upstream so often, and waits for no answer
-    WRAP host port name text [alpn]... [cert:NAME]   connects by itself and has that wrapped, as a client; see there
+    DIALS n name      asks n times for an upstream, and waits for no answer
+    WRAP host port name text [alpn]... [cert:NAME]   connects by itself and has that wrapped, as a client; see wrap_as_client()
     PUT /n/seed HTTP  for curl: SINK, SOURCE and WHO in one, the hashes in the header
 """
 
 import array
 import contextlib
+import errno
 import functools
 import hashlib
 import json
@@ -43,7 +47,7 @@ SOL_TLS, SET_RECORD_TYPE = 282, 1
 ALERT, HANDSHAKE, DATA = 21, 22, 23
 KEY_UPDATE = bytes([24, 0, 0, 1])
 NEW_SESSION_TICKET = b"\4"
-# Only takes connections and keeps them, having sent one byte.
+# With "hold" the worker only takes connections and keeps them, after it has sent one byte.
 HOLDS = "hold" in sys.argv[1:]
 MODES = {1: "direct", 2: "bridge", 3: "relay"}
 TEXTS = {0x01: "alpn", 0x02: "server_name", 0xE1: "reason", 0xE3: "service"}
@@ -120,7 +124,7 @@ def tlv(kind, value):
 
 
 def open_connection(message, descriptors=(), timeout=30):
-    """Wrap and Dial: (0, description, descriptor) or (why not, the broker's words, None)."""
+    """Sends Wrap or Dial. Returns (0, description, descriptor), or (why not, the broker's words, None)."""
     requests = socket.socket(fileno=os.dup(descriptor_of("tlsbroker-requests.")))
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with requests, ours, theirs:
@@ -136,7 +140,7 @@ def open_connection(message, descriptors=(), timeout=30):
 
 
 def opened(answer, text):
-    """As JSON: the result, the description, and what the server said until its end."""
+    """The answer to DIAL and WRAP, for JSON: the result, the description, and what the server said until its end."""
     result, told, fd = answer
     if result != 0:
         return {"result": result, "why": told}
@@ -153,7 +157,7 @@ def opened(answer, text):
         except (OSError, Truncated) as why:
             how = str(why)
         if how == "end":
-            with contextlib.suppress(OSError):  # a server that has said its end may be gone
+            with contextlib.suppress(OSError):  # a server that has sent its end may be gone
                 stream.end()
         return {"result": 0, "said": said.decode(), "how": how, "blocking": connection.getblocking(), **told}
 
@@ -169,14 +173,14 @@ def wrap_as_client(host, port, name, text, *options):
 
 
 def rekey(connection, direction, token):
-    """Status and the next token."""
+    """Asks for new keys; returns the status and the next token."""
     message = bytes([1, 1, 2, 0, 1, direction, 1]) + len(token).to_bytes(2, "big") + token
     answer = ask(message, [connection.fileno()])
     return (answer[5], answer[9:]) if answer[:5] == b"\1\2\3\0\1" else (-1, b"")
 
 
 class Stream:
-    """One connection: blocks until all was read, b"" at the authenticated end."""
+    """One connection. Reading blocks until everything asked for has come; b"" is the authenticated end."""
 
     def __init__(self, connection, direct, token=b"", client=False):
         self.connection, self.direct, self.buffer, self.token = connection, direct, b"", token
@@ -241,8 +245,8 @@ class Stream:
         self.connection.sendall(data)
 
     def acknowledge_at_once(self):
-        """Against clients that write little at a time and leave Nagle's algorithm on, as gnutls-cli does:
-        each write of theirs would wait 40 ms for the acknowledgement of the one before."""
+        """For clients that write little at a time and leave Nagle's algorithm on, as gnutls-cli does: each of their writes would
+        wait 40 ms for the acknowledgement of the write before it."""
         if self.direct:
             self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
@@ -308,18 +312,22 @@ def serve(stream, told):
         elif command == "WATCH":
             stream.send(b"watching\n")
             watch(stream)
+        elif command == "COUNT":
+            watch(stream)
         elif command == "PID":
             stream.send(b"%d\n" % os.getpid())
         elif command == "SHUTDOWN-QUEUE":
             stream.send(b"done\n")
             socket.socket(fileno=os.dup(queue_number())).shutdown(socket.SHUT_RDWR)
+        elif command == "PEEK":
+            stream.send(f"{peek()}\n".encode())
         elif command == "TOKEN":
             stream.send(stream.token.hex().encode() + b"\n")
         elif command == "REKEY":
             status, token = rekey(stream.connection, int(arguments[0]), bytes.fromhex(arguments[1]))
             stream.send(f"{status} {token.hex()}\n".encode())
         elif command == "RACE":
-            import concurrent.futures  # a third of the time that this program would take to start
+            import concurrent.futures  # imported here: it is a third of the time that this program takes to start
             request = stream.connection, int(arguments[0]), bytes.fromhex(arguments[1])
             with concurrent.futures.ThreadPoolExecutor(2) as pool:
                 answers = list(pool.map(lambda _: rekey(*request), range(2)))
@@ -332,8 +340,8 @@ def serve(stream, told):
         elif command == "FLOOD":
             flood(int(arguments[0]))
             stream.send(b"done\n")
-        elif command in ("LINGER", "FILE"):
-            trap(command)
+        elif command == "FILE":
+            request_with_file(arguments[0])
             stream.send(b"done\n")
         elif command == "DIAL":
             text = " ".join(arguments[1:]).replace("|", "\r\n")
@@ -354,6 +362,14 @@ def serve(stream, told):
     return None
 
 
+def peek():
+    try:
+        socket.socket(fileno=os.dup(queue_number())).recvmsg(16384, 64, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except OSError as error:
+        return errno.errorcode[error.errno]
+    return "none"
+
+
 def flood(count):
     requests = socket.socket(fileno=os.dup(descriptor_of("tlsbroker-requests.")))
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -372,15 +388,11 @@ def dial_often(count, name):
                              [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [theirs.fileno()]))])
 
 
-def trap(kind):
+def request_with_file(which):
     requests = socket.socket(fileno=os.dup(descriptor_of("tlsbroker-requests.")))
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with requests, ours, theirs, open(__file__, "rb") as file, socket.socket() as tcp:
-        descriptor = file.fileno()
-        if kind == "LINGER":
-            tcp.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 3600))
-            descriptor = tcp.fileno()
-        rights = array.array("i", [theirs.fileno(), descriptor])
+    with requests, ours, theirs, open(__file__, "rb") as file:
+        rights = array.array("i", [file.fileno() if which == "ANSWER" else theirs.fileno(), file.fileno()])
         requests.sendmsg([bytes([1, 1, 2, 0, 1, 1, 1, 0, 1, 0])], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
 
 
@@ -410,7 +422,7 @@ def main():
     end, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake)
-    # No more connections, but the threads finish; a second one does not wait for them.
+    # At SIGTERM the worker takes no more connections, and its threads finish; a second SIGTERM does not wait for them.
     signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
     held = []
     while True:

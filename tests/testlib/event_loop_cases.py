@@ -1,5 +1,6 @@
-"""What examples/event-loop-worker has to do, for tests of relayed and of direct connections; and a client that shows
-what it does on the wire."""
+# SPDX-License-Identifier: Apache-2.0
+"""What examples/event-loop-worker has to do, as tests for relayed and for direct connections; and a client that shows what the
+worker does on the wire."""
 
 import concurrent.futures
 import hashlib
@@ -19,12 +20,12 @@ MIB = 2**20
 
 
 def largest_buffer(setting):
-    """What a socket's buffer may grow to (tcp(7)), in whole MiB."""
+    """The size to which a socket's buffer may grow (tcp(7)), in whole MiB."""
     with open(f"/proc/sys/net/ipv4/{setting}", encoding="ascii") as file:
         return -(-int(file.read().split()[2]) // MIB) * MIB
 
 
-MUCH = 4 * MIB + sum(map(largest_buffer, ("tcp_rmem", "tcp_wmem")))  # more than the kernel's buffers on the way take
+MUCH = 4 * MIB + sum(map(largest_buffer, ("tcp_rmem", "tcp_wmem")))  # more than fits into the kernel's buffers on the way
 BUFFERS = 64 * 1024  # of a client's socket
 OWN = 7              # descriptors: standard ones, queue, requests, epoll, signals
 FEW = 16             # descriptors in all
@@ -55,7 +56,7 @@ limits = {{ files = {files} }}
 
 
 class Client:
-    """TLS over memory: every record is the test's to hold back, and what comes after close_notify is read."""
+    """A TLS client over memory: the test can hold every record back, and data that comes after close_notify is read."""
 
     def __init__(self, port, context, buffers=None):
         self.raw = socket.socket()
@@ -76,27 +77,27 @@ class Client:
             try:
                 return function(*arguments)
             except ssl.SSLWantReadError:
-                if handshake := self.outgoing.read():  # sendall() of nothing waits for room, too
+                if handshake := self.outgoing.read():  # sendall() waits for room even if there is nothing to send
                     self.raw.sendall(handshake)
                 data = self.raw.recv(65536)
                 self.incoming.write(data) if data else self.incoming.write_eof()
 
     def records(self, data, end=False):
-        """These bytes, and with `end` close_notify, as they have to go over the wire."""
+        """The records that carry these bytes over the wire, with close_notify behind them if `end` is set."""
         for start in range(0, len(data), 16384):
             self.tls.write(data[start:start + 16384])
         if end:
             try:
                 self.tls.unwrap()
             except ssl.SSLError:
-                pass  # the other side's is still to come
+                pass  # the other side's close_notify has not come yet
         return self.outgoing.read()
 
     def send(self, data, end=False):
         self.raw.sendall(self.records(data, end))
 
     def send_until_stuck(self, wire):
-        """How many bytes were taken before there was no room for a while."""
+        """Sends until there has been no room for a while; returns how many bytes were taken."""
         patience, sent = self.raw.gettimeout(), 0
         self.raw.settimeout(testlib.PATIENCE)
         try:
@@ -108,7 +109,7 @@ class Client:
         return sent
 
     def receive(self, size=65536):
-        """One piece; b"" at the authenticated end, an exception if it was cut."""
+        """Receives one piece; b"" at the authenticated end, an exception if the stream was cut."""
         try:
             return self._call(self.tls.read, size)
         except ssl.SSLZeroReturnError:
@@ -124,7 +125,7 @@ class Client:
         return line
 
     def rest(self):
-        """All up to the authenticated end."""
+        """Everything up to the authenticated end."""
         rest, self.answers = bytearray(self.answers), b""
         while data := self.receive():
             rest += data
@@ -142,7 +143,7 @@ class Client:
 
 
 class EventLoopWorker:
-    """Tests to be run with KTLS, the broker's setting, as `ktls`; each leaves the worker as it was."""
+    """Tests for subclasses that set `ktls`, the broker's setting; each test leaves the worker as it was."""
 
     ktls = None
 
@@ -159,7 +160,7 @@ class EventLoopWorker:
 
     def setUp(self):
         self.worker = self.pid()
-        self.addCleanup(self.assert_unchanged)  # the first one runs last: all clients have gone
+        self.addCleanup(self.assert_unchanged)  # registered first, so it runs last: all clients have gone
 
     def assert_unchanged(self):
         if self.worker:
@@ -179,7 +180,7 @@ class EventLoopWorker:
         return int(re.findall(started, self.broker.log_text())[-1])
 
     def assert_idle(self, seconds):
-        """The worker waits and does not turn: a tenth of this time is much for looking at the clock once a second."""
+        """The worker waits and does not spin: a tenth of this time would be much for looking at the clock once a second."""
         before = self.computed()
         time.sleep(seconds)
         self.assertLess(self.computed() - before, seconds / 10)
@@ -241,7 +242,7 @@ class EventLoopWorker:
         self.broker.wait_for_log(f"event-loop-worker: {client.name}: Message too long$")
 
     def test_part_of_a_record(self):
-        """On kernel 6.1 it makes a direct connection readable, and there is nothing to read."""
+        """On kernel 6.1 a part of a record makes a direct connection readable, although there is nothing to read."""
         client = self.client()
         record = client.records(b"in two parts\n")
         client.raw.sendall(record[:-5])
@@ -276,10 +277,10 @@ class EventLoopWorker:
         self.assertEqual(polite.rest(), b"")
         polite.raw.close()
         self.assertEqual(silent.rest(), b"")
-        status = r"\d+" if testlib.sanitized() else "0"  # a confined process cannot look for leaks, and says so
+        status = r"\d+" if testlib.sanitized() else "0"  # a confined process cannot look for leaks, and then exits with an error
         self.broker.wait_for_log(f"ended role=worker service=upper pid={self.worker} status={status}$")
         former, self.worker = self.worker, None
-        # Now and then the kernel finds room for the last answers after all.
+        # The worker may have cut this client off; but sometimes the kernel finds room for the last answers after all.
         if f"event-loop-worker: {stalled.name}: Connection timed out" in self.broker.log_text():
             self.assertEqual(testlib.ending(stalled.receive), "cut")
         self.ask(self.client(), b"the next worker")

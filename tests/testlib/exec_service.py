@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A broker whose services run a program for each connection, by `exec`."""
 
 import os
@@ -12,7 +13,6 @@ BROKER = """
 [broker]
 runtime_dir = "{{runtime_dir}}"
 user = "nobody"
-handshakers = 2
 max_handshakes_per_source = 2000
 max_handshakes = 2000
 handshake_timeout = "60s"
@@ -34,8 +34,8 @@ user = "www-data"
 
 
 class ExecService(testlib.Broker):
-    """`programs` maps the names of services to commands, lists of words; `lines` go into their worker sections. In a
-    command {home} is a directory that all may read and `writable` one that programs may write to. `commands` and
+    """`programs` maps the names of services to commands, lists of words; `lines` go into their worker sections. In a command
+    {home} is a directory that everybody may read; its subdirectory `writable` is one that programs may write to. `commands` and
     `daemons` name the services whose program is a worker itself, or listens and accepts."""
 
     def __init__(self, programs, lines="", service_lines="", ktls="prefer", commands=(), daemons=(), **options):
@@ -72,7 +72,7 @@ class ExecService(testlib.Broker):
         return testlib.tls_connect(self.ports[service], self.context(version), **options)
 
     def talk(self, service, sent=b"", version=None):
-        """Sends, ends the sending direction, and reads to the end; the answer. An exception unless that end is an
-        authenticated one."""
+        """Sends `sent`, ends the sending direction, and reads to the end. Returns the answer; raises an exception unless the
+        answer's end is authenticated."""
         with memory_client.Client(self, version, service) as client:
             return client.exchange(sent)

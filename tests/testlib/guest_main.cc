@@ -1,6 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
 // main() of test programs that need what not every kernel has. If all tests were skipped the status
-// is 77, which Meson shows as SKIP. Where TLSBROKER_EXPECT is set the kernel is known to have it
-// all, so a skip is a failure: a green run proves that the feature was exercised.
+// is 77, which Meson shows as SKIP. Where TLSBROKER_EXPECT is set the kernel is known to have
+// everything, so a skip is a failure: a run without failures proves that the feature was exercised.
 
 #include <gtest/gtest.h>
 #include <stdlib.h>

@@ -1,8 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "tests/testlib/keyholder_process.h"
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/mman.h>
@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "protocol/channel.h"
+#include "protocol/pipe.h"
 
 namespace tlsbroker::testlib {
 namespace {
@@ -24,7 +25,7 @@ UniqueFd FileWith(const std::string& bytes) {
   UniqueFd file(memfd_create("test", MFD_CLOEXEC));
   EXPECT_EQ(write(file.get(), bytes.data(), bytes.size()), static_cast<ssize_t>(bytes.size()));
   EXPECT_EQ(lseek(file.get(), 0, SEEK_SET), 0);
-  // As the supervisor opens it: for reading alone.
+  // Opened read-only, as the supervisor opens it.
   return UniqueFd(
       open(("/proc/self/fd/" + std::to_string(file.get())).c_str(), O_RDONLY | O_CLOEXEC));
 }
@@ -37,10 +38,22 @@ KeyholderProcess::KeyholderProcess(UniqueFd fd3) : log_(memfd_create("log", MFD_
   posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_RDWR, 0);
   posix_spawn_file_actions_adddup2(&actions, log_.get(), 2);
   posix_spawn_file_actions_adddup2(&actions, fd3.get(), 3);
+  posix_spawn_file_actions_adddup2(&actions, reports_.bell(), 4);
+  posix_spawn_file_actions_adddup2(&actions, reports_.memory(), 5);
+  signal(SIGPIPE, SIG_IGN);
+  sigset_t usual;
+  sigemptyset(&usual);
+  sigaddset(&usual, SIGPIPE);
+  posix_spawnattr_t attributes;
+  posix_spawnattr_init(&attributes);
+  posix_spawnattr_setsigdefault(&attributes, &usual);
+  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF);
   char name[] = "tlsbroker-keyholder";
   char* const arguments[] = {name, nullptr};
-  const int error = posix_spawn(&pid_, TLSBROKER_KEYHOLDER, &actions, nullptr, arguments, environ);
+  const int error =
+      posix_spawn(&pid_, TLSBROKER_KEYHOLDER, &actions, &attributes, arguments, environ);
   EXPECT_EQ(error, 0) << TLSBROKER_KEYHOLDER;
+  posix_spawnattr_destroy(&attributes);
   posix_spawn_file_actions_destroy(&actions);
 }
 
@@ -64,23 +77,20 @@ void KeyholderProcess::SendCertificate(uint16_t id, const std::string& chain_pem
   Send(supervision::Certificate{id, "test", chain_pem, "", FileWith(key_file)});
 }
 
-UniqueFd KeyholderProcess::SendChannel(uint16_t index, std::vector<uint16_t> certificate_ids,
-                                       std::vector<uint16_t> client_certificate_ids) {
-  auto [ours, theirs] = channel::MakePair();
+SigningEnds KeyholderProcess::SendChannel(uint16_t index, std::vector<uint16_t> certificate_ids,
+                                          std::vector<uint16_t> client_certificate_ids,
+                                          supervision::Policy policy) {
+  pipes::Pipe requests = pipes::Make();
+  pipes::Pipe answers = pipes::Make();
   Send(supervision::HandshakerChannel{index, 10000, std::move(certificate_ids),
-                                      std::move(client_certificate_ids), std::move(theirs)});
-  return std::move(ours);
+                                      std::move(client_certificate_ids), policy,
+                                      std::move(requests.reading), std::move(answers.writing)});
+  return {std::move(requests.writing), std::move(answers.reading)};
 }
 
 std::optional<supervision::Message> KeyholderProcess::Start() {
   Send(supervision::Start{});
-  pollfd polled{control_.get(), POLLIN, 0};
-  if (poll(&polled, 1, kAnswerTimeoutMs) != 1) return std::nullopt;
-  channel::Message raw;
-  if (channel::Receive(control_.get(), supervision::kMaxMessage, 0, raw) != channel::Result::kOk) {
-    return std::nullopt;
-  }
-  return supervision::Decode(raw.bytes, {});
+  return reports_.Next(pid_, kAnswerTimeoutMs);
 }
 
 int KeyholderProcess::Wait() {

@@ -1,5 +1,6 @@
-// A worker for tests, by libtlsbroker: sends back what it gets, a thread for each connection, and
-// logs how reading ended. With an argument it changes its keys after so many MiB.
+// SPDX-License-Identifier: Apache-2.0
+// A worker for tests that uses libtlsbroker: it sends back what it gets, with a thread for each
+// connection, and logs how reading ended. With an argument N it changes its own keys every N MiB.
 
 #include <signal.h>
 

@@ -1,4 +1,5 @@
-"""A TLS client whose ends of TLS and of TCP are the test's to choose."""
+# SPDX-License-Identifier: Apache-2.0
+"""A TLS client for tests that choose when TLS ends and when TCP ends."""
 
 import select
 import socket
@@ -9,7 +10,7 @@ import broker as testlib
 
 
 class Client:
-    """TLS over memory, so that the ends of TLS and of TCP are the test's to choose."""
+    """TLS over memory, so that the test can end TLS and TCP separately."""
 
     def __init__(self, service, version=None, name="echo"):
         self.raw = socket.create_connection(("127.0.0.1", service.ports[name]), 20 * testlib.PATIENCE)
@@ -37,7 +38,7 @@ class Client:
             self.flush()
 
     def end(self):
-        """close_notify, and reading goes on."""
+        """Sends close_notify; reading goes on."""
         try:
             self.tls.unwrap()
         except (ssl.SSLWantReadError, ssl.SSLSyscallError, ssl.SSLError):
@@ -45,14 +46,14 @@ class Client:
         self.flush()
 
     def receive(self, size=65536):
-        """One piece; b"" is the authenticated end, an exception a cut."""
+        """Receives one piece; b"" is the authenticated end, an exception a cut."""
         try:
             return self.call(self.tls.read, size)
         except ssl.SSLZeroReturnError:
             return b""
 
     def exchange(self, data):
-        """Sends `data` and the end of it while it reads to the peer's end; what was read. An exception for a cut."""
+        """Sends `data` and the end, while it reads to the peer's end. Returns what was read; raises an exception for a cut."""
         self.raw.setblocking(False)
         received, rest, ended, waiting = bytearray(), memoryview(data), False, b""
         deadline = time.monotonic() + 300 * testlib.PATIENCE

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // See the header.
 
 #include "tests/testlib/memory_session.h"
@@ -70,7 +71,8 @@ void Feed(SSL* ssl, std::string_view bytes) {
   BIO_write(SSL_get_rbio(ssl), bytes.data(), static_cast<int>(bytes.size()));
 }
 
-// One step of one side; what it sent is kept if it was anything.
+// Does one step of the handshake on one side. What that side sent, if anything, is kept in
+// `flight`.
 bool Step(SSL* from, SSL* to, std::string& flight) {
   const int result = SSL_do_handshake(from);
   std::string sent = Drain(from);
@@ -127,7 +129,7 @@ absl::StatusOr<SessionKeys> MemorySession::Keys(bool server) const {
   if (version_ == TlsVersion::kTls12) {
     return DeriveTls12(nullptr, suite_, digest, MasterSecret(), FinishedNonce(server), server);
   }
-  // All that the server sends after its handshake is done is session tickets; a client sends none.
+  // After its handshake the server sends nothing but session tickets; a client sends none.
   const size_t tickets = server ? SplitRecords(server_flight_).size() : 0;
   return DeriveTls13(nullptr, suite_, digest, TrafficSecrets(), tickets, server);
 }

@@ -1,5 +1,6 @@
-// A TLS session between two OpenSSL objects in one process, over memory, with everything that went
-// over the wire. For tests only: gives the secrets that a handshaker would take out.
+// SPDX-License-Identifier: Apache-2.0
+// A TLS session between two OpenSSL objects in one process, over memory. It keeps everything that
+// would go over the wire, and gives the secrets that a handshaker would take out. For tests only.
 
 #ifndef TLSBROKER_TESTS_TESTLIB_MEMORY_SESSION_H_
 #define TLSBROKER_TESTS_TESTLIB_MEMORY_SESSION_H_
@@ -15,7 +16,7 @@
 
 namespace tlsbroker {
 
-// Whole records, and nothing else, or an empty list.
+// The records in `stream`; an empty list if it does not consist of whole records.
 std::vector<std::string> SplitRecords(std::string_view stream);
 
 class MemorySession {
@@ -25,14 +26,14 @@ class MemorySession {
   // False if a handshake failed; the reason is in OpenSSL's queue.
   bool Handshake();
 
-  // What a handshaker would install, and what the client's kernel would.
+  // The keys that a handshaker would install, and those that the client's kernel would.
   absl::StatusOr<SessionKeys> ServerKeys() const { return Keys(true); }
   absl::StatusOr<SessionKeys> ClientKeys() const { return Keys(false); }
 
-  // Application data through one of the OpenSSL objects: the bytes on the wire.
+  // Writes application data through one of the OpenSSL objects; returns the bytes on the wire.
   std::string ServerWrites(std::string_view text) { return Write(server_.get(), text); }
   std::string ClientWrites(std::string_view text) { return Write(client_.get(), text); }
-  // What the object makes of bytes from the wire, empty if it refuses them.
+  // The data that the object reads from these bytes of the wire; empty if it refuses them.
   std::string ServerReads(std::string_view wire) { return Read(server_.get(), wire); }
   std::string ClientReads(std::string_view wire) { return Read(client_.get(), wire); }
 
@@ -53,7 +54,7 @@ class MemorySession {
   SslCtxPtr context_;
   SslPtr server_, client_;
   std::vector<std::string> keylog_;
-  // The last thing that each side sent during the handshake.
+  // What each side sent last during the handshake.
   std::string server_flight_, client_flight_;
 };
 

@@ -1,4 +1,5 @@
-"""Connections that workers ask for: wrap, as the server and as a client, and dial. `ktls` says how they are made."""
+# SPDX-License-Identifier: Apache-2.0
+"""Connections that workers ask for: by wrap, as the server and as a client, and by dial. Subclasses set `ktls`."""
 
 import base64
 import concurrent.futures
@@ -16,7 +17,7 @@ import threading
 import broker as testlib
 import echo_service
 
-# Of protocol/request.h.
+# Statuses of protocol/request.h.
 (DONE, BUSY, NOT_ALLOWED, BAD_SOCKET, NOT_CONNECTED, TIMEOUT, PEER_GONE, HANDSHAKE, WRONG_NAME, EXPIRED, SELF_SIGNED,
  UNKNOWN_CA, PIN, CERTIFICATE, NO_KTLS, FAILED) = range(16)
 
@@ -49,7 +50,7 @@ http {{
 
 
 class Expired(testlib.Certificate):
-    """One whose last day was yesterday."""
+    """A certificate that expired yesterday."""
 
     def __init__(self, directory):
         super().__init__(directory, name="expired.example")
@@ -61,7 +62,7 @@ class Expired(testlib.Certificate):
 
 
 class Issued(testlib.Certificate):
-    """Of an authority of its own."""
+    """A certificate that `issuer` has signed."""
 
     def __init__(self, directory, issuer):
         super().__init__(directory, name="issued.example")
@@ -81,7 +82,8 @@ def pin_of(certificate):
 
 
 class TlsServer:
-    """Says `HELLO` and what it was sent in capitals, then ends, or cuts. Counts the names that it was asked for."""
+    """Sends `HELLO` and, in capitals, what it was sent; then it ends or cuts the connection. Keeps the server names that clients
+    asked for."""
 
     def __init__(self, certificate, version=None, ciphers=None, alpn=(), mute=False, plain=False):
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -113,7 +115,8 @@ class TlsServer:
 
     def serve(self, raw):
         raw.settimeout(20 * testlib.PATIENCE)
-        # Else what it says may still wait for an acknowledgement when it cuts, and goes nowhere.
+        # Without this, what the server says may still wait for an acknowledgement when the server cuts the connection, and is
+        # lost.
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with raw, contextlib.suppress(OSError):
             if self.plain:
@@ -163,7 +166,7 @@ class Opening:
         self.dial.append(name)
 
     def prepare(self):
-        """A directory for certificates before there is a broker."""
+        """Makes a directory for certificates; there is no broker yet."""
         directory = tempfile.mkdtemp(prefix="tlsbroker-opening-")
         self.addCleanup(shutil.rmtree, directory, ignore_errors=True)
         os.chmod(directory, 0o755)
@@ -191,7 +194,7 @@ class Opening:
     # ---- dial
 
     def test_dial(self):
-        """From a strict worker without network, in both versions, with every suite."""
+        """A strict worker without network dials, with both versions and every suite."""
         good = testlib.Certificate(self.prepare())
         kinds = {"tls13": (ssl.TLSVersion.TLSv1_3, None), "tls12": (ssl.TLSVersion.TLSv1_2, "AES128-GCM-SHA256"),
                  "tls12-256": (ssl.TLSVersion.TLSv1_2, "AES256-GCM-SHA384"),
@@ -219,7 +222,7 @@ class Opening:
         self.assertEqual(self.command("DIAL tls13 cut")["how"] == "end", False, "a cut is no end")
 
     def daemon(self, command, port=None):
-        """Runs until the test is over; answers on a port that it returns, PORT in the command."""
+        """Runs a server until the test is over, on a port that is returned and that takes the place of PORT in the command."""
         port = port or testlib.free_port()
         process = subprocess.Popen([word.replace("PORT", str(port)) for word in command], stdin=subprocess.PIPE,
                                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -253,7 +256,7 @@ class Opening:
                             "-key", certificate.key, "-www", *options])
 
     def test_dial_other_peoples_servers(self):
-        """Their session tickets are nothing of the worker's."""
+        """The worker does not notice the session tickets that these servers send."""
         home = self.prepare()
         good = testlib.Certificate(home)
         self.upstream("redis", self.redis(home, good), ca=good)
@@ -293,7 +296,8 @@ class Opening:
     # ---- client certificates
 
     def client_certificates(self, home):
-        """In the configuration by their kinds; who trusts both."""
+        """Adds client certificates to the configuration. Returns them by their kinds, and the options with which s_server trusts
+        both."""
         certificates = {kind: testlib.Certificate(home, kind, name="client.example") for kind in ("ec256", "rsa")}
         trusted = os.path.join(home, "clients.pem")
         with open(trusted, "w", encoding="ascii") as together:
@@ -304,7 +308,7 @@ class Opening:
         return certificates, ["-Verify", "1", "-verify_return_error", "-CAfile", trusted]
 
     def test_client_certificates(self):
-        """The keyholder signs for the client, too; only servers that ask for a certificate get one."""
+        """The keyholder signs for a client, too; only servers that ask for a certificate get one."""
         home = self.prepare()
         good = testlib.Certificate(home)
         certificates, verify = self.client_certificates(home)
@@ -324,7 +328,7 @@ class Opening:
                     self.assertRegex(answer["said"], "Subject: CN ?= ?client.example")
                     self.assertEqual((answer["how"], answer["mode"]), ("end", self.mode))
         self.assertEqual(self.command("DIAL tls1_2-none hello")["result"], HANDSHAKE)
-        answer = self.command("DIAL tls1_3-none hello")  # it says so after the handshake
+        answer = self.command("DIAL tls1_3-none hello")  # in TLS 1.3 the server refuses after the client's handshake is done
         self.assertEqual((answer["result"], answer.get("said")), (DONE, ""), answer)
         self.assertNotEqual(answer["how"], "end")
         self.assertIn("no client certificate available", self.command("DIAL not-asking GET / HTTP/1.0|")["said"])
@@ -344,7 +348,7 @@ class Opening:
             self.assertEqual(answer["result"], NOT_ALLOWED, name)
 
     def test_what_is_wrong_with_a_server(self):
-        """Each its own result, and nothing of the worker's reaches the server."""
+        """Each fault has its own result, and nothing that the worker sends reaches the server."""
         home = self.prepare()
         good, other = testlib.Certificate(home), testlib.Certificate(home, name="other.example")
         expired, stranger = Expired(home), testlib.Certificate(home, name="stranger.example")
@@ -388,7 +392,7 @@ class Opening:
         self.assertEqual(self.command(f"WRAP 127.0.0.1 {server.port} localhost hello")["result"], NOT_ALLOWED)
 
     def test_a_server_that_says_nothing(self):
-        """Takes as long as the configuration lets it, and holds nobody up."""
+        """The request takes as long as the configuration allows, and does not delay other requests."""
         good = testlib.Certificate(self.prepare())
         self.upstream("mute", self.serve(good, mute=True).port, ca=good)
         self.upstream("good", self.serve(good).port, ca=good)
@@ -400,7 +404,7 @@ class Opening:
             self.assertEqual(json.loads(slow.makefile("rb").readline())["result"], TIMEOUT)
 
     def test_too_many(self):
-        """More than 64 under way are refused at once, and the service's own clients do not notice."""
+        """When 64 are under way further ones are refused at once, and the service's own clients do not notice."""
         good = testlib.Certificate(self.prepare())
         mute = self.serve(good, mute=True)
         self.upstream("mute", mute.port, ca=good)
@@ -410,11 +414,11 @@ class Opening:
         testlib.wait_until(lambda: len(mute.held) == 64, "as many as can be under way", 60)
         self.assertEqual(self.command("DIAL mute hello")["result"], BUSY)
         self.assertTrue(self.service.ask(b"PID\n"))
-        for raw in mute.held:  # or the broker's end would wait for them
+        for raw in mute.held:  # else the broker would wait for the server's end of these
             raw.close()
 
     def test_flood(self):
-        """Neither one that is refused nor one that goes through holds up the service's clients or other requests."""
+        """Many requests that are refused, or that succeed, delay neither the service's clients nor other requests."""
         good = testlib.Certificate(self.prepare())
         server = self.serve(good)
         self.upstream("good", server.port, ca=good)
@@ -438,7 +442,7 @@ class Opening:
         testlib.wait_until(counted, "count of all", 60)
 
     def test_reload(self):
-        """The next dial is by the new configuration, also when the old handshaker stays and has enough to do."""
+        """After a reload the next dial goes by the new configuration, even if the old handshaker stays and is busy."""
         home = self.prepare()
         good = testlib.Certificate(home)
         first, second = self.serve(good), self.serve(good)
@@ -455,11 +459,11 @@ class Opening:
         testlib.wait_until(lambda: (len(first.heard), len(second.heard)) == (1, 10), "what each server heard")
 
     def test_reloads_meanwhile(self):
-        """What is asked is answered, by the old handshakers or by the new ones."""
+        """Every request is answered, by the old handshakers or by the new ones."""
         good = testlib.Certificate(self.prepare())
         self.upstream("it", self.serve(good).port, ca=good)
         service = self.start()
-        context = service.context()  # a reload writes the file that it is made of
+        context = service.context()  # made before: each reload writes the file from which it is made
         stop = threading.Event()
 
         def dial():
@@ -495,7 +499,7 @@ class Opening:
             self.assertEqual(answer["result"], expected, answer)
 
     def test_starttls(self):
-        """openssl s_client -starttls smtp against a worker that speaks SMTP in plaintext first."""
+        """openssl s_client -starttls smtp talks to a worker that speaks SMTP in plaintext first."""
         home = self.prepare()
         port = testlib.free_port()
         worker = shutil.copy(os.path.join(echo_service.HERE, "smtp_worker.py"), home)
@@ -541,7 +545,7 @@ read_only = ["{home}"]
 
 
 class Service(echo_service.EchoService):
-    """With upstreams in its configuration."""
+    """A service with upstreams in its configuration."""
 
     def __init__(self, upstreams, *arguments, **options):
         self.upstreams = upstreams

@@ -1,8 +1,8 @@
-"""Reloads while clients handshake and transfer: nobody is refused, nobody is cut, and what is new is shown."""
+# SPDX-License-Identifier: Apache-2.0
+"""Reloads while clients handshake and transfer: no client is refused or cut off, and new certificates are shown."""
 
 import hashlib
 import json
-import os
 import ssl
 import threading
 
@@ -10,12 +10,12 @@ import broker as testlib
 import echo_service
 import memory_client
 
-RELOADS = 6 if os.environ.get("TLSBROKER_GUEST") else 20  # under emulation each takes many seconds
+RELOADS = 6 if testlib.GUEST else 20  # under emulation each takes many seconds
 VERSIONS = (ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2)
 
 
 class Load:
-    """Clients that go on, one connection after the other, until finish(); nothing that goes wrong is forgotten."""
+    """Clients that make one connection after the other until finish(), which reports everything that went wrong."""
 
     def __init__(self, *works):
         self.stop, self.failures, self.served = threading.Event(), [], [0] * len(works)
@@ -39,10 +39,10 @@ class Load:
 
 
 class UnderLoad:
-    """Of a unittest.TestCase, with `ktls`."""
+    """Tests for a unittest.TestCase with a `ktls` attribute."""
 
     def setUp(self):
-        # The transfers last as long as the machine needs for them.
+        # The transfers take as long as the machine needs for them, so the drain timeout is long.
         self.service = self.enterContext(echo_service.EchoService(
             {"echo": self.ktls}, broker_lines='max_handshakes_per_source = 1000\ndrain_timeout = "10m"'))
 
@@ -55,7 +55,7 @@ class UnderLoad:
         return context
 
     def resumed(self, context, session=None):
-        """Whether the handshake took the session, by both sides; and this connection's own session."""
+        """Whether the session was resumed, about which both sides have to agree; and the session of this connection."""
         with self.service.connect(context=context, session=session) as tls:
             tls.sendall(b"WHO\n")
             told = json.loads(tls.makefile("rb").readline())

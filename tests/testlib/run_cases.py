@@ -1,5 +1,6 @@
-"""Unmodified daemons behind `daemon`: Debian's nginx, redis and python. Once for each way in which connections reach
-them."""
+# SPDX-License-Identifier: Apache-2.0
+"""Unmodified daemons behind `daemon`: Debian's nginx, redis and python. The tests run once for each way in which connections
+reach them."""
 
 import concurrent.futures
 import hashlib
@@ -43,7 +44,7 @@ bind 127.0.0.1
 save ""
 dir {home}/writable
 """
-# Three processes in a blocking accept(2) of one listener. Says who is there, and tries what it may not.
+# Three processes in a blocking accept(2) on one listener. They answer with the client's address, and try what they may not do.
 PREFORK = """
 import ctypes, os, socket, sys
 libc = ctypes.CDLL(None, use_errno=True)
@@ -94,13 +95,13 @@ def read(path):
 class Run:
     ktls = "prefer"
     direct = False
-    many = 32 * MIB  # what each of eight clients at once gets
+    many = 32 * MIB  # what each of eight clients gets at the same time
     mode = "relay"
 
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        # A network of its own for each, but for those with direct connections.
+        # Each daemon has a network namespace of its own, except with direct connections.
         direct = "direct = true\nnetwork = true\n" if cls.direct else ""
         cls.daemon_ports = {name: testlib.free_port() if cls.direct else 6379 if name == "redis" else 8080
                             for name in ("nginx", "redis", "python", "prefork")}
@@ -139,7 +140,7 @@ class Run:
         return done.stdout
 
     def ask(self, service, text, source="127.0.0.1"):
-        """One line sent, one received."""
+        """Sends one line; returns the client's own address and the line that came back."""
         raw = socket.create_connection(("127.0.0.1", self.service.ports[service]), 20 * testlib.PATIENCE, (source, 0))
         with self.service.context().wrap_socket(raw, server_hostname="localhost") as tls:
             tls.sendall(text)
@@ -151,20 +152,21 @@ class Run:
     def test_nginx_sends_a_large_file(self):
         expected = hashlib.sha256(read(os.path.join(self.service.home, "large"))).hexdigest()
         self.assertEqual(hashlib.sha256(self.curl("nginx", "large")).hexdigest(), expected)
-        self.service.wait_for_log(f"svc=nginx .* mode={self.mode}")
+        self.service.wait_for_log(f"service=nginx .* mode={self.mode}")
 
     def test_nginx_eight_at_once_and_keep_alive(self):
         expected = hashlib.sha256(read(os.path.join(self.service.home, "many"))).hexdigest()
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
             for answer in pool.map(lambda _: self.curl("nginx", "many"), range(8)):
                 self.assertEqual(hashlib.sha256(answer).hexdigest(), expected)
-        before = len(re.findall("svc=nginx", self.service.log_text()))
+        connections = re.compile(r"connection conn=\w+ .*service=nginx")
+        before = len(connections.findall(self.service.log_text()))
         self.assertEqual(self.curl("nginx", *["page"] * 20), b"hello\n" * 20000 * 20)
-        self.assertEqual(len(re.findall("svc=nginx", self.service.log_text())), before + 1)
+        self.assertEqual(len(connections.findall(self.service.log_text())), before + 1)
 
     def test_nginx_sees_the_client(self):
         scheme = self.curl("nginx", "who", source="127.0.0.9").decode().split()
-        # It knows its port from its configuration.
+        # nginx takes the port from its configuration.
         self.assertEqual(scheme, ["127.0.0.9", "127.0.0.1", str(self.daemon_ports["nginx"]), "http"])
         line = re.compile(r"^127\.0\.0\.9 - .*GET /who ", re.MULTILINE)
         testlib.wait_until(lambda: line.search(self.nginx_log("access.log")), "line in the access log")
@@ -191,7 +193,7 @@ class Run:
         self.assertEqual(self.redis("GET", "large"), value + b"\n")
 
     def test_redis_sees_the_client(self):
-        """It asks by getpeername(2), and lets other addresses than loopback in only with a password."""
+        """Redis asks by getpeername(2), and lets clients from other addresses than loopback in only with a password."""
         raw = socket.create_connection(("127.0.0.1", self.service.ports["redis"]), 20 * testlib.PATIENCE,
                                        ("127.0.0.8", 0))
         with self.service.context().wrap_socket(raw, server_hostname="localhost") as tls:
@@ -228,16 +230,17 @@ class Run:
 
 
 class Bridged(Run):
-    """What the runner cannot do for direct connections, of which the daemon alone knows."""
+    """What the runner can do only for bridged connections: it does not see direct ones, which only the daemon has."""
 
     def test_connections_are_finished_first(self):
         """SIGTERM asks a worker to finish what it has."""
         self.ask("prefork", b"who\n")
         runner, = self.daemons("create_server").values()
-        before = self.service.log_text().count("svc=prefork")
+        connections = re.compile(r"connection conn=\w+ .*service=prefork")
+        before = len(connections.findall(self.service.log_text()))
         with self.service.connect("prefork") as tls:
             tls.sendall(b"w")
-            testlib.wait_until(lambda: self.service.log_text().count("svc=prefork") > before, "connection")
+            testlib.wait_until(lambda: len(connections.findall(self.service.log_text())) > before, "connection")
             os.kill(runner, signal.SIGTERM)
             self.service.wait_for_log("run: told to end")
             tls.sendall(b"ho\n")

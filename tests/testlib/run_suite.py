@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Runs the test_*.py of one folder (not of those below it) and counts.
 
 Usage: run_suite.py [--jobs N] FOLDER [PART-OF-NAME]
 
-With --jobs that many files run at once, since most tests wait most of the time; their output comes when each has ended.
-A file that says ALONE = True is run when the others are over. The last line is "N passed, N failed, N skipped". Exit
-status 0, 1 if a test failed, 77 if all were skipped. Where TLSBROKER_EXPECT says what the machine must be able to do, a
-skip is a failure.
+With --jobs that many files run at once, since most tests wait most of the time; the output of each file is printed when it has
+ended. A file that says ALONE = True is run after all others. The last line is "N passed, N failed, N skipped". The exit status is
+0, 1 if a test failed, 77 if all were skipped. Where TLSBROKER_EXPECT says what the machine must be able to do, a skip is a
+failure.
 """
 
 import argparse
@@ -18,11 +19,11 @@ import sys
 import time
 import unittest
 
-FAILURES = []  # what failing files printed: at the end, where it is looked for
+FAILURES = []  # what failing files printed; it is printed at the end, where people look first
 
 
 class Result(unittest.TextTestResult):
-    """Counts what ran, and says how long it took; a subtest that fails counts for its test."""
+    """Counts the tests that passed, and prints how long each took; a subtest that fails counts as a failure of its test."""
 
     passed = 0
 
@@ -40,7 +41,7 @@ class Result(unittest.TextTestResult):
 
 
 def report(passed, failed, skipped):
-    """The last line; returns the exit status."""
+    """Prints the last line; returns the exit status."""
     print(f"{passed} passed, {failed} failed, {skipped} skipped", flush=True)
     if failed:
         return 1
@@ -48,7 +49,7 @@ def report(passed, failed, skipped):
 
 
 def run(suite):
-    """In this process."""
+    """Runs the tests in this process."""
     result = unittest.TextTestRunner(stream=sys.stdout, verbosity=2, resultclass=Result).run(suite)
     failed = len({id(t) for t, _ in result.failures + result.errors}) + len(result.unexpectedSuccesses)
     skipped = len(result.skipped)
@@ -60,14 +61,14 @@ def run(suite):
 
 
 def run_file(folder, name, job, jobs):
-    """In a process of its own, whose ports are not those of the other jobs; what it counted."""
+    """Runs a file in a process of its own, whose ports differ from those of the other jobs; returns what it counted."""
     done = subprocess.run([sys.executable, __file__, folder, name], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, text=True, errors="replace", check=False,
                           env={**os.environ, "TLSBROKER_TEST_JOB": f"{job}/{jobs}"})
     output, _, last = done.stdout.removesuffix("\n").rpartition("\n")
     counts = re.fullmatch(r"(\d+) passed, (\d+) failed, (\d+) skipped", last)
     if done.returncode in (0, 77):
-        print(f"== {name}\n{output}", flush=True)  # without its count, which is in the one for all
+        print(f"== {name}\n{output}", flush=True)  # without its last line: there is one for all files
     else:
         FAILURES.append(f"== {name}\n{output if counts else done.stdout}")
     if not counts:
@@ -77,7 +78,7 @@ def run_file(folder, name, job, jobs):
 
 
 def run_files(folder, suites, jobs):
-    """The largest first, so that none of those is what the others are waited with for."""
+    """Runs the largest files first, so that in the end no large file runs alone while the other jobs have nothing to do."""
     names = sorted(suites, key=lambda name: -suites[name].countTestCases())
     alone = [name for name in names if getattr(sys.modules[name.removesuffix(".py")], "ALONE", False)]
     together = iter([name for name in names if name not in alone])

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
-"""A worker that speaks as much SMTP as STARTTLS needs (RFC 3207), in plaintext on a port of its own, PORT, until the
-client asks for TLS: then it has the broker wrap the socket, as the server. With libtlsbroker."""
+# SPDX-License-Identifier: Apache-2.0
+"""A worker that speaks as much SMTP as STARTTLS needs (RFC 3207), in plaintext on a port of its own, PORT, until the client asks
+for TLS: then it has the broker wrap the socket, as the server. It uses libtlsbroker."""
 
 import ctypes
 import os
@@ -53,7 +54,7 @@ class Wrapped:
 
 
 def lines(channel):
-    """Each with whether more has come already, behind it."""
+    """Yields each line, and whether more data has already come behind it."""
     rest = b""
     while data := channel.read():
         rest += data
@@ -69,19 +70,19 @@ def wrap(queue, sock):
         print("wrap:", result, library.tlsbroker_strerror(result).decode(), flush=True)
         sock.close()
         return None
-    sock.detach()  # the library's now
+    sock.detach()  # the library has the descriptor now
     print("wrapped:", library.tlsbroker_conn_mode_name(conn).decode(), flush=True)
     return Wrapped(conn)
 
 
 def talk(queue, channel, secure):
-    """The socket that TLS is to begin on; None at the end."""
+    """Talks in plaintext; returns the socket on which TLS is to begin, or None at the end."""
     for line, more in lines(channel):
         if line.startswith("EHLO"):
             channel.write(b"250-mail.example\r\n" + (b"250 HELP\r\n" if secure else b"250 STARTTLS\r\n"))
         elif line == "STARTTLS" and not secure and more:
             print("something in plaintext behind STARTTLS", flush=True)
-            break  # anybody on the way could have put it there (CVE-2011-0411)
+            break  # an attacker on the way could have put that there (CVE-2011-0411)
         elif line == "STARTTLS" and not secure:
             channel.write(b"220 go ahead\r\n")
             return channel.socket

@@ -1,4 +1,5 @@
-// What a call leaves on its stack, to look for keys there. For tests only.
+// SPDX-License-Identifier: Apache-2.0
+// Shows what a call leaves on its stack, so that tests can look for keys there. For tests only.
 
 #ifndef TLSBROKER_TESTS_TESTLIB_STACK_REMAINS_H_
 #define TLSBROKER_TESTS_TESTLIB_STACK_REMAINS_H_
@@ -34,7 +35,7 @@ inline std::string StackAfter(const std::function<void()>& work) {
   return left;
 }
 
-// Any eight bytes in a row of any key.
+// Whether the memory has eight consecutive bytes of any of the keys.
 inline bool HoldsPartOf(const std::string& memory, const std::vector<std::string>& keys) {
   for (const std::string& key : keys) {
     for (size_t at = 0; at + 8 <= key.size(); at += 8) {

@@ -1,4 +1,5 @@
-"""Many connections through a tap, and what became of each: for tests of what must not be on the wire."""
+# SPDX-License-Identifier: Apache-2.0
+"""Makes many connections through a tap, and says how each ended: for tests of what must not be on the wire."""
 
 import collections
 import concurrent.futures
@@ -15,20 +16,20 @@ RESET = (ConnectionError, ssl.SSLEOFError, ssl.SSLError)
 
 
 def contexts(service):
-    """A client's context per version and suite; Python cannot choose the suites of TLS 1.3."""
+    """A client's context for each version and suite; Python cannot choose the suites of TLS 1.3."""
     suites = ("ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-ECDSA-CHACHA20-POLY1305")
     tls12, tls13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
     return [service.context(tls13), *(service.context(tls12, suite) for suite in suites)]
 
 
 class Client:
-    """Connections of one kind; later ones resume the session of an earlier one."""
+    """Makes connections of one kind; later ones resume the session of an earlier one."""
 
     def __init__(self, port, context):
         self.port, self.context, self.session = port, context, None
 
     def attempt(self):
-        """"refused", "failed" in the handshake, "closed" without an answer, or (mode, reason)."""
+        """How one connection went: "refused", "failed" in the handshake, "closed" without an answer, or (mode, reason)."""
         try:
             tls = testlib.tls_connect(self.port, self.context, timeout=30, session=self.session)
         except ConnectionRefusedError:
@@ -58,7 +59,7 @@ class Client:
 
 
 def run(service, name, count):
-    """Outcomes of `count` connections to this service, counted; AssertionError if anything but TLS
+    """Makes `count` connections to this service; returns how often each outcome came. Raises AssertionError if anything but TLS
     records was on the wire."""
     with wire.Tap(service.ports[name]) as tap:
         clients = [Client(tap.port, context) for context in contexts(service)]
@@ -76,6 +77,6 @@ def run(service, name, count):
 
 def check(recording):
     for direction, stream in recording.streams().items():
-        wire.records(stream)  # raises at the first byte that is none of a record
+        wire.records(stream)  # raises at the first byte that belongs to no record
         for part in (MARKER[:8], b'"mode"', b"ECHO"):
             assert part not in stream, f"{direction}: plaintext on the wire"

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
-"""Runs a command under the restrictions of a systemd unit, as far as that goes without a running systemd: system call
-filter, address families, namespaces, capabilities, no_new_privs, user, and a read-only file system.
+# SPDX-License-Identifier: Apache-2.0
+"""Runs a command under the restrictions of a systemd unit, as far as that is possible without a running systemd: system call
+filter, address families, namespaces, capabilities, no_new_privs, user, a read-only file system, and what /proc shows.
 
 Usage: under_unit.py UNIT WRITABLE-DIRECTORY COMMAND...
 """
@@ -51,7 +52,7 @@ def read_unit(path):
 
 @functools.cache
 def calls_of(name):
-    """A system call, or what systemd has under @NAME."""
+    """The name of a system call, or all the names that systemd means by @NAME."""
     if not name.startswith("@"):
         return {name}
     shown = subprocess.run(["systemd-analyze", "syscall-filter", name], capture_output=True, text=True, check=True)
@@ -60,7 +61,7 @@ def calls_of(name):
 
 
 def allowed_calls(lines):
-    """systemd.exec(5): a list with ~ takes away from what came before."""
+    """systemd.exec(5): a list that begins with ~ is removed from what the lists before allow."""
     allowed = set(calls_of("@default"))
     for line in lines:
         names = set().union(*(calls_of(each) for each in line.lstrip("~").split()))
@@ -120,10 +121,18 @@ def protect_system(writable):
             print(f"under_unit: {error}", file=sys.stderr)
 
 
-def drop_capabilities(unit):
-    kept = {CAPABILITIES[name] for name in unit["CapabilityBoundingSet"][0].split()}
+def protect_proc(unit):
+    options = f"hidepid={unit['ProtectProc'][0]},subset={unit['ProcSubset'][0]}"
+    check(libc.mount(b"proc", b"/proc", b"proc", ctypes.c_ulong(0), options.encode()), "mount /proc")
+
+
+def last_capability():
     with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as file:
-        last = int(file.read())
+        return int(file.read())
+
+
+def drop_capabilities(unit, last):
+    kept = {CAPABILITIES[name] for name in unit["CapabilityBoundingSet"][0].split()}
     for capability in set(range(last + 1)) - kept:
         check(libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0), "PR_CAPBSET_DROP")
 
@@ -131,8 +140,10 @@ def drop_capabilities(unit):
 def main():
     unit, writable, command = read_unit(sys.argv[1]), sys.argv[2], sys.argv[3:]
     calls = allowed_calls(unit["SystemCallFilter"])
+    last = last_capability()
     protect_system(writable)
-    drop_capabilities(unit)
+    protect_proc(unit)
+    drop_capabilities(unit, last)
     if user := unit.get("User"):
         account = pwd.getpwnam(os.environ.get("UNDER_UNIT_USER", user[0]))
         os.setgroups([])
@@ -141,8 +152,9 @@ def main():
     check(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "PR_SET_NO_NEW_PRIVS")
     load_argument_filter(unit)
     load_call_filter(calls)
-    # The capabilities that are no longer in the bounding set go at this exec.
+    # This exec drops the capabilities that are no longer in the bounding set.
     os.execv(command[0], command)
 
 
-main()
+if __name__ == "__main__":
+    main()

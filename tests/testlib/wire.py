@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is on the wire: a proxy that records, a reader of TLS records, and a client that decides
 itself which bytes leave together."""
 
@@ -10,7 +11,7 @@ LARGEST_BODY = 2**14 + 2048  # TLS 1.2; TLS 1.3 allows 256 only
 
 
 def records(stream):
-    """([(type, body size)], rest); ValueError at the first byte that belongs to no TLS record."""
+    """([(type, size of the body)], rest); ValueError at the first byte that belongs to no TLS record."""
     found, position = [], 0
     while len(stream) - position >= 5:
         kind, version = stream[position], int.from_bytes(stream[position + 1:position + 3], "big")
@@ -36,7 +37,7 @@ class Recording:
 
 
 class Tap:
-    """A TCP proxy in front of `port` that records every connection: `recordings`."""
+    """A TCP proxy in front of `port` that records every connection in `recordings`."""
 
     def __init__(self, port):
         self._target = ("127.0.0.1", port)
@@ -80,7 +81,7 @@ class Tap:
 
 
 def pump(source, target, record):
-    """Until the source ends; a reset is an end, and is passed on as one in both directions."""
+    """Copies until the source ends. A reset counts as an end, and is passed on as an end in both directions."""
     try:
         while data := source.recv(65536):
             record += data
@@ -95,7 +96,7 @@ def pump(source, target, record):
 
 
 class SegmentClient:
-    """TLS in memory: nothing leaves before flush()."""
+    """A TLS client in memory: nothing is sent before flush()."""
 
     def __init__(self, port, context, session=None, timeout=60):
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -111,7 +112,7 @@ class SegmentClient:
         self._socket.close()
 
     def flush(self):
-        """Sends all in one call; what it sent."""
+        """Sends everything in one call; returns what was sent."""
         data = self._outgoing.read()
         if data and self._socket.send(data) != len(data):
             raise OSError("the segment did not fit into the socket's buffer")
@@ -125,7 +126,7 @@ class SegmentClient:
             self._incoming.write_eof()
 
     def handshake(self):
-        """Until nothing of the server's is missing; the client's last flight has not left yet."""
+        """Goes on until the server has nothing more to send; the client's last flight has not been sent yet."""
         while True:
             try:
                 return self.tls.do_handshake()
@@ -137,10 +138,10 @@ class SegmentClient:
         try:
             self.tls.unwrap()
         except ssl.SSLWantReadError:
-            pass  # the server's is still to come
+            pass  # the server's close_notify has not come yet
 
     def read_to_end(self):
-        """All that comes, and whether it ended with a close_notify."""
+        """Everything that comes, and whether it ended with close_notify."""
         answer = b""
         while True:
             try:

@@ -1,5 +1,6 @@
-// Messages with descriptors, from honest and hostile senders. The hostile ones call sendmsg
-// themselves, since the channel would not send what they do.
+// SPDX-License-Identifier: Apache-2.0
+// Messages with descriptors, from honest and from hostile senders. The hostile ones call sendmsg
+// themselves, since the channel would not send such messages.
 
 #include "protocol/channel.h"
 
@@ -26,7 +27,7 @@ std::span<const uint8_t> Bytes(std::string_view text) {
 }
 std::string Text(const Message& message) { return {message.bytes.begin(), message.bytes.end()}; }
 
-// What a hostile peer sends: any number of bytes and descriptors.
+// Sends what a hostile peer may send: any number of bytes and descriptors.
 ssize_t SendRaw(int socket, std::string_view bytes, const std::vector<int>& fds) {
   iovec iov{const_cast<char*>(bytes.data()), bytes.size()};
   std::vector<char> control(CMSG_SPACE(fds.size() * sizeof(int)));
@@ -119,21 +120,6 @@ TEST_F(Channel, RefusesToSendTooMuch) {
   EXPECT_EQ(Send(a_.get(), Bytes("x"), fds), Result::kError);
 }
 
-TEST_F(Channel, CloseAtOnceDoesNotLinger) {
-  const linger long_time{1, 3600};
-  ASSERT_EQ(setsockopt(a_.get(), SOL_SOCKET, SO_LINGER, &long_time, sizeof(long_time)), 0);
-  UniqueFd copy(dup(a_.get()));
-  EXPECT_TRUE(CloseAtOnce(copy));
-  EXPECT_FALSE(copy.valid());
-  linger now{1, 1};
-  socklen_t size = sizeof(now);
-  ASSERT_EQ(getsockopt(a_.get(), SOL_SOCKET, SO_LINGER, &now, &size), 0);
-  EXPECT_EQ(now.l_onoff, 0);
-  UniqueFd file(dup(STDERR_FILENO));
-  EXPECT_FALSE(CloseAtOnce(file)) << "no socket";
-  EXPECT_TRUE(file.valid());
-}
-
 TEST_F(Channel, RefusesTruncatedBytes) {
   ASSERT_EQ(SendRaw(a_.get(), "four", {a_.get()}), 4);
   EXPECT_EQ(Receive(b_.get(), 3, 1, message_), Result::kMalformed);
@@ -141,7 +127,7 @@ TEST_F(Channel, RefusesTruncatedBytes) {
   EXPECT_EQ(Receive(b_.get(), 4, 1, message_), Result::kOk);
 }
 
-// One to many more than are allowed, and than there is room for.
+// From one descriptor more than are allowed to many more than there is room for.
 TEST_F(Channel, RefusesSurplusDescriptorsAndLosesNone) {
   const size_t open = CountOpenFds();
   for (size_t allowed : {0, 1, 4}) {
@@ -226,7 +212,7 @@ TEST_F(Stream, EndWaitsBehindDataThatHasNoRoomYet) {
   EXPECT_TRUE(read_.end);
 }
 
-// A worker may attach what it likes; none of it stays.
+// A worker may attach what it likes; all of it is closed.
 TEST_F(Stream, DescriptorsOfAHostileEndAreClosed) {
   const size_t open = CountOpenFds();
   for (size_t count : {1, 2, 5, 100, 253}) {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Connections in direct mode, and a handshaker that changes their keys.
 
 #include <poll.h>
@@ -37,15 +38,16 @@ void PeerSendsRecord(const WorkerPtr& worker, uint8_t type, std::string_view con
   Require(SendRecord(worker->peer.get(), type, content), "a record");
 }
 
-// A KeyUpdate and data behind it. The keys that come next are the same ones, which kernels before
-// 6.14 refuse on either side.
+// The peer sends a KeyUpdate, and data behind it. Its next keys are the same as before, which
+// kernels before 6.14 refuse on either side.
 void PeerUpdatesKeys(const WorkerPtr& worker, std::string_view message) {
   PeerSendsRecord(worker, 22, message);
   (void)InstallKey(worker->peer.get(), TLS_TX, kVersion);
   worker->PeerSends("data");
 }
 
-// A handshaker, in a thread that the filter does not hold: one answer after the other.
+// Plays a handshaker, in a thread for which the filter does not hold: it gives one answer after the
+// other.
 void AnswerRequests(const WorkerPtr& worker, std::vector<Status> answers) {
   std::thread([worker, answers] {
     for (const Status status : answers) {
@@ -72,7 +74,7 @@ Operation OnSocket(std::string name, std::vector<std::string> rows, Body body) {
   return {std::move(name), std::move(rows), [body] { return body(Connected()); }};
 }
 
-// Our own KeyUpdate is owed when the handshaker had no room for it.
+// We owe our own KeyUpdate if the handshaker had no room for it.
 template <typename Call>
 Operation OwingKeyUpdate(std::string name, std::string row, Call call) {
   return OnSocket(std::move(name), {std::move(row), kKeys}, [call](const WorkerPtr& worker) {
@@ -189,6 +191,11 @@ std::vector<Operation> EndingThem() {
                    [](const WorkerPtr& worker) {
                      worker->PeerSends("unread");
                      PeerSendsRecord(worker, 21, kCloseNotify);
+                     return [=] { return worker->connection.Close() == 0; };
+                   }),
+          OnSocket("closing, with an unread record of no use", {"tlsbroker_close"},
+                   [](const WorkerPtr& worker) {
+                     PeerSendsRecord(worker, 22, "hello");
                      return [=] { return worker->connection.Close() == 0; };
                    }),
           OnSocket("closing before the peer", {"tlsbroker_close"},

@@ -1,5 +1,6 @@
-// What a worker does with libtlsbroker, a call or two at a time, each with the rows of the README's
-// table that must be enough for it.
+// SPDX-License-Identifier: Apache-2.0
+// What a worker does with libtlsbroker, a call or two at a time, each with the rows of the table in
+// client-lib/README.md that must be enough for it.
 
 #ifndef TLSBROKER_TESTS_UNIT_CLIENT_OPERATIONS_H_
 #define TLSBROKER_TESTS_UNIT_CLIENT_OPERATIONS_H_
@@ -19,15 +20,16 @@ inline constexpr char kThreadsMemory[] = "malloc(3) in threads, once or twice in
 inline constexpr char kWaiting[] = "locks, time and stops, within any of them";
 inline constexpr char kEnd[] = "the end of the process";
 
-// `directory` is for sockets.
+// In `directory` they make their sockets.
 std::vector<Operation> QueueOperations(const std::string& directory);
-// On the stream of a relay or bridge.
+// Operations on the stream of a relay or bridge.
 std::vector<Operation> StreamOperations();
-// What the C library does for all of them.
+// Operations of the C library, which all functions need.
 std::vector<Operation> RuntimeOperations();
-// Whether reading the clock is a system call on this machine: not all have it in the vDSO.
+// Shows whether reading the clock is a system call on this machine: not all machines have it in the
+// vDSO.
 Operation ClockOperation();
-// On a socket with kernel TLS.
+// Operations on a socket with kernel TLS.
 std::vector<Operation> DirectOperations();
 
 }  // namespace tlsbroker

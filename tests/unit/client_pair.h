@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the tests of libtlsbroker share: a queue whose sending end the test holds, as a handshaker
 // does, and connections that came over it.
 

@@ -1,9 +1,11 @@
-// libtlsbroker: finding the queue, taking connections from it, and what a hand-off may not be.
+// SPDX-License-Identifier: Apache-2.0
+// libtlsbroker: finding the queue, taking connections from it, and the hand-offs that it refuses.
 
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -121,7 +123,7 @@ TEST_F(ClientQueue, LeavesAbsentFieldsOut) {
   EXPECT_EQ(tlsbroker_conn_local(c.get())->sa_family, AF_INET);
 }
 
-// verify 0 alone is what a broken sender may say of a client without a certificate.
+// For a client without a certificate a broken sender may set verify to 0, and nothing else.
 TEST_F(ClientQueue, NoCertificateIsNeverVerified) {
   handoff::Description d = SomeDescription(handoff::Mode::kDirect);
   d.verify = 0;
@@ -158,7 +160,7 @@ TEST_F(ClientQueue, RefusesMalformedDescriptionsAndGoesOn) {
   connection_.Abort();
 }
 
-// As with accept(2): a process at its limit does not lose the connection that waits.
+// As with accept(2), a process at its limit of descriptors does not lose the connection that waits.
 TEST_F(ClientQueue, KeepsTheConnectionWaitingWhenThereIsNoFreeDescriptor) {
   const UniqueFd fd = SomeFd();
   SendPacket(handoff::Encode(SomeDescription(handoff::Mode::kDirect)), {fd.get()});
@@ -200,7 +202,7 @@ TEST(ClientQueueFromFd, RefusesWhatIsNoQueueAndLeavesItToTheCaller) {
   EXPECT_GE(fcntl(tcp.get(), F_GETFD), 0);
 }
 
-// ---- The environment. Descriptors 3 and up are needed, so each case runs in a child.
+// ---- The environment. The tests need descriptors from 3 on, so each case runs in a child.
 
 struct Environment {
   const char* fds;
@@ -287,6 +289,14 @@ TEST(ClientResults, AllHaveAText) {
   EXPECT_STREQ(tlsbroker_strerror(-EPIPE), "Broken pipe");
   EXPECT_NE(tlsbroker_strerror(-4000), nullptr);
   EXPECT_NE(tlsbroker_strerror(INT32_MIN), nullptr);
+}
+
+// Several workers may wait, and a connection wakes one of them.
+TEST_F(ClientQueue, TheDescriptorTakesExclusiveWaiters) {
+  const UniqueFd epoll(epoll_create1(EPOLL_CLOEXEC));
+  epoll_event event{};
+  event.events = EPOLLIN | EPOLLEXCLUSIVE;
+  EXPECT_EQ(epoll_ctl(epoll.get(), EPOLL_CTL_ADD, queue_.fd(), &event), 0) << strerror(errno);
 }
 
 }  // namespace

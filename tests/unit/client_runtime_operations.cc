@@ -1,5 +1,6 @@
-// What the C library does for libtlsbroker: memory, locks, time. Each is brought about on purpose,
-// since it depends on what a program did before.
+// SPDX-License-Identifier: Apache-2.0
+// What the C library does for libtlsbroker: memory, locks, time. Each case is provoked, since it
+// depends on what the program did before.
 
 #include <malloc.h>
 #include <signal.h>
@@ -35,16 +36,16 @@ Act TakeConnection() {
   return [=] { return worker->queue.Accept(worker->connection) == 0; };
 }
 
-// The compiler may leave out what nobody looks at.
+// The compiler may leave out an allocation that nobody uses.
 void* volatile g_block;
 void* Allocate(size_t size) {
   g_block = ::operator new(size);
   return g_block;
 }
 
-// A small piece of the main heap is left, and all of its gaps are full.
+// Leaves a small piece of the main heap and fills all of its gaps.
 void UseUpHeap() {
-  mallopt(M_TOP_PAD, 0);  // and from now on it grows by no more than it must
+  mallopt(M_TOP_PAD, 0);  // from now on the heap grows by no more than it must
   const void* before = sbrk(0);
   for (int grown = 0; grown < 2;) {
     (void)Allocate(handoff::kMaxMessage);
@@ -55,7 +56,7 @@ void UseUpHeap() {
   malloc_trim(0);
 }
 
-// As many heaps of threads as glibc makes before it counts the processors.
+// Makes as many heaps of threads as glibc makes before it counts the processors.
 void UseManyHeaps() {
   for (int i = 0; i < 8; ++i) {
     std::atomic<bool> done = false;
@@ -68,7 +69,7 @@ void UseManyHeaps() {
   }
 }
 
-// As Landlock does to a worker whose file system is little more than its program.
+// Refuses files, as Landlock does to a worker whose file system is little more than its program.
 void RefuseFiles() {
   const client::Filter filter(seccomp_init(SCMP_ACT_ALLOW), seccomp_release);
   Require(seccomp_rule_add(filter.get(), SCMP_ACT_ERRNO(EACCES), SCMP_SYS(openat), 0) == 0 &&
@@ -76,7 +77,7 @@ void RefuseFiles() {
           "a filter for files");
 }
 
-// The letter of proc(5), "S" for waiting.
+// The letter of proc(5) for the state of a task; "S" for waiting.
 char StateOf(const std::string& task) {
   std::ifstream file("/proc/" + task + "/stat");
   const std::string text((std::istreambuf_iterator<char>(file)), {});
@@ -94,7 +95,7 @@ void Drain(const WorkerPtr& worker) {
   }
 }
 
-// One thread writes and has no room, a second one wants to end the stream and waits for the first.
+// One thread writes and has no room; a second one wants to end the stream, and waits for the first.
 Act WaitForLock() {
   const WorkerPtr worker = Connected();
   worker->Fill();
@@ -123,7 +124,8 @@ Act WaitForLock() {
   };
 }
 
-// SIGSTOP and SIGCONT while it waits in poll(2), which the kernel then takes up in another call.
+// SIGSTOP and SIGCONT come while the worker waits in poll(2), which the kernel then continues by
+// another system call (restart_syscall).
 Act WaitAcrossStop() {
   const WorkerPtr worker = Connected();
   worker->Fill();

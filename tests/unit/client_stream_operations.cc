@@ -1,4 +1,5 @@
-// The queue, and streams of a relay or bridge.
+// SPDX-License-Identifier: Apache-2.0
+// Operations on the queue, and on streams of a relay or bridge.
 
 #include <signal.h>
 #include <sys/un.h>
@@ -46,7 +47,7 @@ void OfferStream(const UniqueFd& queue) {
   (void)channel::Send(queue.get(), description, std::span(ends, 1));
 }
 
-// A broker for one worker, in a process of its own.
+// Plays a broker for one worker, in a process of its own.
 template <typename Body>
 void Play(Body body) {
   const pid_t parent = getpid();
@@ -70,7 +71,7 @@ Operation Attaching(const std::string& directory, attach::Answer answer, int res
           }};
 }
 
-// A handshaker, in a thread that the filter does not hold: it opens one connection.
+// Plays a handshaker, in a thread for which the filter does not hold: it opens one connection.
 void AnswerOpening(const WorkerPtr& worker) {
   std::thread([worker] {
     channel::Message message;
@@ -106,7 +107,7 @@ Operation TakingFromAttached(const std::string& directory) {
           }};
 }
 
-// The broker ends, is not there for a while, and comes again with a connection.
+// The broker ends, is away for a while, and comes back with a connection.
 Operation AttachingAgain(const std::string& directory) {
   const std::string path = directory + "/web.sock";
   return {"attaching again", {"tlsbroker_accept", kAttached}, [=] {
@@ -131,7 +132,7 @@ Operation AttachingAgain(const std::string& directory) {
           }};
 }
 
-// An operation of a worker that has taken a connection of that mode.
+// An operation of a worker that has taken a connection in that mode.
 template <typename Body>
 Operation OnStream(std::string name, std::string row, Body body) {
   return {std::move(name), {std::move(row)}, [body] {
@@ -195,7 +196,7 @@ std::vector<Operation> QueueOperations(const std::string& directory) {
          const auto worker = std::make_shared<ClientWorker>();
          worker->TakeQueue();
          AnswerOpening(worker);
-         // Its own number is the connection's then.
+         // Release(), since tlsbroker_wrap() takes the socket.
          const int socket = TcpPair().second.Release();
          return [=] {
            return worker->queue.Wrap(socket, TLSBROKER_SERVER, nullptr, worker->connection) == 0;

@@ -1,6 +1,6 @@
-// libtlsbroker on a relay or bridge stream: that the ends of both directions are what they say, and
-// that what is no end never looks like one. The test is the broker's side of PROTOCOL.md
-// section 3.2.
+// SPDX-License-Identifier: Apache-2.0
+// libtlsbroker on a relay or bridge stream: ends of both directions are recognized, and nothing
+// else ever looks like an end. The test plays the broker's side of PROTOCOL.md section 3.2.
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -43,7 +43,7 @@ class ClientStream : public ClientTest {
 
   ssize_t Read() { return worker_.Read(buffer_.data(), buffer_.size()); }
 
-  // All that the worker wrote: its data, then "END", "abort" or "more".
+  // Everything that the worker wrote: its data, then "END", "abort" or "more".
   std::string BrokerSees() {
     std::string seen;
     std::array<uint8_t, 4096> buffer;
@@ -62,7 +62,7 @@ class ClientStream : public ClientTest {
     }
   }
 
-  // Until there is no room at all.
+  // Writes until there is no room at all.
   size_t FillTowardsBroker() {
     EXPECT_EQ(worker_.SetNonblocking(true), 0);
     const std::string block(1000, 'x');
@@ -115,7 +115,7 @@ TEST_F(ClientStream, ReadsDataThenTheCut) {
   EXPECT_EQ(worker_.Close(), TLSBROKER_E_TRUNCATED);
 }
 
-// af_unix reports ECONNRESET then, where it reports 0 otherwise.
+// In this case af_unix reports ECONNRESET, where otherwise it reports 0.
 TEST_F(ClientStream, ACutWithUnreadDataIsACut) {
   EXPECT_EQ(worker_.Write("never read"), 10);
   BrokerSends("data");
@@ -148,12 +148,12 @@ TEST_F(ClientStream, ReadsWithoutBlockingWhenAsked) {
 
 TEST_F(ClientStream, ReadSurvivesSignals) {
   struct sigaction action {};
-  action.sa_handler = [](int) {};  // and no SA_RESTART
+  action.sa_handler = [](int) {};  // without SA_RESTART
   struct sigaction before;
   sigaction(SIGCHLD, &action, &before);
   const pid_t child = fork();
   if (child == 0) {
-    // The parent is in read() by then, or the signal came before and the test shows less.
+    // By then the parent is in read(); if not, the signal comes too early and the test shows less.
     usleep(50'000);
     kill(getppid(), SIGCHLD);
     usleep(50'000);
@@ -214,7 +214,7 @@ TEST_F(ClientStream, AKilledWorkerDoesNotEnd) {
   }
   int status;
   ASSERT_EQ(waitpid(child, &status, 0), child);
-  worker_.Abort();  // this process' copy
+  worker_.Abort();  // closes this process' copy
   EXPECT_EQ(BrokerSees(), "some|abort");
 }
 
@@ -232,7 +232,7 @@ TEST_F(ClientStream, EndWaitsForRoomInNonBlockingMode) {
 
 TEST_F(ClientStream, CloseGivesUpInTimeAndThePeerSeesIt) {
   FillTowardsBroker();
-  worker_.SetNonblocking(false);  // close bounds its time in either mode
+  worker_.SetNonblocking(false);  // close limits its time in either mode
   const auto start = steady_clock::now();
   EXPECT_EQ(worker_.Close(150), -ETIMEDOUT);
   const auto took = steady_clock::now() - start;
@@ -265,7 +265,7 @@ TEST_F(ClientStream, CloseWaitsForRoom) {
 
 TEST_F(ClientStream, SendsFiles) {
   const UniqueFd file(open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
-  off_t offset = 1;  // behind 0x7f
+  off_t offset = 1;  // after the 0x7f
   EXPECT_EQ(worker_.SendFile(file.get(), &offset, 3), 3);
   EXPECT_EQ(offset, 4);
   EXPECT_EQ(worker_.Close(), 0);

@@ -1,6 +1,7 @@
-// That client-lib/README.md lists exactly the system calls that libtlsbroker makes. Everything that
-// a worker does with it runs under a filter of what the rows of its functions say, and nothing
-// else; and without any single one of these calls something dies.
+// SPDX-License-Identifier: Apache-2.0
+// client-lib/README.md lists exactly the system calls that libtlsbroker makes. Everything that a
+// worker does with the library runs under a filter that allows what the rows of its functions list,
+// and nothing else; and without any single one of these calls some operation is killed.
 
 #include <gtest/gtest.h>
 #include <stdlib.h>
@@ -19,7 +20,7 @@
 namespace tlsbroker {
 namespace {
 
-// Allowed to all operations.
+// Rows that are allowed to all operations.
 const std::vector<std::string> kCommonRows = {kMemory, kWaiting, kEnd};
 
 enum class Mode { kStream, kDirect };
@@ -91,7 +92,7 @@ class ListedSystemCalls : public ::testing::Test {
     }
   }
 
-  // Where the clock is in the vDSO nothing can be seen of its system call.
+  // Where the clock is in the vDSO, its system call is not seen.
   bool IsUsedHere(const std::string& call, const TableRow& row, Mode mode) const {
     if (call != "clock_gettime" || row.name != kWaiting) return true;
     Calls allowed = Allowed(ClockOperation(), mode);
@@ -114,7 +115,7 @@ class ListedSystemCallsDirect : public ListedSystemCalls {
   }
 };
 
-// Every function of the public header has a row, and every row stands for some.
+// Every function of the public header has a row, and every row has at least one function.
 TEST_F(ListedSystemCalls, AreThoseOfEveryFunction) {
   std::ifstream file(TLSBROKER_HEADER);
   size_t functions = 0;

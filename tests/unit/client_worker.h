@@ -1,5 +1,6 @@
+// SPDX-License-Identifier: Apache-2.0
 // A worker for the operations of client_operations.h, with the broker's side of its queue and of
-// its connection. Lives until the child that runs the operation has ended.
+// its connection. It lives until the child that runs the operation has ended.
 
 #ifndef TLSBROKER_TESTS_UNIT_CLIENT_WORKER_H_
 #define TLSBROKER_TESTS_UNIT_CLIENT_WORKER_H_
@@ -23,7 +24,7 @@
 
 namespace tlsbroker {
 
-// As the supervisor passes them: from 3 on, with names.
+// Passes descriptors as the supervisor does: from 3 on, with names.
 inline void PassDescriptors(const UniqueFd& queue, const UniqueFd& requests) {
   const int sources[] = {fcntl(queue.get(), F_DUPFD, 100), fcntl(requests.get(), F_DUPFD, 100)};
   for (int i = 0; i < 2; ++i) Require(dup2(sources[i], 3 + i) == 3 + i, "dup2");
@@ -36,11 +37,11 @@ struct ClientWorker {
   ClientWorker() {
     auto [broker_queue, queue_end] = channel::MakePair();
     auto [broker_requests, requests_end] = channel::MakePair();
-    // Above those that are passed.
+    // Numbers above those that are passed.
     to_queue.Reset(fcntl(broker_queue.get(), F_DUPFD_CLOEXEC, 200));
     requests.Reset(fcntl(broker_requests.get(), F_DUPFD_CLOEXEC, 200));
     PassDescriptors(queue_end, requests_end);
-    // Their numbers are the passed ones' now, or are not used again.
+    // The numbers 3 and 4 now belong to the passed descriptors, so these must not close them.
     for (UniqueFd* fd : {&broker_queue, &queue_end, &broker_requests, &requests_end}) {
       if (fd->get() == 3 || fd->get() == 4) (void)fd->Release();
     }
@@ -55,7 +56,7 @@ struct ClientWorker {
         "hand-off");
   }
 
-  // On a stream that the broker has the other end of.
+  // Hands over a stream whose other end the broker has.
   void OfferStream() {
     int fds[2];
     Require(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0, "socketpair");

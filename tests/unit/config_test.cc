@@ -1,5 +1,6 @@
-// The configuration reader: what it takes, and for everything it refuses the exact place in the
-// file and the sentence.
+// SPDX-License-Identifier: Apache-2.0
+// The configuration reader: what it accepts, and for everything that it refuses the exact place in
+// the file and the message.
 
 #include "broker/supervisor/config.h"
 
@@ -29,7 +30,7 @@ Config Good(std::string_view text) {
   return config;
 }
 
-// Line 1 to 7; what a case adds begins at line 8.
+// Lines 1 to 7; what a test adds begins at line 8.
 constexpr char kBase[] = R"([certificate.example]
 chain = "/c.pem"
 key = "/k.pem"
@@ -43,21 +44,80 @@ TEST(ConfigTest, DefaultsAreTheDocumentedOnes) {
   const Config config = Good(kBase);
   EXPECT_EQ(config.broker.runtime_dir.value, "/run/tlsbroker");
   EXPECT_EQ(config.broker.user.value, "tlsbroker");
-  EXPECT_EQ(config.broker.handshakers, 0u);
-  EXPECT_EQ(config.broker.handshake_timeout, milliseconds(5000));
   EXPECT_EQ(config.broker.drain_timeout, milliseconds(30000));
-  EXPECT_EQ(config.broker.max_handshakes, 4096u);
-  EXPECT_EQ(config.broker.max_handshakes_per_source, 256u);
-  EXPECT_EQ(config.broker.max_relayed, 8192u);
   ASSERT_EQ(config.services.size(), 1u);
   const ServiceConfig& service = config.services[0];
-  EXPECT_EQ(service.policy, supervision::Policy::kIntermediate);
-  EXPECT_EQ(service.ktls, supervision::KtlsMode::kPrefer);
+  EXPECT_EQ(service.limits.handshake_timeout, milliseconds(5000));
+  EXPECT_EQ(service.limits.max_handshakes, 4096u);
+  EXPECT_EQ(service.limits.max_handshakes_per_source, 256u);
+  EXPECT_EQ(service.limits.max_relayed, 8192u);
+  EXPECT_EQ(service.limits.max_relayed_per_source, 2048u);
+  EXPECT_EQ(service.limits.max_signatures, 10'000u);
+  EXPECT_EQ(service.min_handshakers, 1u);
+  EXPECT_EQ(service.max_handshakers, 0u);
+  EXPECT_EQ(service.start, StartWhen::kAlways);
+  EXPECT_EQ(service.idle_timeout, std::chrono::minutes(5));
+  EXPECT_EQ(service.terms.policy, supervision::Policy::kIntermediate);
+  EXPECT_EQ(service.terms.ktls, supervision::KtlsMode::kPrefer);
   EXPECT_EQ(service.backlog.value, 256u);
   ASSERT_TRUE(service.worker.has_value());
   EXPECT_EQ(service.worker->count, 1u);
-  EXPECT_EQ(service.worker->start, WorkerConfig::StartWhen::kAlways);
+  EXPECT_EQ(service.worker->start, StartWhen::kAlways);
   EXPECT_FALSE(service.worker->network);
+}
+
+TEST(ConfigTest, ArgumentsMayBeEmptyAndTimesMayBeDays) {
+  const Config config = Good(R"([certificate.example]
+chain = "/c.pem"
+key = "/k.pem"
+[broker]
+drain_timeout = "30d"
+[service.a]
+listen = ["127.0.0.1:443"]
+certificates = ["example"]
+[service.a.worker]
+exec = ["/bin/a", "", "--save", ""]
+connections = { idle_timeout = "7d", lifetime = "365d" }
+limits = { cpu = "2d" }
+)");
+  EXPECT_EQ(config.broker.drain_timeout, 30 * kDay);
+  const WorkerConfig& worker = *config.services[0].worker;
+  EXPECT_THAT(worker.command.value, ElementsAre("/bin/a", "", "--save", ""));
+  EXPECT_EQ(worker.connections.idle_timeout, 7 * kDay);
+  EXPECT_EQ(worker.connections.lifetime, 365 * kDay);
+  EXPECT_EQ(worker.limits.cpu, 2u * 86'400);
+}
+
+TEST(ConfigTest, TmpIsPrivateUnlessThatOfTheMachineIsListed) {
+  EXPECT_TRUE(Good(kBase).services[0].worker->private_tmp);
+  EXPECT_FALSE(Good(kBase + std::string("worker.read_write = [\"/tmp\"]\n"))
+                   .services[0]
+                   .worker->private_tmp);
+  EXPECT_FALSE(
+      Good(kBase + std::string("worker.private_tmp = false\n")).services[0].worker->private_tmp);
+  EXPECT_TRUE(Good(kBase + std::string("worker.read_only = [\"/tmp/x\"]\n"))
+                  .services[0]
+                  .worker->private_tmp);
+}
+
+TEST(ConfigTest, DirectoryInTheWorkersOwnTmp) {
+  for (const char* lines :
+       {"directory = \"/tmp\"", "directory = \"/var/tmp/\"", "directory = \"/tmpx\"",
+        "directory = \"/tmp/a/b\"\nread_write = [\"/tmp/a\"]",
+        "directory = \"/tmp/a\"\nread_only = [\"/tmp/a/b\"]",
+        "directory = \"/tmp/a\"\nprivate_tmp = false"}) {
+    Good(kBase +
+         std::string("[service.web2]\nlisten = [\"[::1]:2\"]\ncertificates = "
+                     "[\"example\"]\n[service.web2.worker]\n"
+                     "command = [\"/c\"]\n") +
+         lines);
+  }
+}
+
+TEST(ConfigTest, VariablesOfConnectionsAreOthersForACommand) {
+  const Config config =
+      Good(kBase + std::string("worker.environment = { SSL_CERT_DIR = \"/c\", EMPTY = \"\" }\n"));
+  EXPECT_THAT(config.services[0].worker->environment, ElementsAre("EMPTY=", "SSL_CERT_DIR=/c"));
 }
 
 TEST(ConfigTest, EveryKeyIsRead) {
@@ -65,12 +125,12 @@ TEST(ConfigTest, EveryKeyIsRead) {
 [broker]
 runtime_dir = "/tmp/r"
 user = "nobody"
-handshakers = 3
 handshake_timeout = "500ms"
 drain_timeout = "2m"
 max_handshakes = 10
 max_handshakes_per_source = 2
 max_relayed = 20
+max_relayed_per_source = 5
 max_signatures = 30
 log_level = "debug"
 ca_file = "cred:ca"
@@ -94,6 +154,11 @@ policy = "modern"
 alpn = ["h2", "http/1.1"]
 ktls = "require"
 backlog = 16
+max_relayed = 21
+handshakers = { min = 2, max = 3 }
+start = "on-demand"
+idle_timeout = "2m"
+user = "games"
 allow_users = ["root"]
 allow_groups = ["daemon"]
 wrap = ["server", "client"]
@@ -111,20 +176,30 @@ read_write = ["/var/x"]
 network = true
 )");
   EXPECT_EQ(config.broker.log_level, log::Level::kDebug);
-  EXPECT_EQ(config.broker.max_signatures, 30u);
   EXPECT_EQ(config.broker.drain_timeout, std::chrono::minutes(2));
   EXPECT_EQ(config.certificates[0].chain.value, (Source{Source::Kind::kCredential, "chain"}));
   EXPECT_EQ(config.certificates[0].key.value.kind, Source::Kind::kUri);
   const ServiceConfig& web = config.services[0];
   EXPECT_THAT(web.certificates, ElementsAre(1, 0));
+  EXPECT_EQ(web.user->value, "games");
+  EXPECT_EQ(web.limits.handshake_timeout, milliseconds(500));
+  EXPECT_EQ(web.limits.max_handshakes, 10u);
+  EXPECT_EQ(web.limits.max_handshakes_per_source, 2u);
+  EXPECT_EQ(web.limits.max_relayed, 21u);
+  EXPECT_EQ(web.limits.max_relayed_per_source, 5u);
+  EXPECT_EQ(web.limits.max_signatures, 30u);
+  EXPECT_EQ(web.min_handshakers, 2u);
+  EXPECT_EQ(web.max_handshakers, 3u);
+  EXPECT_EQ(web.start, StartWhen::kOnDemand);
+  EXPECT_EQ(web.idle_timeout, std::chrono::minutes(2));
   EXPECT_EQ(ToString(web.listen[1].value), "[::1]:8443");
   EXPECT_EQ(web.listen[1].position, (Position{28, 26}));
   EXPECT_EQ(ToString(web.listen[2].value), "systemd:web");
-  EXPECT_THAT(web.alpn, ElementsAre("h2", "http/1.1"));
+  EXPECT_THAT(web.terms.alpn, ElementsAre("h2", "http/1.1"));
   EXPECT_EQ(web.worker->kind, WorkerConfig::Kind::kExec);
   EXPECT_THAT(web.worker->command.value, ElementsAre("/usr/bin/bc", "-lq"));
   EXPECT_TRUE(web.worker->network);
-  EXPECT_TRUE(web.wrap_server && web.wrap_client);
+  EXPECT_TRUE(web.terms.wrap_server && web.wrap_client);
   EXPECT_THAT(web.dial, ElementsAre(0));
   EXPECT_EQ(config.broker.ca_file->value, (Source{Source::Kind::kCredential, "ca"}));
   const UpstreamConfig& redis = config.upstreams.at(0);
@@ -138,7 +213,7 @@ network = true
   EXPECT_EQ(redis.certificate, 1u);
   EXPECT_THAT(web.client_certificates, ElementsAre(0));
   EXPECT_EQ(web.worker->idle_timeout, std::chrono::minutes(5));
-  EXPECT_TRUE(web.worker->systemd_style);
+  EXPECT_EQ(web.worker->style, "systemd");
 }
 
 std::string ManyPins() {
@@ -166,12 +241,29 @@ std::string Service(std::string_view lines) {
 
 const BadCase kBadCases[] = {
     {"UnknownKeyWithGuess",
-     "[broker]\nhandshaker = 2\n",
-     {"f:9:1: unknown key 'handshaker' in [broker]; did you mean 'handshakers'?"}},
+     "[broker]\nlog_levl = 2\n",
+     {"f:9:1: unknown key 'log_levl' in [broker]; did you mean 'log_level'?"}},
+    {"HandshakersOfTheBroker",
+     "[broker]\nhandshakers = 2\n",
+     {"f:9:15: 'handshakers' is no key of [broker] any more; each service has its own: leave it "
+      "out, "
+      "or write handshakers = { max = 2 } in [service.NAME]"}},
+    {"HandshakersOfTheBrokerAsATable",
+     "[broker]\nhandshakers = { min = 1, max = 2 }\n",
+     {"f:9:15: 'handshakers' is no key of [broker] any more; each service has its own: leave it "
+      "out, "
+      "or write handshakers = { max = 1 } in [service.NAME]"}},
+    {"FewerHandshakersThanNeeded",
+     Service("handshakers = { min = 3, max = 2 }\n"),
+     {"f:11:32: 'max' is less than 'min'; at least 3 is needed"}},
+    {"IdleServiceThatIsNotOnDemand",
+     Service("idle_timeout = \"5m\"\n"),
+     {"f:11:16: 'idle_timeout' is for services that are started on demand; add start = "
+      "\"on-demand\", or leave it out"}},
     {"UnknownKeyWithoutGuess",
-     Service("colour = 1\n"),
-     {"f:11:1: unknown key 'colour' in [service.b]; known are: listen, certificates, policy, ktls, "
-      "rekey, alpn, backlog, allow_users, allow_groups, wrap, client_certificates, dial, worker"}},
+     "[certificate.b]\nchain = \"/c\"\nkey = \"/k\"\ncolour = 1\n",
+     {"f:11:1: unknown key 'colour' in [certificate.b]; known are: chain, key, "
+      "pem, passphrase"}},
     {"UpstreamWithNothing",
      "[upstream.u]\n",
      {"f:8:1: 'address' is missing in [upstream.u]; add address = \"192.0.2.1:443\"",
@@ -220,7 +312,31 @@ const BadCase kBadCases[] = {
      "[service.web.worker.colours]\nx = 1\n",
      {"f:8:21: unknown key 'colours' in [service.web.worker]; known are: command, exec, daemon, "
       "style, user, count, start, idle_timeout, read_only, read_write, network, profile, limits, "
-      "connections, port, direct"}},
+      "environment, directory, private_tmp, core_dumps, connections, port, direct"}},
+    {"BadVariables",
+     Service("[service.b.worker]\nexec = [\"/b\"]\nenvironment = {1A = \"\", \"A-B\" = \"\", "
+             "LISTEN_FDS = "
+             "\"\", SSL_CIPHER = \"\", C = 1, D = \"\\u0000\"}\n"),
+     {"f:13:16: \"1A\" is no name of a variable; letters, digits and _ are possible, and no digit "
+      "in front",
+      "f:13:25: \"A-B\" is no name of a variable; letters, digits and _ are possible, and no digit "
+      "in front",
+      "f:13:37: the broker sets \"LISTEN_FDS\" itself; leave it out",
+      "f:13:54: the broker sets \"SSL_CIPHER\" itself; leave it out",
+      "f:13:75: 'C' is an integer; a string is needed",
+      "f:13:82: 'D' has a NUL character; text without it is needed"}},
+    {"RelativeDirectory",
+     Service("[service.b.worker]\nexec = [\"/b\"]\ndirectory = \"srv\"\n"),
+     {"f:13:13: \"srv\" is a relative path; write it from the root, beginning with /"}},
+    {"DirectoryInAnotherTmp",
+     Service("[service.b.worker]\nexec = [\"/b\"]\nread_only = [\"/tmp/ab\"]\ndirectory = "
+             "\"/tmp/a\"\n"),
+     {"f:14:13: \"/tmp/a\" is not in the worker's own /tmp; name it in 'read_only' or "
+      "'read_write', or set private_tmp = false"}},
+    {"TwoKindsOfTmp",
+     Service(
+         "[service.b.worker]\nexec = [\"/b\"]\nread_write = [\"/var/tmp/\"]\nprivate_tmp = true\n"),
+     {"f:13:15: \"/var/tmp/\" is the machine's, and private_tmp = true; leave out one of them"}},
     {"ConnectionsOfACommand",
      "[service.web.worker.connections]\nmax = 1\n",
      {"f:8:1: 'connections' is for 'exec'; 'limits' is for all workers"}},
@@ -230,11 +346,13 @@ const BadCase kBadCases[] = {
       "idle_timeout, lifetime, grace"}},
     {"BadIdleTimeout",
      Service("[service.b.worker]\nexec = [\"/b\"]\nconnections = {idle_timeout = \"soon\"}\n"),
-     {"f:13:31: \"soon\" is not a duration; write a whole number and one of ms, s, m, h, such as "
+     {"f:13:31: \"soon\" is not a duration; write a whole number and one of ms, s, m, h, d, such "
+      "as "
       "\"500ms\" or \"5s\""}},
     {"EndlessGrace",
      Service("[service.b.worker]\nexec = [\"/b\"]\nconnections = {grace = \"never\"}\n"),
-     {"f:13:24: \"never\" is not a duration; write a whole number and one of ms, s, m, h, such as "
+     {"f:13:24: \"never\" is not a duration; write a whole number and one of ms, s, m, h, d, such "
+      "as "
       "\"500ms\" or \"5s\""}},
     {"StrictExec",
      Service("[service.b.worker]\nexec = [\"/b\"]\nprofile = \"strict\"\n"),
@@ -260,9 +378,9 @@ const BadCase kBadCases[] = {
      {"f:9:1: unknown key 'x' in [service.web.worker.limits]; known are: memory, cpu, processes, "
       "files"}},
     {"BadLimits",
-     "[service.web.worker.limits]\nmemory = \"64X\"\ncpu = \"1d\"\nfiles = 1\n",
+     "[service.web.worker.limits]\nmemory = \"64X\"\ncpu = \"1y\"\nfiles = 1\n",
      {"f:9:10: \"64X\" is not a size; write a whole number and one of K, M, G, such as \"64M\"",
-      "f:10:7: \"1d\" is not a duration; write a whole number and one of ms, s, m, h, such as "
+      "f:10:7: \"1y\" is not a duration; write a whole number and one of ms, s, m, h, d, such as "
       "\"500ms\" or \"5s\"",
       "f:11:9: 'files' is 1; 8 to 1000000 is possible"}},
     {"SizeOutOfRange",
@@ -272,8 +390,8 @@ const BadCase kBadCases[] = {
      Service("[service.b.worker]\ncommand = [\"/bin/true\"]\nprofile = \"strickt\"\n"),
      {"f:13:11: 'profile' is \"strickt\"; one of \"default\", \"strict\" is needed"}},
     {"WrongType",
-     "[broker]\nhandshakers = \"two\"\nuser = 1\nruntime_dir = [\"/r\"]\n",
-     {"f:9:15: 'handshakers' is a string; an integer is needed",
+     "[broker]\nmax_relayed = \"two\"\nuser = 1\nruntime_dir = [\"/r\"]\n",
+     {"f:9:15: 'max_relayed' is a string; an integer is needed",
       "f:10:8: 'user' is an integer; a string is needed",
       "f:11:15: 'runtime_dir' is a list; a string is needed"}},
     {"ValueWhereTableIs",
@@ -281,14 +399,23 @@ const BadCase kBadCases[] = {
      {"f:9:1: 'x' is an integer; a table [service.x] is needed"}},
     {"BadDuration",
      "[broker]\nhandshake_timeout = \"5 s\"\ndrain_timeout = \"-1s\"\n",
-     {"f:9:21: \"5 s\" is not a duration; write a whole number and one of ms, s, m, h, such as "
+     {"f:9:21: \"5 s\" is not a duration; write a whole number and one of ms, s, m, h, d, such as "
       "\"500ms\" or \"5s\"",
-      "f:10:17: \"-1s\" is not a duration; write a whole number and one of ms, s, m, h, such as "
+      "f:10:17: \"-1s\" is not a duration; write a whole number and one of ms, s, m, h, d, such as "
       "\"500ms\" or \"5s\""}},
     {"DurationOutOfRange",
      "[broker]\nhandshake_timeout = \"0s\"\ndrain_timeout = \"18446744073709551615h\"\n",
-     {"f:9:21: \"0s\" is out of range; \"1ms\" to \"24h\" is possible",
-      "f:10:17: \"18446744073709551615h\" is out of range; \"1ms\" to \"24h\" is possible"}},
+     {"f:9:21: \"0s\" is out of range; \"1ms\" to \"1d\" is possible",
+      "f:10:17: \"18446744073709551615h\" is out of range; \"1ms\" to \"30d\" is possible"}},
+    {"DurationOutOfAnyRange",
+     Service("[service.b.worker]\nexec = [\"/b\"]\nconnections = {lifetime = \"366d\"}\n"),
+     {"f:13:27: \"366d\" is out of range; \"1ms\" to \"365d\" is possible"}},
+    {"DurationWithoutUnit",
+     Service("[service.b.worker]\nexec = [\"/b\"]\nconnections = {idle_timeout = 5}\n"),
+     {"f:13:31: 'idle_timeout' is an integer; a duration, a string such as \"5s\", is needed"}},
+    {"EmptyProgram",
+     Service("[service.b.worker]\nexec = [\"\", \"/b\"]\n"),
+     {"f:12:9: 'exec' is empty; give it a value or leave it out"}},
     {"DuplicateListen",
      "[service.b]\nlisten = [\n  \"127.0.0.1:443\"]\ncertificates = [\"example\"]\n",
      {"f:10:3: \"127.0.0.1:443\" is listened on twice, also at f:5:11; each address can be in one "
@@ -341,12 +468,12 @@ const BadCase kBadCases[] = {
       "\"broker\""}},
     {"EnumValues",
      Service("policy = \"old\"\nktls = \"always\"\n"),
-     {"f:11:10: 'policy' is \"old\"; one of \"intermediate\", \"modern\" is needed",
+     {"f:11:10: 'policy' is \"old\"; one of \"intermediate\", \"modern\", \"tls12\" is needed",
       "f:12:8: 'ktls' is \"always\"; one of \"prefer\", \"require\", \"never\" is needed"}},
     {"NumbersOutOfRange",
-     Service("backlog = 0\n[broker]\nhandshakers = -1\n"),
+     Service("backlog = 0\n[broker]\nmax_relayed = -1\n"),
      {"f:11:11: 'backlog' is 0; 1 to 65536 is possible",
-      "f:13:15: 'handshakers' is -1; 0 to 1024 is possible"}},
+      "f:13:15: 'max_relayed' is -1; 1 to 1000000 is possible"}},
     {"NoProgram",
      Service("[service.b.worker]\nuser = \"nobody\"\n"),
      {"f:11:1: [service.b.worker] has no program; exactly one of 'command', 'exec' and 'daemon' is "
@@ -368,7 +495,7 @@ const BadCase kBadCases[] = {
      {"f:13:9: 'style' is for 'exec'; leave it out"}},
     {"UnknownStyle",
      Service("[service.b.worker]\nexec = [\"/a\"]\nstyle = \"inetd\"\n"),
-     {"f:13:9: 'style' is \"inetd\"; one of \"stdio\", \"systemd\" is needed"}},
+     {"f:13:9: 'style' is \"inetd\"; one of \"stdio\", \"socket\", \"systemd\" is needed"}},
     {"RelativePaths",
      "[certificate.b]\nchain = \"c.pem\"\nkey = \"./k.pem\"\n[broker]\nruntime_dir = \"run\"\n",
      {"f:9:9: \"c.pem\" is a relative path; write it from the root, beginning with /",

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // For tests whose code owns descriptors: how many the process has open.
 
 #ifndef TLSBROKER_TESTS_UNIT_FD_LEAKS_H_

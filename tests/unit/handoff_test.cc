@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The hand-off message: the examples of PROTOCOL.md in both directions, and what a receiver has to
 // refuse.
 
@@ -75,7 +76,7 @@ Description ParseDescription(std::map<std::string, std::string> fields) {
 }
 
 struct Example {
-  bool sent;  // by this version's broker; else a receiver only has to take it
+  bool sent;  // the broker of this version sends it; else a receiver only has to accept it
   Description description;
   std::vector<uint8_t> bytes;
 };
@@ -142,7 +143,7 @@ TEST(Handoff, IsPaddedToOneSize) {
     d.server_name.assign(size, 'n');
     const std::vector<uint8_t> bytes = Encode(d);
     EXPECT_EQ(Decode(bytes), d);
-    // Two bytes below the size there is no room for the header of a padding.
+    // A packet that is up to two bytes too short has no room for the header of a padding.
     EXPECT_GE(bytes.size() + 2, kPaddedSize);
     if (size < 500) {
       EXPECT_EQ(bytes.size(), kPaddedSize);
@@ -182,7 +183,7 @@ TEST(Handoff, NeverCarriesANulInAText) {
   }
 }
 
-// Every proper prefix, both as it is and with a length field that fits it.
+// Tries every proper prefix, both as it is and with a length field that fits it.
 TEST(Handoff, RefusesEveryTruncation) {
   const std::vector<uint8_t> whole = Encode(Full());
   for (size_t size = 0; size < whole.size(); ++size) {
@@ -197,7 +198,7 @@ TEST(Handoff, RefusesTrailingBytes) {
   EXPECT_THAT(bytes, IsRefused());
 }
 
-// In these the fixed places are known: HANDOFF is the first TLV.
+// In these packets the fixed places are known: HANDOFF is the first TLV.
 constexpr size_t kHandoffTlv4 = 28;
 
 std::vector<uint8_t> With(size_t offset, uint8_t value) {
@@ -246,7 +247,7 @@ TEST(Handoff, RefusesFieldsOfTheWrongSize) {
   EXPECT_THAT(Packet(Required(id).TlvU64(0x05, 1)), IsRefused());
   EXPECT_THAT(Packet(Required(empty_service).Tlv(0xe3, "")), IsRefused());
   EXPECT_THAT(Packet(Required(short_ssl).TlvU32(0x20, 0)), IsRefused());
-  // A TLV inside SSL that ends beyond it, where more of the packet follows.
+  // A TLV inside SSL that ends beyond SSL, where more of the packet follows.
   const uint8_t ssl[] = {1, 0, 0, 0, 1, 0x21, 0, 9, 'T'};
   EXPECT_THAT(Packet(Required(cut_in_ssl).Tlv(0x20, ssl).Tlv(0x04, "padding padding")),
               IsRefused());

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // TLS handshakes in memory: a server whose keys are behind the provider "tlsbroker", with the sign
 // service of the keyholder at the other end of the channel, against a client of plain OpenSSL that
 // verifies what the keyholder signed.
@@ -7,20 +8,27 @@
 #include <gtest/gtest.h>
 #include <openssl/core_names.h>
 #include <openssl/ssl.h>
+#include <signal.h>
 
+#include <algorithm>
 #include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <tuple>
 #include <utility>
 #include <vector>
 
 #include "broker/handshaker/keyholder_client.h"
+#include "broker/handshaker/ktls_capabilities.h"
+#include "broker/handshaker/tls_policy.h"
 #include "broker/keyholder/sign_service.h"
 #include "protocol/channel.h"
+#include "protocol/pipe.h"
 #include "protocol/signing.h"
+#include "protocol/tls_groups.h"
 #include "tests/testlib/certificate.h"
 #include "tests/unit/fd_leaks.h"
 
@@ -34,17 +42,26 @@ constexpr uint16_t kCertificateId = 7;
 // The sign service in a thread of its own, with one key and one channel.
 class Service {
  public:
-  explicit Service(const Identity& identity) {
+  explicit Service(const Identity& identity,
+                   supervision::Policy policy = supervision::Policy::kIntermediate) {
     EVP_PKEY_up_ref(identity.key.get());
     auto key = PrivateKey::Create(EvpPkeyPtr(identity.key.get()), identity.certificate.get());
     EXPECT_TRUE(key.ok()) << key.status();
     EXPECT_TRUE(service_->AddKey(kCertificateId, *std::move(key)));
-    auto [ours, theirs] = channel::MakePair();
-    channel_ = std::move(ours);
-    EXPECT_TRUE(
-        service_->AddChannel(0, {{kCertificateId}, {}}, std::move(theirs), RateLimit(1000, 1000)));
+    signal(SIGPIPE, SIG_IGN);
+    pipes::Pipe requests = pipes::Make();
+    pipes::Pipe answers = pipes::Make();
+    client_.emplace(std::move(requests.writing), std::move(answers.reading));
+    EXPECT_TRUE(service_->AddChannel(0, {{kCertificateId}, {kCertificateId}, policy},
+                                     {std::move(requests.reading), std::move(answers.writing)},
+                                     RateLimit(1000, 1000)));
     std::tie(control_, control_theirs_) = channel::MakePair();
-    thread_ = std::thread([this] { EXPECT_TRUE(service_->Run(control_theirs_.get()).ok()); });
+    thread_ = std::thread([this] {
+      EXPECT_TRUE(service_
+                      ->Run(
+                          control_theirs_.get(), [] { return false; }, [] {})
+                      .ok());
+    });
   }
   ~Service() { Stop(); }
 
@@ -52,24 +69,26 @@ class Service {
     control_.Reset();
     if (thread_.joinable()) thread_.join();
   }
-  // The channel ends, too.
+  // Ends the service, and the channel with it.
   void Kill() {
     Stop();
     service_ = std::nullopt;
   }
-  UniqueFd TakeChannel() { return std::move(channel_); }
-  // Only after Stop.
+  KeyholderClient TakeClient() { return *std::move(client_); }
+  // May only be called after Stop.
   const SignService::Counters& counters() const { return service_->counters(0); }
 
  private:
   std::optional<SignService> service_{std::in_place};
-  UniqueFd channel_, control_, control_theirs_;
+  std::optional<KeyholderClient> client_;
+  UniqueFd control_, control_theirs_;
   std::thread thread_;
 };
 
 // What the handshaker has: a library context of its own with our provider.
 struct Handshaker {
-  explicit Handshaker(UniqueFd channel) : library(OSSL_LIB_CTX_new()), client(std::move(channel)) {
+  explicit Handshaker(KeyholderClient to_keyholder)
+      : library(OSSL_LIB_CTX_new()), client(std::move(to_keyholder)) {
     auto loaded = KeyholderProvider::Load(library.get(), &client);
     EXPECT_TRUE(loaded.ok()) << loaded.status();
     provider = *std::move(loaded);
@@ -114,7 +133,7 @@ struct Handshake {
     SSL_set_accept_state(server.get());
     SSL_set_connect_state(client.get());
   }
-  // True if both ends have finished; the error queue says why not.
+  // True if both ends have finished; else the error queue says why.
   bool Run() {
     ERR_clear_error();
     for (int round = 0; round < 10; ++round) {
@@ -149,7 +168,7 @@ std::string FirstError() {
 struct Case {
   const char* key;
   int version;
-  int peer_signature_nid;  // what SSL_get_peer_signature_type_nid says at the client
+  int peer_signature_nid;  // the expected SSL_get_peer_signature_type_nid at the client
 };
 
 class Handshakes : public NoFdLeaks, public testing::WithParamInterface<Case> {};
@@ -158,7 +177,7 @@ TEST_P(Handshakes, ClientVerifiesTheKeyholdersSignature) {
   const Case& param = GetParam();
   const Identity identity(param.key);
   Service service(identity);
-  Handshaker handshaker(service.TakeChannel());
+  Handshaker handshaker(service.TakeClient());
   const SslCtxPtr server = ServerContext(handshaker, identity);
   const SslCtxPtr client = ClientContext(identity, param.version);
   Handshake handshake(server.get(), client.get());
@@ -221,16 +240,19 @@ class Provider : public NoFdLeaks {
     return nid;
   }
 
-  explicit Provider(const char* kind = "P-256") : identity_(kind) {}
+  explicit Provider(const char* kind = "P-256",
+                    supervision::Policy policy = supervision::Policy::kIntermediate)
+      : identity_(kind), service_(identity_, policy) {}
   const Identity identity_;
-  Service service_{identity_};
-  Handshaker handshaker_{service_.TakeChannel()};
+  Service service_;
+  Handshaker handshaker_{service_.TakeClient()};
   std::optional<Handshake> handshake_;
 };
 
 class RsaProvider : public Provider {
  protected:
-  RsaProvider() : Provider("RSA 2048") {}
+  explicit RsaProvider(supervision::Policy policy = supervision::Policy::kIntermediate)
+      : Provider("RSA 2048", policy) {}
 };
 
 TEST_F(RsaProvider, SignsWithEachSchemeOfRsa) {
@@ -285,7 +307,7 @@ TEST_F(Provider, EverythingElseIsLeftToTheDefaultProvider) {
   for (const char* group : {"P-256", "P-384:P-256", "X25519:P-256"}) {
     ASSERT_TRUE(Connect(TLS1_2_VERSION, "ECDSA+SHA256", group)) << group << FirstError();
     ASSERT_TRUE(Connect(TLS1_3_VERSION, "ECDSA+SHA256", group)) << group << FirstError();
-    // The client's share, made with the parameters of the server's own ephemeral key.
+    // The client's share, made with the parameters of the server's ephemeral key.
     EVP_PKEY* ephemeral = nullptr;
     ASSERT_EQ(SSL_get_peer_tmp_key(handshake_->server.get(), &ephemeral), 1);
     EXPECT_EQ(ProviderOf(EvpPkeyPtr(ephemeral).get()), "default");
@@ -349,8 +371,8 @@ TEST_F(Provider, UnsupportedCertificatesGetNoKey) {
 TEST_F(Provider, EcdsaAndRsaSideBySide) {
   const Identity rsa("RSA 2048");
   Service rsa_service(rsa);
-  Handshaker rsa_handshaker(rsa_service.TakeChannel());
-  // Both keys in one context, as a server has them that serves old and new clients.
+  Handshaker rsa_handshaker(rsa_service.TakeClient());
+  // Both keys are in one context, as in a server for old and new clients.
   const SslCtxPtr server = ServerContext(handshaker_, identity_);
   const auto key = rsa_handshaker.provider->MakeKey(kCertificateId, rsa.certificate.get());
   ASSERT_TRUE(key.ok());
@@ -399,16 +421,114 @@ TEST_F(Provider, KeysMayOutliveIt) {
   EXPECT_FALSE(handshake.Run());
 }
 
+// --- The groups that a service offers, and that the keyholder knows ---
+
+// protocol/tls_groups.h holds for both ends: each of its groups works in both versions and for both
+// sides, and no other group that OpenSSL has. The key is RSA, since in TLS 1.2 a group also has to
+// be on the list for a certificate's own key.
+class OfferedGroups : public RsaProvider {
+ protected:
+  using RsaProvider::RsaProvider;
+  static constexpr const char* kAll[] = {
+      "X25519",          "P-256",           "P-384",     "P-521", "X448",
+      "brainpoolP256r1", "brainpoolP384r1", "ffdhe2048", "B-283", "secp256k1"};
+
+  static bool IsOffered(std::string_view name) {
+    return std::ranges::count(tls_groups::kOffered, name, &tls_groups::Group::name) > 0;
+  }
+  void SetPolicyOf(const SslCtxPtr& context, supervision::Policy policy) {
+    const absl::Status status =
+        SetPolicy(context.get(), "test", policy, supervision::KtlsMode::kNever, capabilities_);
+    EXPECT_TRUE(status.ok()) << status;
+  }
+  // Sets up a foreign peer, which allows one group and everything else.
+  static void Use(const SslCtxPtr& peer, const char* group) {
+    SSL_CTX_set_security_level(peer.get(), 0);
+    EXPECT_EQ(SSL_CTX_set1_groups_list(peer.get(), group), 1) << group;
+  }
+
+  const KtlsCapabilities capabilities_ = KtlsCapabilities::Probe(handshaker_.library.get());
+};
+
+TEST_F(OfferedGroups, AreThoseThatAServiceUses) {
+  for (const int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
+    for (const char* group : kAll) {
+      const SslCtxPtr server = ServerContext(handshaker_, identity_);
+      SetPolicyOf(server, supervision::Policy::kIntermediate);
+      const SslCtxPtr client = ClientContext(identity_, version);
+      Use(client, group);
+      Handshake handshake(server.get(), client.get());
+      EXPECT_EQ(handshake.Run(), IsOffered(group)) << group << " " << AllErrors();
+    }
+  }
+  service_.Stop();
+  EXPECT_EQ(service_.counters().signatures, 2 * std::size(tls_groups::kOffered));
+  EXPECT_EQ(service_.counters().refused[static_cast<size_t>(signing::Reason::kContent)], 0u);
+}
+
+// The client has a certificate: with TLS 1.2 the keyholder then gets all messages before
+// CertificateVerify.
+TEST_F(OfferedGroups, AreThoseThatAClientUses) {
+  const Identity other("RSA 2048");
+  for (const int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
+    for (const char* group : kAll) {
+      const SslCtxPtr server(SSL_CTX_new(TLS_server_method()));
+      SSL_CTX_use_cert_and_key(server.get(), other.certificate.get(), other.key.get(), nullptr, 1);
+      SSL_CTX_set_verify(server.get(), SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nullptr);
+      X509_STORE_add_cert(SSL_CTX_get_cert_store(server.get()), identity_.certificate.get());
+      Use(server, group);
+      SSL_CTX_set_max_proto_version(server.get(), version);
+      const SslCtxPtr client(
+          SSL_CTX_new_ex(handshaker_.library.get(), nullptr, TLS_client_method()));
+      SetPolicyOf(client, supervision::Policy::kIntermediate);
+      const auto key = handshaker_.provider->MakeKey(kCertificateId, identity_.certificate.get());
+      ASSERT_TRUE(key.ok()) << key.status();
+      SSL_CTX_use_cert_and_key(client.get(), identity_.certificate.get(), key->get(), nullptr, 1);
+      Handshake handshake(server.get(), client.get());
+      EXPECT_EQ(handshake.Run(), IsOffered(group)) << group << " " << AllErrors();
+    }
+  }
+  service_.Stop();
+  EXPECT_EQ(service_.counters().signatures, 2 * std::size(tls_groups::kOffered));
+  EXPECT_EQ(service_.counters().refused[static_cast<size_t>(signing::Reason::kContent)], 0u);
+}
+
+TEST_F(OfferedGroups, ModernIsTls13Alone) {
+  for (const int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
+    const SslCtxPtr server = ServerContext(handshaker_, identity_);
+    SetPolicyOf(server, supervision::Policy::kModern);
+    const SslCtxPtr client = ClientContext(identity_, version);
+    Handshake handshake(server.get(), client.get());
+    EXPECT_EQ(handshake.Run(), version == TLS1_3_VERSION);
+  }
+}
+
+class OfferedInTls12 : public OfferedGroups {
+ protected:
+  OfferedInTls12() : OfferedGroups(supervision::Policy::kTls12) {}
+};
+
+TEST_F(OfferedInTls12, IsTls12Alone) {
+  for (const int version : {0, TLS1_2_VERSION, TLS1_3_VERSION}) {
+    const SslCtxPtr server = ServerContext(handshaker_, identity_);
+    SetPolicyOf(server, supervision::Policy::kTls12);
+    const SslCtxPtr client = ClientContext(identity_, version);
+    Handshake handshake(server.get(), client.get());
+    EXPECT_EQ(handshake.Run(), version != TLS1_3_VERSION) << AllErrors();
+  }
+}
+
 // --- The client, against a keyholder that answers nonsense ---
 
 class Client : public NoFdLeaks {
  protected:
-  static absl::Status StatusWith(const std::vector<uint8_t>& answer) {
-    auto [ours, theirs] = channel::MakePair();
-    KeyholderClient client(std::move(ours));
-    if (!answer.empty()) channel::Send(theirs.get(), answer);
-    const absl::Status status =
-        client.Sign(1, signing::schemes::kEd25519, std::vector<uint8_t>(130)).status();
+  static absl::Status StatusWith(const std::vector<uint8_t>& answer,
+                                 const std::vector<uint8_t>& content = std::vector<uint8_t>(130)) {
+    pipes::Pipe requests = pipes::Make();
+    pipes::Pipe answers = pipes::Make();
+    KeyholderClient client(std::move(requests.writing), std::move(answers.reading));
+    if (!answer.empty()) pipes::Send(answers.writing.get(), answer);
+    const absl::Status status = client.Sign(1, signing::schemes::kEd25519, content).status();
     EXPECT_EQ(client.broken(), !status.ok());
     return status;
   }
@@ -428,6 +548,21 @@ TEST_F(Client, GivesUpOnASilentKeyholder) {
   const auto before = std::chrono::steady_clock::now();
   EXPECT_EQ(StatusWith({}).code(), absl::StatusCode::kDeadlineExceeded);
   EXPECT_GE(std::chrono::steady_clock::now() - before, KeyholderClient::kTimeout);
+}
+
+TEST_F(Client, GivesUpOnAKeyholderThatReadsNothing) {
+  pipes::Pipe requests = pipes::Make();
+  pipes::Pipe answers = pipes::Make();
+  const std::vector<uint8_t> filling(60 * 1024);
+  std::span<const uint8_t> rest = filling;
+  ASSERT_EQ(pipes::Write(requests.writing.get(), rest), pipes::Result::kOk);
+  KeyholderClient client(std::move(requests.writing), std::move(answers.reading));
+  const std::vector<uint8_t> content(signing::kMaxContent);
+  const auto before = std::chrono::steady_clock::now();
+  EXPECT_EQ(client.Sign(1, signing::schemes::kEd25519, content).status().code(),
+            absl::StatusCode::kDeadlineExceeded);
+  EXPECT_GE(std::chrono::steady_clock::now() - before, KeyholderClient::kTimeout);
+  EXPECT_TRUE(client.broken());
 }
 
 }  // namespace

@@ -1,9 +1,12 @@
-// The keyholder as its own program: what it says about keys that do not work, what it signs, and
-// what a handshaker that was taken over gets from it.
+// SPDX-License-Identifier: Apache-2.0
+// The keyholder as a program of its own: what it says about keys that do not work, what it signs,
+// and what it gives to a handshaker that was taken over.
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <openssl/rsa.h>
+#include <poll.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -21,9 +24,12 @@
 #include "broker/handshaker/keyholder_client.h"
 #include "broker/keyholder/sign_service.h"
 #include "protocol/channel.h"
+#include "protocol/pipe.h"
 #include "protocol/signing.h"
+#include "protocol/tls_groups.h"
 #include "tests/testlib/certificate.h"
 #include "tests/testlib/keyholder_process.h"
+#include "tests/testlib/signed_contents.h"
 #include "tests/unit/fd_leaks.h"
 
 namespace tlsbroker {
@@ -40,32 +46,38 @@ using testlib::Pem;
 using Octets = std::vector<uint8_t>;
 namespace schemes = signing::schemes;
 
-Octets Bytes(const std::string& text) { return Octets(text.begin(), text.end()); }
+Octets Bytes(const std::string& text) { return testlib::ToOctets(text); }
 
-Octets Tls13Content() {
-  return Bytes(std::string(64, ' ') + "TLS 1.3, server CertificateVerify\0"s +
-               std::string(32, 'h'));
-}
-Octets Tls13ClientContent() {
-  return Bytes(std::string(64, ' ') + "TLS 1.3, client CertificateVerify\0"s +
-               std::string(32, 'h'));
-}
-Octets Tls12Content() {
-  return Bytes(std::string(64, 'r') + "\x03\x00\x1d\x20"s + std::string(32, 's'));
-}
-Octets Tls12ClientContent() {
-  std::string out;
-  for (const char type : {1, 2, 11, 12, 13, 14, 11, 16}) {
-    out += std::string(1, type) + "\0\0\x40"s + std::string(64, 'm');
+Octets Tls13Content() { return Bytes(testlib::Tls13("server")); }
+Octets Tls13ClientContent() { return Bytes(testlib::Tls13("client")); }
+Octets Tls12Content() { return Bytes(testlib::Tls12()); }
+Octets Tls12ClientContent() { return Bytes(testlib::Tls12Transcript().text()); }
+
+// Reads the next message from a pipe, or says why there is none.
+pipes::Result Next(pipes::Reader& reader, int pipe) {
+  pipes::Result result;
+  while ((result = reader.Next(pipe)) == pipes::Result::kWouldBlock) {
+    pollfd polled{pipe, POLLIN, 0};
+    if (poll(&polled, 1, 20000) != 1) break;
   }
-  return Bytes(out);
+  return result;
+}
+
+// Writes all of `bytes`, as they are; false if nobody reads them any more.
+bool WriteAll(int pipe, std::span<const uint8_t> bytes) {
+  pipes::Result result;
+  while ((result = pipes::Write(pipe, bytes)) == pipes::Result::kWouldBlock) {
+    pollfd polled{pipe, POLLOUT, 0};
+    if (poll(&polled, 1, 20000) != 1) break;
+  }
+  return result == pipes::Result::kOk;
 }
 
 // --- Keys and certificates that do not work ---
 
 class KeyholderLoading : public NoFdLeaks {
  protected:
-  // What the keyholder reports for this chain and key.
+  // What the keyholder reports about this chain and key.
   static Failed FailureOf(const std::string& chain_pem, const std::string& key_file) {
     KeyholderProcess keyholder;
     keyholder.SendConfinement();
@@ -153,7 +165,7 @@ TEST_F(KeyholderLoading, FilesWithoutAKey) {
   ExpectKeyFailure(chain, "", explained);
   ExpectKeyFailure(chain, "garbage\n", explained);
   ExpectKeyFailure(chain, std::string(1000, '\0'), explained);
-  ExpectKeyFailure(chain, chain, explained);  // the certificate in the place of its key
+  ExpectKeyFailure(chain, chain, explained);  // the certificate in place of its key
   ExpectKeyFailure(chain, key.substr(0, key.size() / 2), explained);
   ExpectKeyFailure(chain, std::string(1024 * 1024 + 1, '\n'), HasSubstr("larger than 1048576"));
 }
@@ -166,7 +178,7 @@ TEST_F(KeyholderLoading, ChainsThatCannotBeUsed) {
   ExpectChainFailure("garbage", key, HasSubstr("no certificate found"));
   ExpectChainFailure(chain + chain.substr(0, chain.size() / 2), key,
                      HasSubstr("certificate 2 of the chain cannot be read"));
-  // Handshakers get the chain, so no key may be in it.
+  // Handshakers get the chain, so it must not contain a key.
   ExpectChainFailure(chain + key, key, HasSubstr("private key among the certificates"));
 }
 
@@ -205,13 +217,13 @@ TEST_F(KeyholderLoading, SnapshotsThatContradictThemselves) {
   KeyholderProcess missing;
   missing.SendConfinement();
   missing.SendCertificate(5, Pem(ec.certificate.get()), Pem(ec.key.get()));
-  const UniqueFd channel = missing.SendChannel(0, {5, 6});
+  const testlib::SigningEnds channel = missing.SendChannel(0, {5, 6});
   EXPECT_THAT(FailureOf(missing).text, HasSubstr("not there"));
 
   KeyholderProcess no_client;
   no_client.SendConfinement();
   no_client.SendCertificate(5, Pem(ec.certificate.get()), Pem(ec.key.get()));
-  const UniqueFd other_channel = no_client.SendChannel(0, {5}, {6});
+  const testlib::SigningEnds other_channel = no_client.SendChannel(0, {5}, {6});
   EXPECT_THAT(FailureOf(no_client).text, HasSubstr("not there"));
 }
 
@@ -222,7 +234,7 @@ class KeyholderLife : public NoFdLeaks {};
 TEST_F(KeyholderLife, EndsWithItsSupervisor) {
   KeyholderProcess keyholder;
   keyholder.SendConfinement();
-  const UniqueFd channel = keyholder.SendChannel(0, {});
+  const testlib::SigningEnds channel = keyholder.SendChannel(0, {});
   ASSERT_TRUE(keyholder.Start()) << keyholder.Log();
   keyholder.CloseControl();
   EXPECT_EQ(keyholder.Wait(), 0) << keyholder.Log();
@@ -253,7 +265,29 @@ TEST_F(KeyholderLife, MessagesOutOfOrderEndIt) {
   ASSERT_TRUE(after_start.Start());
   after_start.Send(supervision::Start{});
   EXPECT_EQ(after_start.Wait(), 1);
-  EXPECT_THAT(after_start.Log(), HasSubstr("after Start"));
+  EXPECT_THAT(after_start.Log(), HasSubstr("out of order"));
+}
+
+// The supervisor is trusted, but a mistake of it must not give the keyholder a channel that blocks.
+TEST_F(KeyholderLife, ChecksItsDescriptors) {
+  const auto expect_refused = [](UniqueFd requests, UniqueFd answers) {
+    KeyholderProcess keyholder;
+    keyholder.SendConfinement();
+    keyholder.Send(supervision::HandshakerChannel{
+        .max_signatures = 1, .requests = std::move(requests), .answers = std::move(answers)});
+    EXPECT_EQ(keyholder.Wait(), 1);
+    EXPECT_THAT(keyholder.Log(),
+                HasSubstr("a descriptor from the supervisor is of the wrong kind"));
+  };
+  pipes::Pipe one = pipes::Make();
+  pipes::Pipe other = pipes::Make();
+  expect_refused(std::move(one.writing), std::move(other.reading));
+  one = pipes::Make();
+  other = pipes::Make();
+  ASSERT_EQ(fcntl(one.reading.get(), F_SETFL, 0), 0);
+  expect_refused(std::move(one.reading), std::move(other.writing));
+  auto [socket, end] = channel::MakePair();
+  expect_refused(std::move(socket), std::move(end));
 }
 
 TEST_F(KeyholderLife, RefusesToBeStartedByHand) {
@@ -267,7 +301,7 @@ TEST_F(KeyholderLife, RefusesToBeStartedByHand) {
   EXPECT_THAT(file.Log(), HasSubstr("started by tlsbrokerd"));
 }
 
-// What ldd shows, without ldd.
+// Looks at what ldd would show, without ldd.
 TEST_F(KeyholderLife, LinksNoTlsLibrary) {
   FILE* out = popen("LD_TRACE_LOADED_OBJECTS=1 " TLSBROKER_KEYHOLDER, "r");
   ASSERT_NE(out, nullptr);
@@ -293,8 +327,8 @@ bool Verify(EVP_PKEY* key, const char* digest, int padding, const Octets& conten
                           content.size()) == 1;
 }
 
-// One keyholder with three certificates and two handshakers: each may use one as a server, and the
-// first another one as a client.
+// One keyholder with three certificates and two handshakers: each handshaker may use one
+// certificate as a server, and the first one may use another one as a client.
 class KeyholderSigning : public NoFdLeaks {
  protected:
   static constexpr uint16_t kEcId = 1;
@@ -306,8 +340,9 @@ class KeyholderSigning : public NoFdLeaks {
     keyholder_.SendCertificate(kEcId, Pem(ec_.certificate.get()), Pem(ec_.key.get()));
     keyholder_.SendCertificate(kRsaId, Pem(rsa_.certificate.get()), Pem(rsa_.key.get()));
     keyholder_.SendCertificate(kClientId, Pem(client_.certificate.get()), Pem(client_.key.get()));
-    channel_ = keyholder_.SendChannel(0, {kEcId}, {kClientId});
-    honest_.emplace(keyholder_.SendChannel(1, {kRsaId}));
+    channel_ = keyholder_.SendChannel(0, {kEcId}, {kClientId}, policy_);
+    testlib::SigningEnds honest = keyholder_.SendChannel(1, {kRsaId});
+    honest_.emplace(std::move(honest.requests), std::move(honest.answers));
     const auto answer = keyholder_.Start();
     ASSERT_TRUE(answer && std::holds_alternative<supervision::Ready>(*answer)) << keyholder_.Log();
   }
@@ -317,23 +352,21 @@ class KeyholderSigning : public NoFdLeaks {
     EXPECT_EQ(keyholder_.Wait(), 0) << keyholder_.Log();
   }
 
-  // The attacked keyholder still serves the other handshaker.
+  // The keyholder that is attacked still serves the other handshaker.
   void ExpectServesHonest() {
     const auto signature = honest_->Sign(kRsaId, schemes::kRsaPssRsaeSha256, Tls13Content());
     ASSERT_TRUE(signature.ok()) << signature.status() << keyholder_.Log();
     EXPECT_TRUE(
         Verify(rsa_.key.get(), "SHA256", RSA_PKCS1_PSS_PADDING, Tls13Content(), *signature));
   }
-  // The next answer on the first channel; nullopt at its end.
+  // The next answer on the first channel; nullopt at the channel's end.
   std::optional<signing::Reply> NextReply() {
-    channel::Message raw;
-    const auto result = channel::Receive(channel_.get(), signing::kMaxMessage, 0, raw);
-    return result == channel::Result::kOk ? signing::DecodeReply(raw.bytes) : std::nullopt;
+    const auto result = Next(reader_, channel_.answers.get());
+    return result == pipes::Result::kOk ? signing::DecodeReply(reader_.message()) : std::nullopt;
   }
-  void SendRaw(const Octets& bytes, std::span<const int> fds = {}) {
-    EXPECT_EQ(channel::Send(channel_.get(), bytes, fds), channel::Result::kOk);
-  }
-  // nullopt: it was signed.
+  void SendRaw(const Octets& message) { WriteRaw(pipes::Frame(message)); }
+  void WriteRaw(const Octets& bytes) { EXPECT_TRUE(WriteAll(channel_.requests.get(), bytes)); }
+  // Why the request was refused; nullopt if it was signed.
   std::optional<Reason> ReasonFor(uint16_t id, uint16_t scheme, const Octets& content) {
     SendRaw(signing::Encode(signing::Sign{9, id, scheme, content}));
     const auto reply = NextReply();
@@ -343,21 +376,22 @@ class KeyholderSigning : public NoFdLeaks {
     return std::get<signing::Refused>(*reply).reason;
   }
   void ExpectClosed() {
-    channel::Message raw;
-    EXPECT_EQ(channel::Receive(channel_.get(), signing::kMaxMessage, 0, raw),
-              channel::Result::kClosed);
+    EXPECT_EQ(Next(reader_, channel_.answers.get()), pipes::Result::kClosed);
+    EXPECT_FALSE(WriteAll(channel_.requests.get(), Octets(1)));
   }
 
   const Identity ec_{"P-256"};
   const Identity rsa_{"RSA 2048"};
   const Identity client_{"P-256"};
   KeyholderProcess keyholder_;
-  UniqueFd channel_;
+  supervision::Policy policy_ = supervision::Policy::kIntermediate;
+  testlib::SigningEnds channel_;
+  pipes::Reader reader_{signing::kMaxReply};
   std::optional<KeyholderClient> honest_;
 };
 
 TEST_F(KeyholderSigning, SignsHandshakesOfBothVersions) {
-  KeyholderClient client(std::move(channel_));
+  KeyholderClient client(std::move(channel_.requests), std::move(channel_.answers));
   const auto tls13 = client.Sign(kEcId, schemes::kEcdsaSecp256r1Sha256, Tls13Content());
   ASSERT_TRUE(tls13.ok()) << tls13.status();
   EXPECT_TRUE(Verify(ec_.key.get(), "SHA256", 0, Tls13Content(), *tls13));
@@ -399,6 +433,17 @@ TEST_F(KeyholderSigning, SignsAsAClientOnlyWithClientCertificates) {
   }
 }
 
+TEST_F(KeyholderSigning, SignsOnlyWithGroupsThatAreOffered) {
+  for (const tls_groups::Group& group : tls_groups::kOffered) {
+    EXPECT_EQ(ReasonFor(kEcId, schemes::kEcdsaSecp256r1Sha256, Bytes(testlib::Tls12(group.id))),
+              std::nullopt)
+        << group.name;
+  }
+  const Octets p521 =
+      Bytes(testlib::Randoms() + testlib::Parameters(3, 25, 133, testlib::Point(133)));
+  EXPECT_EQ(ReasonFor(kEcId, schemes::kEcdsaSecp256r1Sha256, p521), Reason::kContent);
+}
+
 TEST_F(KeyholderSigning, KeepsPkcs1OutOfTls13) {
   const auto refused = honest_->Sign(kRsaId, schemes::kRsaPkcs1Sha256, Tls13Content());
   EXPECT_EQ(refused.status().code(), absl::StatusCode::kPermissionDenied) << refused.status();
@@ -415,26 +460,60 @@ TEST_F(KeyholderSigning, RepliesAreNotRequests) {
   ExpectClosed();
 }
 
-TEST_F(KeyholderSigning, OverlongRequestsCloseTheirChannel) {
-  SendRaw(Octets(64 * 1024, 1));
+TEST_F(KeyholderSigning, LengthsOfNoMessageCloseTheirChannel) {
+  WriteRaw({0, 0, 0, 0});
   ExpectClosed();
 }
 
-TEST_F(KeyholderSigning, DescriptorsCloseTheirChannel) {
-  const int fd = 0;
-  SendRaw(signing::Encode(signing::Sign{1, kEcId, 0x0403, Tls13Content()}), {&fd, 1});
+TEST_F(KeyholderSigning, OverlongRequestsCloseTheirChannel) {
+  const auto size = static_cast<uint32_t>(signing::kMaxMessage + 1);
+  WriteRaw({0, static_cast<uint8_t>(size >> 16), static_cast<uint8_t>(size >> 8),
+            static_cast<uint8_t>(size)});
   ExpectClosed();
+}
+
+TEST_F(KeyholderSigning, RequestsInPiecesKeepNobodyWaiting) {
+  const Octets frame =
+      pipes::Frame(signing::Encode(signing::Sign{1, kEcId, 0x0403, Tls13Content()}));
+  for (const uint8_t byte : frame) {
+    ExpectServesHonest();
+    WriteRaw({byte});
+  }
+  const auto reply = NextReply();
+  EXPECT_TRUE(reply && std::holds_alternative<signing::Signature>(*reply));
+}
+
+// Many times what a pipe takes at once, and more than one page of the pipe.
+TEST_F(KeyholderSigning, LongestContents) {
+  testlib::Tls12Transcript transcript;
+  const size_t rest = transcript.text().size() - transcript.certificate.size() + 4;
+  transcript.certificate = testlib::Message(11, testlib::Filled(signing::kMaxContent - rest));
+  const Octets content = Bytes(transcript.text());
+  ASSERT_EQ(content.size(), signing::kMaxContent);
+  KeyholderClient client(std::move(channel_.requests), std::move(channel_.answers));
+  for (int i = 0; i < 20; ++i) {
+    const auto signature = client.Sign(kClientId, schemes::kEcdsaSecp256r1Sha256, content);
+    ASSERT_TRUE(signature.ok()) << signature.status() << keyholder_.Log();
+    EXPECT_TRUE(Verify(client_.key.get(), "SHA256", 0, content, *signature));
+  }
 }
 
 TEST_F(KeyholderSigning, WhoDoesNotReadIsClosed) {
-  const Octets request = signing::Encode(signing::Sign{1, kEcId, 0x0403, Tls13Content()});
-  // More than fits the buffers of both directions; EPIPE comes when the keyholder has closed.
-  channel::Result result = channel::Result::kOk;
-  for (int i = 0; i < 100000 && result == channel::Result::kOk; ++i) {
-    result = channel::Send(channel_.get(), request);
-  }
-  EXPECT_EQ(result, channel::Result::kClosed);
+  const Octets frame =
+      pipes::Frame(signing::Encode(signing::Sign{1, kEcId, 0x0403, Tls13Content()}));
+  // More than fits into the pipes of both directions.
+  bool taken = true;
+  for (int i = 0; i < 100000 && taken; ++i) taken = WriteAll(channel_.requests.get(), frame);
+  EXPECT_FALSE(taken);
   EXPECT_THAT(keyholder_.Log(), HasSubstr("does not read its answers"));
+}
+
+TEST_F(KeyholderSigning, WhoIsGoneBeforeTheAnswerHarmsNobody) {
+  channel_.answers.Reset();
+  SendRaw(signing::Encode(signing::Sign{1, kEcId, 0x0403, Tls13Content()}));
+  pollfd polled{channel_.requests.get(), 0, 0};
+  EXPECT_EQ(poll(&polled, 1, 20000), 1) << "the keyholder closes its end, and is not killed";
+  EXPECT_EQ(polled.revents, POLLERR);
 }
 
 TEST_F(KeyholderSigning, AFloodOfRefusalsDoesNotFillTheLog) {
@@ -444,6 +523,55 @@ TEST_F(KeyholderSigning, AFloodOfRefusalsDoesNotFillTheLog) {
   const std::string log = keyholder_.Log();
   EXPECT_LE(std::ranges::count(log, '\n'), 20) << log;
   EXPECT_THAT(log, HasSubstr("count=512"));
+}
+
+// --- A service that only has TLS 1.3 ---
+
+class KeyholderOfModern : public KeyholderSigning {
+ protected:
+  KeyholderOfModern() { policy_ = supervision::Policy::kModern; }
+};
+
+// Nor does one with both versions sign what hides that it has TLS 1.3.
+TEST_F(KeyholderSigning, SaysThatThereIsTls13) {
+  Octets content = Bytes(testlib::Tls12(tls_groups::kOffered[0].id));
+  content[63] ^= 2;
+  EXPECT_EQ(ReasonFor(kEcId, schemes::kEcdsaSecp256r1Sha256, content), Reason::kContent);
+}
+
+TEST_F(KeyholderOfModern, SignsAsAServerOnlyInTls13) {
+  EXPECT_EQ(ReasonFor(kEcId, schemes::kEcdsaSecp256r1Sha256, Tls13Content()), std::nullopt);
+  for (const tls_groups::Group& group : tls_groups::kOffered) {
+    EXPECT_EQ(ReasonFor(kEcId, schemes::kEcdsaSecp256r1Sha256, Bytes(testlib::Tls12(group.id))),
+              Reason::kContent);
+  }
+}
+
+// A service's policy is for the clients that connect to it; the servers to which it connects have
+// policies of their own.
+TEST_F(KeyholderOfModern, SignsAsAClientInBoth) {
+  for (const Octets& content : {Tls13ClientContent(), Tls12ClientContent()}) {
+    EXPECT_EQ(ReasonFor(kClientId, schemes::kEcdsaSecp256r1Sha256, content), std::nullopt);
+  }
+}
+
+// --- A service that only has TLS 1.2 ---
+
+class KeyholderOfTls12 : public KeyholderSigning {
+ protected:
+  KeyholderOfTls12() { policy_ = supervision::Policy::kTls12; }
+};
+
+// The random of a server that has TLS 1.3 as well says so; that of this one must not, or clients
+// take it for an attack.
+TEST_F(KeyholderOfTls12, SignsAsAServerOnlyInTls12) {
+  for (const tls_groups::Group& group : tls_groups::kOffered) {
+    Octets content = Bytes(testlib::Tls12(group.id));
+    EXPECT_EQ(ReasonFor(kEcId, schemes::kEcdsaSecp256r1Sha256, content), Reason::kContent);
+    content[63] ^= 2;
+    EXPECT_EQ(ReasonFor(kEcId, schemes::kEcdsaSecp256r1Sha256, content), std::nullopt);
+  }
+  EXPECT_EQ(ReasonFor(kEcId, schemes::kEcdsaSecp256r1Sha256, Tls13Content()), Reason::kContent);
 }
 
 // --- Fair shares ---
@@ -457,11 +585,11 @@ TEST(RateLimitTest, BurstThenRate) {
   EXPECT_TRUE(taken(100));
   EXPECT_FALSE(taken(100) || taken(199));
   EXPECT_TRUE(taken(200));
-  EXPECT_TRUE(taken(5000) && taken(5000) && taken(5000));  // no more than the burst is saved up
+  EXPECT_TRUE(taken(5000) && taken(5000) && taken(5000));  // no more than the burst can be saved up
   EXPECT_FALSE(taken(5000));
 }
 
-// A service in this process, with one key, number 1, that two channels may use.
+// A service in this process, with one key, number 1, which two channels may use.
 class TwoChannels : public NoFdLeaks {
  protected:
   explicit TwoChannels(RateLimit rate = RateLimit(1000, 1000)) {
@@ -470,29 +598,28 @@ class TwoChannels : public NoFdLeaks {
     EXPECT_TRUE(key.ok() && service_.AddKey(1, *std::move(key)));
     std::tie(control_, control_end_) = channel::MakePair();
     for (uint16_t i = 0; i < 2; ++i) {
-      auto [ours, theirs] = channel::MakePair();
-      handshakers_[i] = std::move(ours);
-      EXPECT_TRUE(service_.AddChannel(i, {{1}, {}}, std::move(theirs), rate));
+      pipes::Pipe requests = pipes::Make();
+      pipes::Pipe answers = pipes::Make();
+      handshakers_[i] = {std::move(requests.writing), std::move(answers.reading)};
+      EXPECT_TRUE(service_.AddChannel(
+          i, {{1}, {}}, {std::move(requests.reading), std::move(answers.writing)}, rate));
     }
   }
   void SendRequest(int handshaker) {
     const Octets request = signing::Encode(signing::Sign{1, 1, 0x0403, Tls13Content()});
-    EXPECT_EQ(channel::Send(handshakers_[handshaker].get(), request), channel::Result::kOk);
+    EXPECT_EQ(pipes::Send(handshakers_[handshaker].requests.get(), request), pipes::Result::kOk);
   }
   int CountReplies(int handshaker) {
-    channel::Message raw;
+    pipes::Reader reader(signing::kMaxReply);
     int count = 0;
-    while (channel::Receive(handshakers_[handshaker].get(), signing::kMaxMessage, 0, raw, true) ==
-           channel::Result::kOk) {
-      ++count;
-    }
+    while (reader.Next(handshakers_[handshaker].answers.get()) == pipes::Result::kOk) ++count;
     return count;
   }
 
   const Identity ec_{"P-256"};
   SignService service_;
   UniqueFd control_, control_end_;
-  UniqueFd handshakers_[2];
+  testlib::SigningEnds handshakers_[2];
 };
 
 class Fairness : public TwoChannels {};
@@ -505,8 +632,29 @@ TEST_F(Fairness, OneRequestOfEachChannelInTurn) {
   EXPECT_EQ(CountReplies(1), 1);
 }
 
+// One read(2) takes many requests out of the pipe; then nothing is left in the pipe to wait for.
+TEST_F(Fairness, RequestsThatCameTogetherAreAllAnswered) {
+  for (int i = 0; i < 5; ++i) SendRequest(0);
+  for (int i = 0; i < 5; ++i) {
+    ASSERT_TRUE(service_.Round(control_end_.get()).value());
+    EXPECT_EQ(CountReplies(0), 1);
+  }
+}
+
+TEST_F(Fairness, WhatCameBeforeTheEndIsAnsweredInVain) {
+  for (int i = 0; i < 5; ++i) SendRequest(0);
+  ASSERT_TRUE(service_.Round(control_end_.get()).value());
+  handshakers_[0] = {};
+  for (int i = 0; i < 2; ++i) {
+    SendRequest(1);
+    ASSERT_TRUE(service_.Round(control_end_.get()).value());
+    EXPECT_EQ(CountReplies(1), 1);
+  }
+  EXPECT_EQ(service_.counters(0).malformed, 0u);
+}
+
 TEST_F(Fairness, AChannelThatEndsIsForgotten) {
-  handshakers_[0].Reset();
+  handshakers_[0] = {};
   ASSERT_TRUE(service_.Round(control_end_.get()).value());
   SendRequest(1);
   ASSERT_TRUE(service_.Round(control_end_.get()).value());

@@ -1,4 +1,5 @@
-// A loopback connection with kernel TLS whose both ends got fixed keys, so that no handshake and no
+// SPDX-License-Identifier: Apache-2.0
+// A loopback connection with kernel TLS whose two ends got fixed keys, so that no handshake and no
 // TLS library is needed and the peer can send any record. For the tests of libtlsbroker.
 
 #ifndef TLSBROKER_TESTS_UNIT_KTLS_PAIR_H_
@@ -39,7 +40,7 @@ inline std::pair<UniqueFd, UniqueFd> TcpPair() {
   return {std::move(client), UniqueFd(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC))};
 }
 
-// `direction` is TLS_TX or TLS_RX. Counts records from 0.
+// `direction` is TLS_TX or TLS_RX. Record numbers start at 0.
 inline bool InstallKey(int socket, int direction, uint16_t version) {
   tls12_crypto_info_aes_gcm_128 keys{};
   keys.info = {version, TLS_CIPHER_AES_GCM_128};

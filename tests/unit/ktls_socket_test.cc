@@ -1,5 +1,6 @@
-// The ways in which an installation fails, on any kernel: nothing is installed and the socket stays
-// usable. What succeeds is in tests/interop/ktls_socket_test.cc, on kernels with TLS.
+// SPDX-License-Identifier: Apache-2.0
+// Installations that fail, on any kernel: nothing is installed, and the socket stays usable. Those
+// that succeed are in tests/interop/ktls_socket_test.cc, on kernels with TLS.
 
 #include "broker/handshaker/ktls_socket.h"
 
@@ -129,7 +130,7 @@ TEST(Probe, GivesAReasonForEveryNo) {
   EXPECT_TRUE(found.ulp() || rekey == "kernel-no-tls-ulp") << rekey;
 }
 
-// A local attacker who is faster than the probe would make every handshaker relay.
+// Otherwise a local attacker who connects before the probe does could make every handshaker relay.
 TEST(Loopback, AStrangersConnectionIsNotTaken) {
   const auto listener = LoopbackListener::Create();
   ASSERT_TRUE(listener.ok());

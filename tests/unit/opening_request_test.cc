@@ -1,4 +1,5 @@
-// Wrap, Dial and their answer: what is written is read, and nothing else is.
+// SPDX-License-Identifier: Apache-2.0
+// Wrap, Dial and their answer: decoders read what encoders write, and nothing else.
 
 #include <gtest/gtest.h>
 
@@ -17,7 +18,7 @@ Bytes Client(std::vector<std::string> alpn = {"h2", "http/1.1"}, std::string cer
   return Encode(Wrap{Role::kClient, "example.org", std::move(alpn), std::move(certificate)});
 }
 
-// Cut short anywhere, or with something behind it.
+// Refuses messages that are cut short anywhere, or have something behind them.
 template <typename Decode>
 void RefusesAllButTheWhole(const Bytes& whole, Decode decode) {
   EXPECT_TRUE(decode(whole));

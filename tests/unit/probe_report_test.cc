@@ -1,4 +1,5 @@
-// `tlsbroker probe`: reading the probe's lines, and what is made of them.
+// SPDX-License-Identifier: Apache-2.0
+// `tlsbroker probe`: reading the probe's lines, and the report that is made of them.
 
 #include "client-lib/tools/probe_report.h"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The examples of PROTOCOL.md, which are test vectors: blocks of a kind, each with lines "field:
 // value", an empty line, and bytes in hexadecimal.
 
@@ -14,7 +15,7 @@
 namespace tlsbroker::protocol_page {
 
 struct Block {
-  std::map<std::string, std::string> fields;  // what the page does not name is absent
+  std::map<std::string, std::string> fields;  // fields that the page does not name are absent
   std::vector<uint8_t> bytes;
 };
 
@@ -36,7 +37,7 @@ inline std::vector<uint8_t> ParseHex(const std::string& text) {
   return bytes;
 }
 
-// All blocks that begin with a line ```KIND.
+// All blocks that begin with the line ```KIND.
 inline std::vector<Block> ReadBlocks(const std::string& kind) {
   std::ifstream page(PROTOCOL_MD);
   std::vector<Block> blocks;

@@ -1,4 +1,5 @@
-// Rekey tokens: what was sealed is what is opened, and nothing else opens.
+// SPDX-License-Identifier: Apache-2.0
+// Rekey tokens: opening gives what was sealed, and nothing else can be opened.
 
 #include "broker/handshaker/rekey_token.h"
 

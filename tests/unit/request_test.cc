@@ -1,4 +1,5 @@
-// What workers ask of the broker: the examples of PROTOCOL.md in both directions, and what both
+// SPDX-License-Identifier: Apache-2.0
+// Requests of workers to the broker: the examples of PROTOCOL.md in both directions, and what both
 // sides have to refuse.
 
 #include "protocol/request.h"

@@ -1,4 +1,5 @@
-// The building blocks of confinement, each in a child of its own.
+// SPDX-License-Identifier: Apache-2.0
+// The building blocks of confinement; each is tested in a child of its own.
 
 #include <fcntl.h>
 #include <gmock/gmock.h>
@@ -10,6 +11,7 @@
 #include <unistd.h>
 
 #include <functional>
+#include <utility>
 
 #include "broker/sandbox/capabilities.h"
 #include "broker/sandbox/landlock.h"
@@ -34,8 +36,8 @@ int InChild(const std::function<int()>& body) {
 
 constexpr int kDenied = 99;
 
-// What getpriority(99, argument) gives, which is EINVAL for the kernel, under a filter that `add`
-// made.
+// The errno of getpriority(99, argument) under a filter that `add` made; the kernel itself gives
+// EINVAL.
 int UnderFilter(uint64_t argument, const std::function<void(SeccompFilter&)>& add) {
   return InChild([&] {
     SeccompFilter filter = SeccompFilter::DenyList();
@@ -111,6 +113,32 @@ TEST(SeccompFilter, AllowListKills) {
     return static_cast<int>(syscall(SYS_getpriority, 0, 0));
   });
   EXPECT_EQ(status, 256 + SIGSYS);
+}
+
+// A list of pairs, as for socket options by level and name.
+TEST(SeccompFilter, AllowListOfPairs) {
+  const auto call = [](uint64_t level, uint64_t name) {
+    return InChild([&]() -> int {
+      SeccompFilter filter = SeccompFilter::AllowList();
+      filter.Allow(SCMP_SYS(exit_group))
+          .Allow(SCMP_SYS(getpriority), {Is(0, 98), Is(1, 1)})
+          .Allow(SCMP_SYS(getpriority), {Is(0, 99), Is(1, 2)});
+      if (!SetNoNewPrivileges().ok() || !filter.Load().ok()) return 1;
+      syscall(SYS_getpriority, level, name);
+      // Ends at once: the run-time of a sanitizer would act when objects here are destroyed, and
+      // may make no system call.
+      return static_cast<int>(syscall(SYS_exit_group, 0));
+    });
+  };
+  EXPECT_EQ(call(98, 1), 0);
+  EXPECT_EQ(call(99 | kWide, 2 | kWide), 0) << "the kernel takes it for the same";
+  for (const auto& [level, name] : {std::pair(98, 2), {99, 1}, {98, 0}, {0, 1}, {97, 1}, {99, 3}}) {
+    for (const uint64_t high : {0ULL, kWide, 0xffffffffULL << 32}) {
+      EXPECT_EQ(call(high | static_cast<uint64_t>(level), high | static_cast<uint64_t>(name)),
+                256 + SIGSYS)
+          << level << " " << name << " " << high;
+    }
+  }
 }
 
 TEST(SeccompFilter, ReportsTheFirstError) {

@@ -1,21 +1,26 @@
-// The signing channel's messages byte by byte, and what a private key may sign: each rule with what
-// is one step beyond it.
+// SPDX-License-Identifier: Apache-2.0
+// The signing channel's messages byte by byte, and what a private key may sign: each rule is tried
+// with something that just breaks it.
 
 #include "protocol/signing.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
+
+#include "protocol/tls_groups.h"
+#include "tests/testlib/signed_contents.h"
 
 namespace tlsbroker::signing {
 namespace {
 
+using namespace testlib;
 using std::string_literals::operator""s;
 using Octets = std::vector<uint8_t>;
-
-Octets ToOctets(const std::string& text) { return Octets(text.begin(), text.end()); }
 
 // --- Messages ---
 
@@ -69,7 +74,7 @@ TEST(SigningMessages, EveryTruncationAndExtensionIsRefused) {
     longer.push_back(0);
     EXPECT_FALSE(DecodeSign(longer));
     EXPECT_FALSE(DecodeReply(longer));
-    longer.insert(longer.end(), {0, 0});  // a whole empty TLV of type 0
+    longer.insert(longer.end(), {0, 0});  // a complete empty TLV of type 0
     EXPECT_FALSE(DecodeSign(longer));
     EXPECT_FALSE(DecodeReply(longer));
   }
@@ -108,124 +113,158 @@ TEST(SigningMessages, RepliesHaveBounds) {
 
 // --- Shapes ---
 
-std::string Tls13(const std::string& context, size_t hash, size_t spaces = 64) {
-  return std::string(spaces, ' ') + context + std::string(hash, '\x5a');
-}
-const std::string kServer = "TLS 1.3, server CertificateVerify\0"s;
-const std::string kClient = "TLS 1.3, client CertificateVerify\0"s;
-
-std::string Tls12(uint8_t curve_type, uint16_t group, uint8_t length, const std::string& share) {
-  std::string out(64, '\xa5');
-  out += static_cast<char>(curve_type);
-  out += static_cast<char>(group >> 8);
-  out += static_cast<char>(group & 0xff);
-  out += static_cast<char>(length);
-  return out + share;
-}
-std::string Point(size_t size, char first = 4) { return first + std::string(size - 1, '\x77'); }
+std::optional<Shape> ShapeOfText(const std::string& text) { return ShapeOf(ToOctets(text)); }
 
 TEST(SigningShapes, Tls13CertificateVerify) {
-  EXPECT_EQ(ShapeOf(ToOctets(Tls13(kServer, 32))), Shape::kTls13Server);
-  EXPECT_EQ(ShapeOf(ToOctets(Tls13(kServer, 48))), Shape::kTls13Server);
-  EXPECT_EQ(ShapeOf(ToOctets(Tls13(kClient, 32))), Shape::kTls13Client);
-  EXPECT_EQ(ShapeOf(ToOctets(Tls13(kClient, 48))), Shape::kTls13Client);
+  for (const size_t hash : {32, 48}) {
+    EXPECT_EQ(ShapeOfText(Tls13("server", hash)), Shape::kTls13Server);
+    EXPECT_EQ(ShapeOfText(Tls13("client", hash)), Shape::kTls13Client);
+  }
 }
 
 TEST(SigningShapes, Tls13NearMisses) {
   for (const size_t hash : {0, 1, 20, 28, 31, 33, 47, 49, 64, 80}) {
-    EXPECT_FALSE(ShapeOf(ToOctets(Tls13(kServer, hash)))) << hash;
+    EXPECT_FALSE(ShapeOfText(Tls13("server", hash))) << hash;
   }
-  EXPECT_FALSE(ShapeOf(ToOctets(Tls13(kServer, 32, 63))));
-  EXPECT_FALSE(ShapeOf(ToOctets(Tls13(kServer, 32, 65))));
-  EXPECT_FALSE(ShapeOf(ToOctets(Tls13("TLS 1.3, server CertificateVerify", 33))));  // no 0 byte
-  EXPECT_FALSE(ShapeOf(ToOctets(Tls13("TLS 1.3, Server CertificateVerify\0"s, 32))));
-  EXPECT_FALSE(ShapeOf(ToOctets(Tls13("TLS 1.4, server CertificateVerify\0"s, 32))));
-  EXPECT_FALSE(ShapeOf(ToOctets(Tls13("QUIC, server CertificateVerify\0"s, 32))));
-  EXPECT_FALSE(ShapeOf(ToOctets(Tls13("", 32))));
-  for (size_t i = 0; i < 64 + kServer.size(); ++i) {
-    Octets changed = ToOctets(Tls13(kServer, 32));
+  EXPECT_FALSE(ShapeOfText(Tls13("server", 32, 63)));
+  EXPECT_FALSE(ShapeOfText(Tls13("server", 32, 65)));
+  const std::string spaces(64, ' ');
+  const std::string hash(32, '\x5a');
+  for (const std::string& context :
+       {"TLS 1.3, server CertificateVerify"s,  // no 0 byte
+        "TLS 1.3, Server CertificateVerify\0"s, "TLS 1.4, server CertificateVerify\0"s,
+        "QUIC, server CertificateVerify\0"s, "TLS, server delegated credentials\0"s, ""s}) {
+    EXPECT_FALSE(ShapeOfText(spaces + context + hash)) << context;
+  }
+  const Octets right = ToOctets(Tls13("server"));
+  for (size_t i = 0; i < right.size() - hash.size(); ++i) {
+    Octets changed = right;
     changed[i] ^= 1;
     EXPECT_FALSE(ShapeOf(changed)) << i;
   }
 }
 
 TEST(SigningShapes, Tls12ServerKeyExchange) {
-  EXPECT_EQ(ShapeOf(ToOctets(Tls12(3, 23, 65, Point(65)))), Shape::kTls12Server);
-  EXPECT_EQ(ShapeOf(ToOctets(Tls12(3, 24, 97, Point(97)))), Shape::kTls12Server);
-  EXPECT_EQ(ShapeOf(ToOctets(Tls12(3, 25, 133, Point(133)))), Shape::kTls12Server);
-  EXPECT_EQ(ShapeOf(ToOctets(Tls12(3, 29, 32, Point(32, 9)))), Shape::kTls12Server);
-  EXPECT_EQ(ShapeOf(ToOctets(Tls12(3, 30, 56, Point(56, 9)))), Shape::kTls12Server);
+  for (const tls_groups::Group& group : tls_groups::kOffered) {
+    const std::string content = Tls12(group.id);
+    EXPECT_EQ(ShapeOfText(content), Shape::kTls12Server) << group.name;
+    EXPECT_LE(content.size(), kMaxShortContent);
+  }
 }
 
 TEST(SigningShapes, Tls12NearMisses) {
-  struct {
-    uint16_t group;
-    uint8_t size;
-  } const kGroups[] = {{23, 65}, {24, 97}, {25, 133}, {29, 32}, {30, 56}};
-  for (const auto& [group, size] : kGroups) {
-    const auto share = [](int n) { return Point(static_cast<size_t>(n)); };
-    EXPECT_FALSE(ShapeOf(ToOctets(Tls12(3, group, size, share(size - 1))))) << group;
-    EXPECT_FALSE(ShapeOf(ToOctets(Tls12(3, group, size, share(size + 1))))) << group;
-    EXPECT_FALSE(ShapeOf(ToOctets(Tls12(3, group, size - 1, share(size - 1))))) << group;
-    EXPECT_FALSE(ShapeOf(ToOctets(Tls12(3, group, size + 1, share(size + 1))))) << group;
+  for (const tls_groups::Group& group : tls_groups::kOffered) {
+    const auto expect_none = [&](uint8_t curve_type, size_t length, size_t size) {
+      const auto parameters =
+          Parameters(curve_type, group.id, static_cast<uint8_t>(length), Point(size));
+      EXPECT_FALSE(ShapeOfText(Randoms() + parameters))
+          << group.name << " " << length << " " << size;
+    };
+    const size_t size = group.share_size;
+    expect_none(3, size, size - 1);
+    expect_none(3, size, size + 1);
+    expect_none(3, size - 1, size - 1);
+    expect_none(3, size + 1, size + 1);
     for (const uint8_t curve_type : {0, 1, 2, 4}) {  // 1, 2: explicit curves, RFC 4492
-      EXPECT_FALSE(ShapeOf(ToOctets(Tls12(curve_type, group, size, share(size))))) << group;
+      expect_none(curve_type, size, size);
     }
   }
   for (const char first : {0, 2, 3, 5, 6}) {  // 2, 3: compressed points, 6: hybrid ones
-    EXPECT_FALSE(ShapeOf(ToOctets(Tls12(3, 23, 65, Point(65, first)))));
+    EXPECT_FALSE(ShapeOfText(Randoms() + Parameters(3, 23, 65, Point(65, first))));
   }
-  for (const uint16_t group : {0, 22, 26, 28, 31, 256, 279, 4588}) {
-    EXPECT_FALSE(ShapeOf(ToOctets(Tls12(3, group, 65, Point(65))))) << group;
-    EXPECT_FALSE(ShapeOf(ToOctets(Tls12(3, group, 32, Point(32))))) << group;
-  }
-  EXPECT_FALSE(ShapeOf(ToOctets(Tls12(3, 23, 65, Point(65)).substr(1))));
-  EXPECT_FALSE(ShapeOf(ToOctets("x" + Tls12(3, 23, 65, Point(65)))));
+  EXPECT_FALSE(ShapeOfText(Tls12(23).substr(1)));
+  EXPECT_FALSE(ShapeOfText("x" + Tls12(23)));
 }
 
-// One message of a TLS 1.2 handshake.
-std::string Message(char type, size_t size) {
-  std::string out(1, type);
-  for (const int shift : {16, 8, 0}) out += static_cast<char>(size >> shift & 0xff);
-  return out + std::string(size, '\x3c');
+// Groups that exist, with the right length of their share, and code points next to offered ones.
+TEST(SigningShapes, Tls12GroupsThatAreNotOffered) {
+  for (const auto& [id, size] : {std::pair(25, 133), std::pair(30, 56)}) {  // P-521, X448
+    EXPECT_FALSE(ShapeOfText(Randoms() + Parameters(3, static_cast<uint16_t>(id),
+                                                    static_cast<uint8_t>(size), Point(size))));
+  }
+  for (const uint16_t id : {0, 22, 26, 28, 31, 256, 279, 4588}) {
+    for (const uint8_t size : {32, 65, 97}) {
+      EXPECT_FALSE(ShapeOfText(Randoms() + Parameters(3, id, size, Point(size)))) << id;
+    }
+  }
 }
 
-std::string Transcript(bool with_status = false) {
-  return Message(1, 200) + Message(2, 80) + Message(11, 700) +
-         (with_status ? Message(22, 300) : "") + Message(12, 140) + Message(13, 60) +
-         Message(14, 0) + Message(11, 600) + Message(16, 66);
+// RFC 8446 section 4.1.3: every service has TLS 1.3, but those with policy "tls12".
+TEST(SigningShapes, Tls12RandomsSayThatThereIsTls13) {
+  for (size_t i = 56; i < 64; ++i) {
+    Octets changed = ToOctets(Tls12());
+    changed[i] ^= 1;
+    EXPECT_EQ(ShapeOf(changed), Shape::kTls12AloneServer) << i;
+  }
 }
 
 TEST(SigningShapes, Tls12ClientCertificateVerify) {
-  EXPECT_EQ(ShapeOf(ToOctets(Transcript())), Shape::kTls12Client);
-  EXPECT_EQ(ShapeOf(ToOctets(Transcript(/*with_status=*/true))), Shape::kTls12Client);
+  Tls12Transcript transcript;
+  EXPECT_EQ(ShapeOfText(transcript.text()), Shape::kTls12Client);
+  transcript.status = Message(22, Filled(300));
+  EXPECT_EQ(ShapeOfText(transcript.text()), Shape::kTls12Client);
+  for (const tls_groups::Group& group : tls_groups::kOffered) {
+    transcript.key_exchange = Tls12Transcript::KeyExchange(group);
+    transcript.own_key_exchange = Tls12Transcript::OwnKeyExchange(group);
+    EXPECT_EQ(ShapeOfText(transcript.text()), Shape::kTls12Client) << group.name;
+  }
   EXPECT_TRUE(IsClientShape(Shape::kTls12Client) && IsClientShape(Shape::kTls13Client));
   EXPECT_FALSE(IsClientShape(Shape::kTls12Server) || IsClientShape(Shape::kTls13Server));
+  EXPECT_FALSE(IsClientShape(Shape::kTls12AloneServer));
 }
 
 TEST(SigningShapes, Tls12TranscriptsThatAreNone) {
-  const std::string whole = Transcript();
+  const Tls12Transcript right;
+  const std::string whole = right.text();
   for (size_t size = 0; size < whole.size(); ++size) {
-    ASSERT_FALSE(ShapeOf(ToOctets(whole.substr(0, size)))) << size;
+    ASSERT_FALSE(ShapeOfText(whole.substr(0, size))) << size;
   }
-  EXPECT_FALSE(ShapeOf(ToOctets(whole + "x")));
-  EXPECT_FALSE(ShapeOf(ToOctets(whole + Message(15, 70)))) << "our own CertificateVerify";
-  EXPECT_FALSE(ShapeOf(ToOctets(whole.substr(204)))) << "without ClientHello";
-  EXPECT_FALSE(ShapeOf(ToOctets(Message(1, 500) + Message(2, 80))));
-  EXPECT_FALSE(ShapeOf(ToOctets(Message(1, 200) + whole)));
-  const std::string tiny = Message(1, 0) + Message(2, 0) + Message(11, 0) + Message(12, 0) +
-                           Message(13, 0) + Message(14, 0) + Message(11, 0) + Message(16, 32);
-  EXPECT_FALSE(ShapeOf(ToOctets(tiny))) << "as short as the other shapes";
+  EXPECT_FALSE(ShapeOfText(whole + "x"));
+  EXPECT_FALSE(ShapeOfText(whole + Message(15, Filled(70)))) << "our own CertificateVerify";
+  EXPECT_FALSE(ShapeOfText(right.client_hello + whole));
+  EXPECT_FALSE(ShapeOfText(right.client_hello + right.server_hello));
+}
+
+TEST(SigningShapes, Tls12TranscriptsWithOneWrongMessage) {
+  const auto expect_none = [](std::string Tls12Transcript::*message, const std::string& wrong) {
+    Tls12Transcript transcript;
+    transcript.*message = wrong;
+    EXPECT_FALSE(ShapeOfText(transcript.text())) << testing::PrintToString(wrong);
+  };
+  using T = Tls12Transcript;
+  for (auto message : {&T::client_hello, &T::server_hello, &T::certificate, &T::key_exchange,
+                       &T::request, &T::done, &T::own_certificate, &T::own_key_exchange}) {
+    expect_none(message, "");
+  }
+  for (const std::string& version : {"\x03\x01"s, "\x03\x04"s, "\x30\x82"s}) {
+    expect_none(&T::client_hello, Message(1, version + Filled(198)));
+    expect_none(&T::server_hello, Message(2, version + Filled(78)));
+  }
+  expect_none(&T::client_hello, Message(1, Hello(37)));
+  expect_none(&T::certificate, Message(11, ""));
+  expect_none(&T::request, Message(13, ""));
+  expect_none(&T::done, Message(14, "x"));
+  const std::string parameters = ParametersOf(GroupWith(29));
+  for (const std::string& body :
+       {parameters, parameters + "\x04\x03"s + U16(71) + Filled(70),
+        parameters + "\x04\x03"s + U16(71) + Filled(72), Filled(140),
+        Parameters(3, 25, 133, Point(133)) + "\x04\x03"s + U16(71) + Filled(71)}) {
+    expect_none(&T::key_exchange, Message(12, body));
+  }
+  expect_none(&T::own_key_exchange, T::OwnKeyExchange(GroupWith(23)));
+  expect_none(&T::own_key_exchange, Message(16, "\x20" + Filled(31)));
+  expect_none(&T::own_key_exchange, Message(16, "\x20" + Filled(33)));
 }
 
 TEST(SigningShapes, NothingElse) {
   EXPECT_FALSE(ShapeOf({}));
-  for (const size_t size : {1, 20, 32, 48, 64, 68, 256}) {  // hashes, randoms alone, anything
+  for (const size_t size : {1, 20, 32, 48, 64, 68, 256}) {  // hashes, randoms without parameters,
+                                                            // anything
     EXPECT_FALSE(ShapeOf(Octets(size, 0x20))) << size;
     EXPECT_FALSE(ShapeOf(Octets(size, 0x00))) << size;
   }
   // A finite field key exchange: prime, generator and share with 16-bit lengths.
-  EXPECT_FALSE(ShapeOf(ToOctets(std::string(64, 'r') + "\x01\x00"s + std::string(256, 'p'))));
+  EXPECT_FALSE(ShapeOfText(Randoms() + "\x01\x00"s + std::string(256, 'p')));
 }
 
 // --- Schemes ---
@@ -248,7 +287,7 @@ TEST(SigningSchemes, EveryKeyHasExactlyItsSchemes) {
     EXPECT_EQ(fitting(KeyType::kEcP384, shape), (Schemes{0x0503}));
     EXPECT_EQ(fitting(KeyType::kEd25519, shape), (Schemes{0x0807}));
   }
-  for (const Shape shape : {kTls12Server, kTls12Client}) {
+  for (const Shape shape : {kTls12Server, kTls12AloneServer, kTls12Client}) {
     EXPECT_EQ(fitting(KeyType::kRsa, shape),
               (Schemes{0x0401, 0x0501, 0x0601, 0x0804, 0x0805, 0x0806}));
     EXPECT_EQ(fitting(KeyType::kRsaPss, shape), (Schemes{0x0809, 0x080a, 0x080b}));

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // How long the supervisor waits before it starts something again.
 
 #include <gtest/gtest.h>

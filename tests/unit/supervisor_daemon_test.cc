@@ -1,5 +1,6 @@
+// SPDX-License-Identifier: Apache-2.0
 // tlsbrokerd as a whole, with the real keyholder and handshakers: exit codes and messages, reload,
-// restarts, and the order of the end.
+// restarts, and the order in which processes end.
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -61,7 +62,7 @@ bool Connects(int port) {
   return connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0;
 }
 
-// As a service manager does, between fork and exec.
+// Passes a socket as a service manager does, between fork and exec.
 void PassSocket(const UniqueFd& socket, const char* name) {
   const UniqueFd copy(fcntl(socket.get(), F_DUPFD_CLOEXEC, 10));
   dup2(copy.get(), 3);
@@ -70,7 +71,7 @@ void PassSocket(const UniqueFd& socket, const char* name) {
   setenv("LISTEN_FDNAMES", name, 1);
 }
 
-// A running tlsbrokerd and what it says. Ended with the test.
+// A running tlsbrokerd and its output. It is ended with the test.
 class Daemon {
  public:
   // `prepare` runs in the child before exec.
@@ -107,17 +108,21 @@ class Daemon {
     return ReadUntil([this, &text] { return log_.find(text) != log_.npos; });
   }
 
-  // The log is a pipe that all processes of the broker hold: its end is the end of them all.
+  // The log is a pipe that all processes of the broker hold: it ends when all of them have ended.
   bool all_ended() const { return end_of_log_; }
 
-  // The number of times that it was said so far.
+  bool Says(const std::string& text, size_t times) {
+    return ReadUntil([this, &text, times] { return Count(text) >= times; });
+  }
+
+  // How many times the text was said so far.
   size_t Count(const std::string& text) const {
     size_t count = 0;
     for (size_t at = 0; (at = log_.find(text, at)) != log_.npos; ++at) ++count;
     return count;
   }
 
-  // Waits for the end of it and of all its children.
+  // Waits for the end of the daemon and of all its children.
   int ExitStatus() {
     ReadUntil([] { return false; });
     int status = 0;
@@ -181,7 +186,7 @@ class DaemonTest : public NoFdLeaks {
                    const std::string& listen = "") {
     std::ostringstream text;
     text << "[broker]\nruntime_dir = \"" << Path("run") << "\"\nuser = \"nobody\"\n"
-         << "handshakers = 2\ndrain_timeout = \"2s\"\n"
+         << "handshake_timeout = \"5s\"\ndrain_timeout = \"2s\"\n"
          << "[certificate.example]\nchain = \"" << Path("c.pem") << "\"\nkey = \"" << Path(key)
          << "\"\n[service.web]\nlisten = ["
          << (listen.empty() ? "\"127.0.0.1:" + std::to_string(port_) + "\"" : listen)
@@ -308,7 +313,7 @@ TEST_F(DaemonTest, ReloadOpensAndClosesListeners) {
   kill(daemon.pid(), SIGHUP);
   ASSERT_TRUE(daemon.Says("ready generation=2")) << daemon.log();
   EXPECT_TRUE(Connects(port_));
-  ASSERT_TRUE(daemon.Says("ended role=keyholder generation=1")) << daemon.log();
+  ASSERT_TRUE(daemon.Says("ended role=keyholder service=web generation=1")) << daemon.log();
   EXPECT_FALSE(Connects(old_port));
   EXPECT_EQ(daemon.Count("started role=worker"), 1u) << "an unchanged worker was restarted";
 }
@@ -335,7 +340,7 @@ TEST_F(DaemonTest, ReloadRestartsChangedWorkers) {
   WriteConfig("k.pem", "count = 2\n");
   kill(daemon.pid(), SIGHUP);
   ASSERT_TRUE(daemon.Says("ended role=worker service=web pid=" + std::to_string(old_worker)));
-  EXPECT_EQ(daemon.Count("started role=worker"), 3u) << daemon.log();
+  EXPECT_TRUE(daemon.Says("started role=worker", 3)) << daemon.log();
 }
 
 class DyingChildTest : public DaemonTest, public ::testing::WithParamInterface<const char*> {};
@@ -347,13 +352,26 @@ TEST_P(DyingChildTest, IsReplacedByANewGeneration) {
   ASSERT_GT(victim, 0);
   kill(victim, SIGKILL);
   ASSERT_TRUE(daemon.Says("ready generation=2")) << daemon.log();
-  ASSERT_TRUE(daemon.Says("ended role=keyholder generation=1")) << daemon.log();
+  ASSERT_TRUE(daemon.Says("ended role=keyholder service=web generation=1")) << daemon.log();
   EXPECT_TRUE(Connects(port_));
 }
 
-INSTANTIATE_TEST_SUITE_P(Roles, DyingChildTest, ::testing::Values("keyholder", "handshaker[1]"));
+// The other handshakers go on.
+TEST_F(DaemonTest, DyingHandshakerIsReplacedByAnother) {
+  WriteConfig("k.pem", "[service.web.handshakers]\nmin = 2\n");
+  Daemon daemon(Config());
+  ASSERT_TRUE(daemon.Says("ready generation=1 service=web handshakers=2")) << daemon.log();
+  kill(daemon.PidOf("started role=handshaker[1]"), SIGKILL);
+  ASSERT_TRUE(daemon.Says("started role=handshaker[2] service=web generation=1")) << daemon.log();
+  EXPECT_TRUE(Connects(port_));
+  EXPECT_EQ(daemon.Count("ended role=handshaker[0]"), 0u) << daemon.log();
+  EXPECT_EQ(daemon.Count("generation=2"), 0u) << daemon.log();
+}
 
-// Established direct connections do not need the broker; its own processes must not stay behind.
+INSTANTIATE_TEST_SUITE_P(Roles, DyingChildTest, ::testing::Values("keyholder"));
+
+// Established direct connections do not need the broker, but its own processes must not stay
+// behind.
 TEST_F(DaemonTest, KeyholderAndHandshakersDoNotSurviveTheSupervisor) {
   Daemon daemon(Config());
   ASSERT_TRUE(daemon.Says("started role=worker")) << daemon.log();

@@ -1,5 +1,6 @@
-// The queue holds exactly what the backlog says, and a worker can do nothing to it but read, and at
-// worst end it for its own service.
+// SPDX-License-Identifier: Apache-2.0
+// The queue holds exactly as many connections as the backlog says. A worker can only read from it,
+// and at worst end it, for its own service.
 
 #include <gtest/gtest.h>
 #include <sys/capability.h>
@@ -35,7 +36,7 @@ uint32_t Fill(const Queue& queue) {
 }
 
 Queue OpenQueue(uint32_t backlog) {
-  auto queue = Queue::Open(backlog);
+  auto queue = Queue::Open(backlog, "s");
   EXPECT_TRUE(queue.ok()) << queue.status();
   return *std::move(queue);
 }
@@ -75,15 +76,15 @@ TEST_F(QueueTest, ResizeKeepsWhatWaits) {
   EXPECT_EQ(Fill(queue), 16u);
 }
 
-// In a child without capabilities, where net.core.wmem_max is the limit.
+// Runs in a child without capabilities, where net.core.wmem_max is the limit.
 TEST_F(QueueTest, WithoutCapabilityTheCapacityIsStillTrue) {
   const pid_t pid = fork();
   if (pid == 0) {
     cap_t none = cap_init();
     if (cap_set_proc(none) != 0) _exit(2);
-    const auto queue = Queue::Open(65536);
+    const auto queue = Queue::Open(65536, "s");
     if (!queue.ok()) _exit(3);
-    // No more than RLIMIT_NOFILE descriptors may be in flight, so no fds here.
+    // No more than RLIMIT_NOFILE descriptors may be under way, so these messages have none.
     const std::vector<uint8_t> description(handoff::kPaddedSize);
     uint32_t sent = 0;
     while (channel::Send(queue->sending(), description, {}, true) == Result::kOk) ++sent;
@@ -130,6 +131,14 @@ TEST_F(QueueTest, ShutdownByAWorkerIsSeen) {
   ASSERT_EQ(shutdown(queue.receiving(), SHUT_RD), 0);
   EXPECT_TRUE(queue.Broken());
   EXPECT_EQ(SendOne(queue.sending()), Result::kClosed);
+}
+
+TEST_F(QueueTest, ShutdownOfTheRequestsByAWorkerIsSeen) {
+  const Queue queue = OpenQueue(16);
+  EXPECT_EQ(SendOne(queue.requesting()), Result::kOk);
+  EXPECT_FALSE(queue.Broken());
+  ASSERT_EQ(shutdown(queue.requesting(), SHUT_WR), 0);
+  EXPECT_TRUE(queue.Broken());
 }
 
 TEST_F(QueueTest, WorkersReadTheRestAndThenTheEnd) {

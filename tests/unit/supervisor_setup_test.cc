@@ -1,7 +1,9 @@
-// What a configuration names has to exist: files, users, addresses. Each that does not is reported
-// once, at its place.
+// SPDX-License-Identifier: Apache-2.0
+// What a configuration names has to exist: files, users, addresses. Each thing that does not is
+// reported once, with its place.
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/socket.h>
@@ -13,6 +15,8 @@
 
 #include "broker/supervisor/runtime_dir.h"
 #include "broker/supervisor/setup.h"
+#include "protocol/service_messages.h"
+#include "tests/unit/bound.h"
 #include "tests/unit/fd_leaks.h"
 
 namespace tlsbroker::supervisor {
@@ -22,21 +26,6 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::StartsWith;
-
-// A TCP socket on some free port of 127.0.0.1.
-struct Bound {
-  Bound() : fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t size = sizeof(address);
-    bind(fd.get(), reinterpret_cast<sockaddr*>(&address), size);
-    getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address), &size);
-    port = ntohs(address.sin_port);
-  }
-  UniqueFd fd;
-  int port = 0;
-};
 
 class SetupTest : public NoFdLeaks {
  protected:
@@ -78,7 +67,7 @@ class SetupTest : public NoFdLeaks {
                           << "user = " << values_["broker_user"] << "\n";
   }
 
-  // With the name of the file left out.
+  // Removes the file's name from each line.
   std::vector<std::string> Strip(std::vector<std::string> lines) {
     for (std::string& line : lines) line = line.substr(file().size() + 1);
     return lines;
@@ -89,6 +78,14 @@ class SetupTest : public NoFdLeaks {
     Diagnostics diagnostics(file());
     OpenSetup(diagnostics, inherited, nullptr);
     warnings_ = Strip(diagnostics.warnings());
+    return Strip(diagnostics.errors());
+  }
+
+  // The errors that --check finds.
+  std::vector<std::string> CheckErrors() {
+    EXPECT_THAT(Errors(), IsEmpty()) << "a broker that serves does not look";
+    Diagnostics diagnostics(file());
+    CheckSetup(diagnostics);
     return Strip(diagnostics.errors());
   }
 
@@ -127,8 +124,8 @@ TEST_F(SetupTest, DirectoriesFifosAndEmptyFiles) {
 }
 
 TEST_F(SetupTest, ChainThatIsTooLong) {
-  Write("c.pem", std::string(supervision::kMaxChain + 1, 'x'));
-  EXPECT_THAT(Errors(), ElementsAre("2:9: a chain of 65536 bytes; at most 65535 are possible"));
+  Write("c.pem", std::string(1024 * 1024 + 1, 'x'));
+  EXPECT_THAT(Errors(), ElementsAre("2:9: a file of 1048577 bytes; at most 1048576 are possible"));
 }
 
 TEST_F(SetupTest, KeyThatEverybodyCanReadIsAWarning) {
@@ -156,15 +153,16 @@ TEST_F(SetupTest, CredentialsComeFromTheirDirectory) {
 
 TEST_F(SetupTest, ProgramThatIsMissingOrNotExecutable) {
   values_["command"] = "[\"/nonexistent/worker\"]";
-  EXPECT_THAT(Errors(), ElementsAre("8:11: \"/nonexistent/worker\" cannot be found: No such file "
-                                    "or directory; a program is needed"));
+  EXPECT_THAT(CheckErrors(),
+              ElementsAre("8:11: \"/nonexistent/worker\" cannot be found: No such file "
+                          "or directory; a program is needed"));
   values_["command"] = "[\"/etc/passwd\"]";
-  EXPECT_THAT(Errors(), ElementsAre(StartsWith("8:11: \"/etc/passwd\" is not executable; ")));
+  EXPECT_THAT(CheckErrors(), ElementsAre(StartsWith("8:11: \"/etc/passwd\" is not executable; ")));
 }
 
 TEST_F(SetupTest, PathsOfTheWorkerExist) {
   values_["more"] = "read_only = [\"/etc\", \"/nonexistent\"]";
-  EXPECT_THAT(Errors(), ElementsAre(StartsWith("10:22: \"/nonexistent\" cannot be found: ")));
+  EXPECT_THAT(CheckErrors(), ElementsAre(StartsWith("10:22: \"/nonexistent\" cannot be found: ")));
 }
 
 TEST_F(SetupTest, ServiceWithoutWorkers) {
@@ -190,8 +188,17 @@ TEST_F(SetupTest, Users) {
                                     StartsWith("12:8: \"root\" is root; ")));
   values_["user"] = "\"daemon\"";
   values_["broker_user"] = "\"daemon\"";
-  EXPECT_THAT(Errors(), ElementsAre("9:8: \"daemon\" is the user of the broker's own processes; "
-                                    "another user is needed for workers"));
+  const std::string is_broker =
+      ":8: \"daemon\" is the user of the broker's own processes; another user is needed for "
+      "workers";
+  EXPECT_THAT(Errors(), ElementsAre("9" + is_broker));
+  values_["broker_user"] = "\"nobody\"";
+  values_["listen"] += "\nuser = \"daemon\"";
+  EXPECT_THAT(Errors(), ElementsAre("10" + is_broker));
+  values_["user"] = "\"games\"";
+  values_["listen"] += "\nallow_users = [\"daemon\"]";
+  EXPECT_THAT(Errors(), ElementsAre(StartsWith("7:16: \"daemon\" is the user of the broker's own"),
+                                    StartsWith("7:16: workers cannot attach")));
 }
 
 TEST_F(SetupTest, ListenerInUse) {
@@ -219,8 +226,8 @@ TEST_F(SetupTest, SocketsOfTheServiceManager) {
   WriteConfig();
   Diagnostics diagnostics(file());
   const supervisor::Setup setup = OpenSetup(diagnostics, sockets, nullptr);
-  ASSERT_EQ(setup.listeners.size(), 2u);
-  EXPECT_EQ(setup.listeners[1].socket, sockets[2].second);
+  ASSERT_EQ(setup.services[0]->listeners.size(), 2u);
+  EXPECT_EQ(setup.services[0]->listeners[1].socket, sockets[2].second);
 }
 
 TEST_F(SetupTest, ReloadKeepsListenersAndQueues) {
@@ -234,19 +241,57 @@ TEST_F(SetupTest, ReloadKeepsListenersAndQueues) {
   WriteConfig();
   const supervisor::Setup second = OpenSetup(diagnostics, {}, &first);
   ASSERT_THAT(diagnostics.errors(), IsEmpty());
-  ASSERT_EQ(second.listeners.size(), 2u);
-  EXPECT_EQ(second.listeners[1].socket, first.listeners[0].socket);
-  EXPECT_EQ(second.queues[0], first.queues[0]);
+  ASSERT_EQ(second.services[0]->listeners.size(), 2u);
+  EXPECT_EQ(second.services[0]->listeners[1].socket, first.services[0]->listeners[0].socket);
+  EXPECT_EQ(second.services[0]->queue, first.services[0]->queue);
+}
+
+// For example a handshaker that has not ended yet has a copy.
+TEST_F(SetupTest, PortIsFreeThoughSomebodyHasACopyOfItsListener) {
+  WriteConfig();
+  Diagnostics diagnostics(file());
+  UniqueFd copy;
+  {
+    const supervisor::Setup first = OpenSetup(diagnostics, {}, nullptr);
+    ASSERT_THAT(diagnostics.errors(), IsEmpty());
+    copy = UniqueFd(fcntl(first.services[0]->listeners[0].socket->get(), F_DUPFD_CLOEXEC, 0));
+  }
+  const supervisor::Setup second = OpenSetup(diagnostics, {}, nullptr);
+  EXPECT_THAT(diagnostics.errors(), IsEmpty());
 }
 
 TEST_F(SetupTest, ReloadReplacesAQueueThatAWorkerShutDown) {
   WriteConfig();
   Diagnostics diagnostics(file());
   const supervisor::Setup first = OpenSetup(diagnostics, {}, nullptr);
-  shutdown(first.queues[0]->receiving(), SHUT_RD);
+  shutdown(first.services[0]->queue->receiving(), SHUT_RD);
   const supervisor::Setup second = OpenSetup(diagnostics, {}, &first);
-  EXPECT_NE(second.queues[0], first.queues[0]);
-  EXPECT_FALSE(second.queues[0]->Broken());
+  EXPECT_NE(second.services[0]->queue, first.services[0]->queue);
+  EXPECT_FALSE(second.services[0]->queue->Broken());
+}
+
+// A reload decides by this whether a service needs new processes.
+TEST_F(SetupTest, FingerprintTellsWhatChanged) {
+  const auto open = [this](const supervisor::Setup* previous) {
+    WriteConfig();
+    Diagnostics diagnostics(file());
+    supervisor::Setup setup = OpenSetup(diagnostics, {}, previous);
+    EXPECT_THAT(diagnostics.errors(), IsEmpty());
+    return setup;
+  };
+  const supervisor::Setup first = open(nullptr);
+  const std::string before = FingerprintOf(*first.services[0]);
+  EXPECT_EQ(FingerprintOf(*open(&first).services[0]), before);
+  values_["command"] = "[\"/bin/false\"]";
+  EXPECT_EQ(FingerprintOf(*open(&first).services[0]), before) << "the worker is another matter";
+  Write("c.pem", "another chain");
+  const std::string other_chain = FingerprintOf(*open(&first).services[0]);
+  EXPECT_NE(other_chain, before);
+  Write("k.pem", "yek");  // as long as the content before
+  EXPECT_NE(FingerprintOf(*open(&first).services[0]), other_chain);
+  Write("c.pem", "chain");
+  values_["listen"] = "[\"127.0.0.1:" + std::to_string(Bound().port) + "\"]";
+  EXPECT_NE(FingerprintOf(*open(&first).services[0]), before);
 }
 
 TEST_F(SetupTest, OneBrokerInARuntimeDirectory) {

@@ -1,4 +1,5 @@
-// What a started program finds: its descriptors, and nothing else of the supervisor's.
+// SPDX-License-Identifier: Apache-2.0
+// What a program finds when it is started: its descriptors, and nothing else of the supervisor's.
 
 #include <fcntl.h>
 #include <gmock/gmock.h>
@@ -9,6 +10,11 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <asio/co_spawn.hpp>
+#include <asio/io_context.hpp>
+#include <asio/steady_timer.hpp>
+#include <optional>
 
 #include "broker/supervisor/spawn.h"
 #include "protocol/channel.h"
@@ -21,6 +27,17 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 
 class SpawnTest : public NoFdLeaks {};
+
+absl::StatusOr<Process> Spawn(const SpawnRequest& request) {
+  asio::io_context io(1);
+  std::optional<absl::StatusOr<Process>> result;
+  asio::co_spawn(io, supervisor::Spawn(io.get_executor(), request),
+                 [&result](const std::exception_ptr&, absl::StatusOr<Process> process) {
+                   result = std::move(process);
+                 });
+  io.run();
+  return *std::move(result);
+}
 
 std::string ReadToEnd(int fd) {
   std::string text;
@@ -55,7 +72,7 @@ TEST_F(SpawnTest, DescriptorsAreExactlyTheTable) {
               ::testing::StartsWith("0=/dev/null\n1=" + std::string(log) + "\n"));
 }
 
-// Where each process has an inode number of its own (Linux 6.9).
+// Whether each process has an inode number of its own (Linux 6.9).
 bool KernelHasPidfs() {
   const UniqueFd self(static_cast<int>(syscall(SYS_pidfd_open, getpid(), 0)));
   const UniqueFd parent(static_cast<int>(syscall(SYS_pidfd_open, getppid(), 0)));
@@ -71,7 +88,7 @@ TEST_F(SpawnTest, ReceiverIsNamedByItsPidfd) {
   ASSERT_EQ(pipe2(ends, O_CLOEXEC), 0);
   const UniqueFd read_end(ends[0]);
   const UniqueFd write_end(ends[1]);
-  // It goes on, so that its pidfd can be looked at.
+  // The process stays, so that its pidfd can be looked at.
   auto process = Spawn({.arguments = {"/bin/sh", "-c", "echo $LISTEN_PIDFDID >&3; exec sleep 1000"},
                         .fds = {write_end.get()},
                         .listen_pid = true});
@@ -113,7 +130,8 @@ TEST_F(SpawnTest, SignalsAndSessionAreAsFromTheStart) {
   EXPECT_TRUE(sigismember(&after, SIGUSR2)) << "the parent's own mask was changed";
 }
 
-// A supervisor that was started with its standard descriptors closed has others there.
+// If the supervisor was started with its standard descriptors closed, other files have these
+// numbers.
 TEST_F(SpawnTest, SourcesMayHaveTheNumbersOfTargets) {
   const UniqueFd saved(fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 100));
   auto [ours, theirs] = channel::MakePair();
@@ -144,12 +162,38 @@ TEST_F(SpawnTest, FailureOfConfinementSaysWhyAndNothingIsExecuted) {
   EXPECT_EQ(waitpid(-1, nullptr, WNOHANG), -1);
 }
 
+// Any process of the user that the child becomes can stop the child: the supervisor does not wait
+// for it.
+TEST_F(SpawnTest, OneThatIsStoppedOnItsWayIsKilled) {
+  asio::io_context io(1);
+  const SpawnRequest request{.arguments = {"/bin/true"}, .fds = {STDIN_FILENO}, .confine = [] {
+                               raise(SIGSTOP);
+                               return absl::OkStatus();
+                             }};
+  std::optional<absl::StatusOr<Process>> result;
+  int turns = 0;
+  asio::co_spawn(io, supervisor::Spawn(io.get_executor(), request),
+                 [&result](const std::exception_ptr&, absl::StatusOr<Process> process) {
+                   result = std::move(process);
+                 });
+  const auto begun = std::chrono::steady_clock::now();
+  for (asio::steady_timer timer(io); !result; ++turns) {
+    timer.expires_after(std::chrono::milliseconds(10));
+    timer.async_wait([](const asio::error_code&) {});
+    io.run_one();
+  }
+  EXPECT_GT(turns, 20);
+  EXPECT_GE(std::chrono::steady_clock::now() - begun, kSpawnTimeout);
+  EXPECT_THAT(std::string(result->status().message()), HasSubstr("somebody has stopped it"));
+  EXPECT_EQ(waitpid(-1, nullptr, WNOHANG), -1);
+}
+
 TEST_F(SpawnTest, BadDescriptorIsAnError) {
   EXPECT_THAT(std::string(Spawn({.arguments = {"/bin/true"}, .fds = {-1}}).status().message()),
               HasSubstr("moving a descriptor: Bad file descriptor"));
 }
 
-// Last: it changes this process's limit.
+// This test is the last, since it changes this process's limit.
 TEST_F(SpawnTest, ZChildrenKeepTheOldDescriptorLimit) {
   rlimit limit{};
   getrlimit(RLIMIT_NOFILE, &limit);

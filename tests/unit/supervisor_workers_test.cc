@@ -1,8 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
 // Workers are started, restarted and ended as configured, and connections wait for them meanwhile.
 
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/ptrace.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -12,12 +14,13 @@
 #include "broker/supervisor/workers.h"
 #include "protocol/channel.h"
 #include "protocol/handoff.h"
-#include "tests/unit/supervisor_loop.h"
+#include "tests/unit/loop.h"
 
 namespace tlsbroker::supervisor {
 namespace {
 
 using std::chrono::milliseconds;
+using testlib::RunUntil;
 
 class WorkersTest : public ::testing::Test {
  protected:
@@ -40,8 +43,18 @@ class WorkersTest : public ::testing::Test {
     StartSpec(std::move(spec));
   }
 
+  // Starts a worker from which heartbeats are expected.
+  void StartBeating(std::string what) {
+    WorkerSpec spec;
+    spec.service = "test";
+    spec.command = {SUPERVISOR_CHILD, std::move(what)};
+    if (geteuid() == 0) spec.account = Account{1, 1};
+    spec.beats = true;
+    StartSpec(std::move(spec));
+  }
+
   void StartSpec(WorkerSpec spec) {
-    auto queue = Queue::Open(16);
+    auto queue = Queue::Open(16, "test");
     ASSERT_TRUE(queue.ok());
     queue_ = std::make_shared<Queue>(*std::move(queue));
     pool_ = std::make_shared<WorkerPool>(io_.get_executor(), std::move(spec), "f:1:2", queue_,
@@ -49,7 +62,8 @@ class WorkersTest : public ::testing::Test {
     pool_->Start();
   }
 
-  // Puts a message into the queue; what a worker writes to its descriptor can be read here.
+  // Puts a message into the queue; what a worker writes to the descriptor in it can be read from
+  // the result.
   UniqueFd HandOff() {
     int ends[2];
     EXPECT_EQ(pipe(ends), 0);
@@ -92,6 +106,74 @@ TEST_F(WorkersTest, StartsAsManyAsConfigured) {
   for (const UniqueFd& connection : connections) pids.insert(Answer(connection));
   EXPECT_FALSE(pids.contains(0));
   EXPECT_EQ(pids.size(), 3u);
+}
+
+// The service is removed from the configuration: what waits in its queue is still served.
+TEST_F(WorkersTest, OneThatIsBeingStartedServesWhatWaits) {
+  Start("serve-one");
+  io_.poll_one();  // the start has begun; that it is done would be another event
+  ASSERT_TRUE(pool_->running().empty()) << "it is being started";
+  pool_->Stop(std::chrono::hours(1));
+  EXPECT_NE(Answer(HandOff()), 0);
+}
+
+// The zombie of a traced process goes to its tracer first.
+TEST_F(WorkersTest, OneThatIsTracedIsReapedAtLast) {
+  if (geteuid() != 0) GTEST_SKIP() << "only root may trace it";
+  Start("serve");
+  ASSERT_TRUE(RunUntil(io_, [this] { return !pool_->running().empty(); }));
+  const pid_t pid = pool_->running()[0].pid;
+  const pid_t tracer = fork();
+  if (tracer == 0) {
+    const bool traces = ptrace(PTRACE_SEIZE, pid, nullptr, nullptr) == 0;
+    kill(pid, SIGKILL);
+    usleep(300'000);
+    _exit(traces ? 0 : 1);
+  }
+  RunFor(milliseconds(1'000));
+  int status = -1;
+  ASSERT_EQ(waitpid(tracer, &status, 0), tracer);
+  EXPECT_EQ(status, 0);
+  EXPECT_TRUE(RunUntil(io_, [pid] { return !Runs(pid); })) << "a zombie is left";
+}
+
+TEST_F(WorkersTest, HeartbeatsHoldNobodyUp) {
+  StartBeating("hold-heartbeats");
+  ASSERT_TRUE(RunUntil(io_, [this] { return !pool_->running().empty(); }));
+  RunFor(milliseconds(300));
+  const auto begun = Clock::now();
+  for (auto now = begun; now < begun + 10 * Pulse::kLookPeriod; now += Pulse::kLookPeriod)
+    pool_->Look(now);
+  EXPECT_LT(Clock::now() - begun, milliseconds(1'000));
+  EXPECT_EQ(pool_->hung(), 1U) << "it has not sent a second one";
+}
+
+// The first page of a program may come from a slow disk.
+TEST_F(WorkersTest, OneThatStartsSlowlyDoesNotHang) {
+  StartBeating("ignore-term");
+  ASSERT_TRUE(RunUntil(io_, [this] { return !pool_->running().empty(); }));
+  const auto begun = Clock::now();
+  const auto look_until = [&](milliseconds end) {
+    for (auto now = begun; now < begun + end; now += Pulse::kLookPeriod) pool_->Look(now);
+  };
+  look_until(Pulse::kStart - Pulse::kLookPeriod);
+  EXPECT_EQ(pool_->hung(), 0U);
+  look_until(Pulse::kStart + 2 * Pulse::kLookPeriod);
+  EXPECT_EQ(pool_->hung(), 1U) << "it has never sent one";
+}
+
+TEST_F(WorkersTest, OneThatIsStoppedWhileItStartsHangs) {
+  StartBeating("ignore-term");
+  ASSERT_TRUE(RunUntil(io_, [this] { return !pool_->running().empty(); }));
+  const pid_t pid = pool_->running()[0].pid;
+  kill(pid, SIGSTOP);
+  siginfo_t info;
+  ASSERT_EQ(waitid(P_PID, static_cast<id_t>(pid), &info, WSTOPPED | WNOWAIT), 0);
+  const auto begun = Clock::now();
+  for (auto now = begun; now < begun + Pulse::kSilence + 2 * Pulse::kLookPeriod;
+       now += Pulse::kLookPeriod)
+    pool_->Look(now);
+  EXPECT_EQ(pool_->hung(), 1U);
 }
 
 TEST_F(WorkersTest, RunsAsTheConfiguredUser) {
@@ -153,7 +235,7 @@ TEST_F(WorkersTest, OnDemandWorkerThatTakesNothingDoesNotEatTheCpu) {
   EXPECT_LT(changes_, 60);
 }
 
-// One that takes nothing: another one after a while, and no more than configured.
+// If a worker takes nothing another one is started after a while, but no more than configured.
 TEST_F(WorkersTest, OnDemandStartsAnotherOneWhileConnectionsWait) {
   Start("ignore-term", /*on_demand=*/true, /*count=*/3);
   const UniqueFd connection = HandOff();
@@ -221,7 +303,7 @@ TEST_F(IdleWorkersTest, FinishWhatTheyHaveBesideAnother) {
   const pid_t second = Answer(other);
   EXPECT_GT(second, 0);
   EXPECT_NE(second, first);
-  // Only as many drain as may run: the second one stays for what comes.
+  // Only as many workers drain as may run: so the second one stays for what comes.
   RunFor(milliseconds(700));
   EXPECT_EQ(Answer(HandOff()), second);
   EXPECT_TRUE(Runs(first));
@@ -254,7 +336,7 @@ TEST_F(WorkersTest, ProgramThatDoesNotStartIsTriedAgainWithPauses) {
   spec.command = {"/nonexistent/worker"};
   StartSpec(spec);
   testing::internal::CaptureStderr();
-  RunFor(milliseconds(1000));  // at 0, 100, 300 and 700 ms
+  RunFor(milliseconds(1000));  // attempts at 0, 100, 300 and 700 ms
   const std::string log = testing::internal::GetCapturedStderr();
   size_t attempts = 0;
   for (size_t at = 0; (at = log.find("f:1:2: the worker cannot be started: ", at)) != log.npos;
@@ -269,7 +351,7 @@ TEST_F(WorkersTest, QueueThatAWorkerShutDownIsLeftAlone) {
   testing::internal::CaptureStderr();
   RunFor(milliseconds(700));
   const std::string log = testing::internal::GetCapturedStderr();
-  const std::string said = "a worker has shut its queue down for good";
+  const std::string said = "a worker has shut the queue of its service down";
   EXPECT_NE(log.find(said), std::string::npos) << log;
   EXPECT_EQ(log.find(said), log.rfind(said)) << log;
   pool_->Stop(milliseconds(0));
@@ -292,7 +374,7 @@ TEST_F(WorkersTest, StopOfAnIdlePoolOnDemand) {
       io_, [this] { return pool_->gone(); }, milliseconds(3000)));
 }
 
-// Of a service that is gone: its workers get time to see the end of their queue.
+// The service is gone: its workers get time to see the end of their queue.
 TEST_F(WorkersTest, StopWithDelayLetsWorkersEndByThemselves) {
   Start("serve");
   const pid_t pid = Answer(HandOff());

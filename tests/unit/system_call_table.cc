@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "tests/unit/system_call_table.h"
 
 #include <algorithm>
@@ -61,7 +62,7 @@ std::vector<TableRow> ReadSystemCallTable(const std::string& path) {
     if (cells.size() != 3 || cells[0].starts_with(" ---")) continue;
     table.push_back({Name(cells[0]), Quoted(cells[0]), CallsOf(cells[1]), CallsOf(cells[2])});
   }
-  if (!table.empty()) table.erase(table.begin());  // the heads of the columns
+  if (!table.empty()) table.erase(table.begin());  // the names of the columns
   return table;
 }
 
@@ -69,7 +70,7 @@ const TableRow* FindRow(const std::vector<TableRow>& table, std::string_view nam
   for (const TableRow& row : table) {
     if (row.name == name) return &row;
   }
-  // An exact name before a pattern.
+  // An exact name has precedence over a pattern.
   for (const TableRow& row : table) {
     if (std::find(row.functions.begin(), row.functions.end(), name) != row.functions.end()) {
       return &row;

@@ -1,5 +1,6 @@
+// SPDX-License-Identifier: Apache-2.0
 // The table of system calls in client-lib/README.md. The tests take it from there, so that the page
-// and the library cannot part.
+// and the library cannot differ.
 
 #ifndef TLSBROKER_TESTS_UNIT_SYSTEM_CALL_TABLE_H_
 #define TLSBROKER_TESTS_UNIT_SYSTEM_CALL_TABLE_H_
@@ -16,17 +17,17 @@ using Calls = std::set<std::string>;
 
 struct TableRow {
   std::string name;                    // the first cell, without its backquotes
-  std::vector<std::string> functions;  // what is in backquotes there; may end in "*"
+  std::vector<std::string> functions;  // the names in backquotes in that cell; may end in "*"
   Calls always;
-  Calls direct;  // in direct mode besides
+  Calls direct;  // additionally in direct mode
 
   bool IsOf(std::string_view function) const;
 };
 
-// Empty if there is no such table.
+// Empty if the page has no such table.
 std::vector<TableRow> ReadSystemCallTable(const std::string& path);
 
-// The row of that name, or that has the function; null if there is none.
+// The row with that name, or with that function; null if there is none.
 const TableRow* FindRow(const std::vector<TableRow>& table, std::string_view name);
 
 }  // namespace tlsbroker

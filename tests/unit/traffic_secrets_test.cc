@@ -1,5 +1,6 @@
-// Key derivation against RFC 8448 and against OpenSSL's own record layer, and that nothing of a key
-// is left behind.
+// SPDX-License-Identifier: Apache-2.0
+// Key derivation is compared with RFC 8448 and with OpenSSL's own record layer, and leaves nothing
+// of a key behind.
 
 #include "broker/handshaker/traffic_secrets.h"
 
@@ -45,7 +46,7 @@ TEST(Tls13, KeysAndIvsOfRfc8448) {
   const auto keys =
       DeriveTls13(nullptr, Suite::kAes128Gcm, "SHA256", Rfc8448Secrets(), 0x0102030405060708);
   ASSERT_TRUE(keys.ok()) << keys.status();
-  // version 0x0304, cipher 51, both in the machine's order; iv, key, salt, record number
+  // version 0x0304 and cipher 51, both in the machine's byte order; iv, key, salt, record number
   EXPECT_EQ(Hex(keys->tx.crypto_info.bytes()),
             "04033300"
             "dd83549aadf1e984"
@@ -122,7 +123,7 @@ TEST(SuiteOf, KnowsThePoliciesSuitesAndNoOthers) {
   EXPECT_EQ(SuiteOf(0), std::nullopt);
 }
 
-// OpenSSL's record layer is the judge: its records open with the derived keys, and it opens ours.
+// OpenSSL's record layer decides: the derived keys open its records, and it opens ours.
 class Session : public testing::TestWithParam<std::tuple<TlsVersion, Suite>> {
  protected:
   Session() : session_(version(), suite()) {}
@@ -178,8 +179,8 @@ INSTANTIATE_TEST_SUITE_P(All, Session,
                          testing::Combine(testing::ValuesIn(kVersions),
                                           testing::ValuesIn(kSuites)));
 
-// RFC 5288 3: a repeated nonce gives the authentication key away. The first record of the kernel
-// must have the very nonce that OpenSSL would have used next.
+// RFC 5288 section 3: a repeated nonce gives the authentication key away. So the kernel's first
+// record must have exactly the nonce that OpenSSL would have used next.
 TEST(Tls12, TheFirstNonceIsTheOneThatOpensslWouldUse) {
   for (const Suite suite : {Suite::kAes128Gcm, Suite::kAes256Gcm}) {
     MemorySession session(TlsVersion::kTls12, suite);
@@ -218,7 +219,8 @@ TEST(Wiping, NoKeyIsLeftOnTheStack) {
   derive(true);
   ASSERT_EQ(keys.size(), 12u);
   EXPECT_FALSE(HoldsPartOf(StackAfter([&] { derive(false); }), keys));
-  // The search works: a key that is not wiped is found, where deep calls leave it.
+  // This shows that the search works: it finds a key that is not wiped, at a depth of the stack
+  // that calls reach.
   EXPECT_TRUE(HoldsPartOf(StackAfter([&] {
                             volatile char frame[4096];
                             std::ranges::copy(keys[0], frame);

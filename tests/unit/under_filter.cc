@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "tests/unit/under_filter.h"
 
 #include <fcntl.h>
@@ -37,6 +38,7 @@ const std::map<std::string, int> kConstants = {
     {"F_SETFL", F_SETFL},
     {"F_SETFD", F_SETFD},
     {"F_DUPFD_CLOEXEC", F_DUPFD_CLOEXEC},
+    {"F_GETPIPE_SZ", F_GETPIPE_SZ},
     {"FIONREAD", FIONREAD},
     {"AF_UNIX", AF_UNIX},
     {"SOCK_SEQPACKET", SOCK_SEQPACKET},
@@ -44,6 +46,7 @@ const std::map<std::string, int> kConstants = {
     {"SO_DOMAIN", SO_DOMAIN},
     {"SO_TYPE", SO_TYPE},
     {"SO_PROTOCOL", SO_PROTOCOL},
+    {"SO_ERROR", SO_ERROR},
     {"SO_RCVTIMEO", SO_RCVTIMEO},
     {"PR_SET_NO_NEW_PRIVS", PR_SET_NO_NEW_PRIVS},
     {"SECCOMP_SET_MODE_STRICT", SECCOMP_SET_MODE_STRICT},
@@ -58,7 +61,7 @@ struct Argument {
 };
 constexpr Argument kType = {1, 0xf};  // SOCK_TYPE_MASK; SOCK_CLOEXEC is above
 
-// Which arguments the words in the parentheses are.
+// The numbers of the arguments that the words in parentheses stand for.
 const std::map<std::string, std::vector<Argument>> kArguments = {
     {"fcntl", {{1}}},         {"getsockopt", {{1}, {2}}},   {"ioctl", {{1}}},
     {"prctl", {{0}}},         {"seccomp", {{0}}},           {"setsockopt", {{1}, {2}}},
@@ -77,7 +80,7 @@ std::optional<Rule> RuleOf(const std::string& text) {
   if (rule.call == __NR_SCMP_ERROR) return std::nullopt;
   const auto known = kArguments.find(name);
   if (known == kArguments.end() || open == std::string::npos) {
-    // Without its conditions such a call would be wide open.
+    // Without its conditions such a call would be allowed with any arguments.
     return known == kArguments.end() && open == std::string::npos ? std::optional(rule)
                                                                   : std::nullopt;
   }
@@ -120,8 +123,8 @@ int WaitFor(pid_t child) {
 
 using Program = std::vector<sock_filter>;
 
-// By libseccomp, in a process of its own: it asks the kernel what it can do once in a process, and
-// tlsbroker_attach() has to be seen asking.
+// Compiles the filter by libseccomp, in a process of its own: libseccomp asks the kernel only once
+// in a process what it can do, and it has to ask in tlsbroker_attach(), under the filter.
 Program Compile(const Calls& allowed, uint32_t otherwise) {
   const UniqueFd file(memfd_create("filter", MFD_CLOEXEC));
   const pid_t child = fork();
@@ -135,7 +138,7 @@ Program Compile(const Calls& allowed, uint32_t otherwise) {
 
 // ---- The child
 
-// Of the calling thread alone: others play the broker and the peer.
+// The filter holds only for the calling thread: other threads play the broker and the peer.
 void Load(const Program& program) {
   const sock_fprog filter = {static_cast<unsigned short>(program.size()),
                              const_cast<sock_filter*>(program.data())};
@@ -210,7 +213,7 @@ Ending RunUnder(const Calls& allowed, const Operation& operation) {
   return {.killed = true, .description = "it was killed by the filter"};
 }
 
-// With a signal instead of death.
+// The filter sends a signal instead of killing the process.
 std::string RefusedCall(const Calls& allowed, const Operation& operation) {
   void* shared =
       mmap(nullptr, sizeof(int), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Runs operations of libtlsbroker in a child whose seccomp filter kills it for any system call that
 // is not in a list.
 
@@ -14,20 +15,20 @@
 
 namespace tlsbroker {
 
-// What runs under the filter; true if it did what it should.
+// What runs under the filter; true if it succeeded.
 using Act = std::function<bool()>;
 
 struct Operation {
   std::string name;
-  std::vector<std::string> rows;  // of the table, that allow it
-  std::function<Act()> prepare;   // runs in the child before the filter; what it makes is the Act's
-  bool own_thread = false;        // a thread that has allocated nothing yet
+  std::vector<std::string> rows;  // rows of the table that allow it
+  std::function<Act()> prepare;   // runs in the child before the filter, and makes the Act
+  bool own_thread = false;        // runs in a thread that has allocated nothing yet
 };
 
-// For `prepare`: ends the child, and the test says where.
+// For `prepare`: if the condition is false, ends the child, and the test fails and says what.
 void Require(bool condition, const char* what);
 
-// For children of `prepare`: they end with the child that runs it.
+// For children that `prepare` starts: they end with the child that runs it.
 void DieWith(pid_t parent);
 
 struct Ending {
@@ -38,7 +39,7 @@ struct Ending {
 
 Ending RunUnder(const Calls& allowed, const Operation& operation);
 
-// The name of the first call that is not allowed. Runs the operation once more.
+// The name of the first call that is not allowed, for which the operation is run once more.
 std::string RefusedCall(const Calls& allowed, const Operation& operation);
 
 }  // namespace tlsbroker

@@ -1,4 +1,5 @@
-// The byte-level reader and writer, against honest and hostile input.
+// SPDX-License-Identifier: Apache-2.0
+// The reader and the writer of single bytes, with honest and hostile input.
 
 #include "protocol/wire.h"
 

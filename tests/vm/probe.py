@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Installs kTLS (TLS 1.3, AES-128-GCM) for sending on a loopback connection, and looks for a record and not the plaintext at the other end.
+# SPDX-License-Identifier: Apache-2.0
+"""Installs kTLS (TLS 1.3, AES-128-GCM) for sending on a loopback connection, and checks that a record, and not the plaintext,
+comes at the other end.
 
 Prints what happened; exits 0 if the kernel encrypts, 2 if it has no TLS ULP (ENOENT), and with a trace for anything else.
 """

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * libtlsbroker: what a worker needs to serve connections that tlsbroker hands to it. No TLS
  * library, no key material: the kernel or the broker does the TLS records. protocol/PROTOCOL.md
@@ -15,8 +16,8 @@
  * (-EAGAIN, -EPIPE, ...) or one of the TLSBROKER_E_ values. errno itself is not part of the
  * interface. No function returns -EINTR: a call that a signal interrupts is started again.
  *
- * Blocking. Connections come in blocking mode. "Blocks" below means: unless
- * tlsbroker_conn_set_nonblocking() was called; then the result is -EAGAIN.
+ * Blocking. Connections come in blocking mode. "Blocks" below means that the call waits; after
+ * tlsbroker_conn_set_nonblocking() it returns -EAGAIN instead.
  *
  * Signals. No function raises SIGPIPE, except tlsbroker_sendfile() and the splicing ones: programs
  * that use them ignore SIGPIPE, since sendfile(2) and splice(2) have no flag for that.
@@ -48,10 +49,10 @@ typedef struct tlsbroker_conn tlsbroker_conn;
 
 /* Results beside -errno, all below any -errno. */
 enum tlsbroker_result {
-  /* The stream stops without the peer's close_notify: a crash, a reset, or somebody on the way
-   * who cut it. What was read may be a part only. In relay and bridge mode also whatever else
-   * ended the connection there: the peer's alert, a record that is not allowed, the end of the
-   * broker itself. */
+  /* The stream stops without the peer's close_notify: a crash, a reset, or somebody on the way who
+   * cut it. What was read may be a part only. In relay and bridge mode this also stands for
+   * whatever else ended the connection there: the peer's alert, a record that is not allowed, the
+   * end of the broker itself. */
   TLSBROKER_E_TRUNCATED = -5001,
   /* The peer sent a fatal alert; tlsbroker_conn_alert() has its number. (Direct mode only:
    * elsewhere the broker reads alerts, and the result is TLSBROKER_E_TRUNCATED.) */
@@ -62,8 +63,9 @@ enum tlsbroker_result {
    * peer was told with the fatal alert internal_error. (Direct mode only: elsewhere the broker
    * follows.) */
   TLSBROKER_E_REKEY = -5003,
-  /* The peer sent a record that is not allowed here, one that does not authenticate, or too many
-   * KeyUpdates. (Direct mode only: elsewhere the result is TLSBROKER_E_TRUNCATED.) */
+  /* The peer sent a record that is not allowed here, one that does not authenticate, is too long or
+   * has another version, or too many KeyUpdates or records without data. It was told with the alert
+   * of RFC 8446 section 6. (Direct mode only: elsewhere the result is TLSBROKER_E_TRUNCATED.) */
   TLSBROKER_E_PROTOCOL = -5004,
   /* A hand-off that is malformed, of a version that this library does not know, or that lost its
    * descriptor for lack of free ones. It was dropped; the next one may be fine. */
@@ -74,14 +76,15 @@ enum tlsbroker_result {
 
   /* From here on: why tlsbroker_wrap() and tlsbroker_dial() give no connection. */
 
-  /* Not by the service's `wrap` or `dial` in the configuration, or the queue has no way to ask. */
+  /* The service's `wrap` or `dial` in the configuration does not allow it, or the queue has no
+   * socket for requests. */
   TLSBROKER_E_NOT_ALLOWED = -5007,
-  /* As many as can be are under way. */
+  /* As many such requests are under way as there may be. */
   TLSBROKER_E_BUSY = -5008,
   /* The upstream's address does not answer, or refuses. */
   TLSBROKER_E_CONNECT = -5009,
   TLSBROKER_E_TIMEOUT = -5010,
-  /* No common version or suite, or an alert of the other side. */
+  /* No common version or suite, or the other side sent an alert. */
   TLSBROKER_E_HANDSHAKE = -5011,
   /* The server's certificate: for another name; not valid now; self-signed; of an authority that is
    * not trusted; with none of the keys that the configuration pins; wrong in another way. */
@@ -93,7 +96,7 @@ enum tlsbroker_result {
   TLSBROKER_E_CERTIFICATE = -5017,
   /* The service requires kernel TLS and there is none, or too many connections are relayed. */
   TLSBROKER_E_KTLS = -5018,
-  /* The broker's log says what. */
+  /* Something failed in the broker, whose log says what. */
   TLSBROKER_E_BROKER = -5019,
 };
 
@@ -101,15 +104,22 @@ enum tlsbroker_result {
  * in all threads. */
 TLSBROKER_API const char* tlsbroker_strerror(int result);
 
-/* ---- The queue: takes the place of a listening socket ---- */
+/* ---- The queue: takes the place of a listening socket ----
+ *
+ * All workers of a service hold the same queue, and have to trust each other: each can take every
+ * connection, and shut the queue down for all. A worker that has no filter against it can also copy
+ * connections that others then serve (recvmsg(2) with MSG_PEEK), and read and write their
+ * plaintext. Workers that the broker started cannot, nor can those of tlsbroker_attach(). Programs
+ * that must not trust each other belong to two services (PROTOCOL.md section 1.3).
+ */
 
 /*
  * Finds the queue of `service` among the descriptors that the supervisor passed (LISTEN_PID,
  * LISTEN_FDS, LISTEN_FDNAMES as in sd_listen_fds(3); the name is "tlsbroker.SERVICE"). With service
- * NULL it is the first whose name starts so. Takes the socket "tlsbroker-requests.SERVICE" beside
- * it, too: by that connections follow KeyUpdates. Makes all passed descriptors close-on-exec and
- * unsets the variables, also when it fails afterwards: call it once, early, before other threads
- * use the environment.
+ * NULL it is the first whose name starts with "tlsbroker.". Also takes the socket
+ * "tlsbroker-requests.SERVICE" beside it, which connections need to follow KeyUpdates. Makes all
+ * passed descriptors close-on-exec and unsets the variables, also when it fails afterwards: call it
+ * once, early, before other threads use the environment.
  *
  * Returns 0; -ENOENT: there is none, or the variables are meant for another process; -ENOTSOCK,
  * -EPROTOTYPE: the descriptor is not a SOCK_SEQPACKET Unix socket; -ENOMEM. Does not block.
@@ -128,9 +138,10 @@ TLSBROKER_API int tlsbroker_queue_from_fd(int fd, tlsbroker_queue** queue);
  * broker's runtime directory, such as "/run/tlsbroker/web.sock".
  *
  * First gives up, in all threads, for good, and for all programs that are started from now on: the
- * keys of connections (getsockopt and setsockopt with SOL_TLS, TCP_ULP), io_uring, the 32-bit and
- * x32 system calls, and gaining privileges by exec (no_new_privs). PROTOCOL.md section 1.1 says
- * why.
+ * keys of connections (getsockopt and setsockopt with SOL_TLS, TCP_ULP), copying what waits for
+ * other workers (recvmsg(2) and recvmmsg(2) with MSG_PEEK, on any socket; recv(2) with it works),
+ * io_uring, the 32-bit and x32 system calls, and gaining privileges by exec (no_new_privs). What is
+ * refused fails with EPERM. PROTOCOL.md sections 1.1 and 1.3 say why.
  *
  * When the broker is gone the queue stays, and attaches itself again when a broker is there: after
  * a restart tlsbroker_accept() goes on where it was, and never gives TLSBROKER_E_GONE. Connections
@@ -149,10 +160,16 @@ TLSBROKER_API int tlsbroker_attach(const char* path, tlsbroker_queue** queue);
  * a connection waits, and for a queue of tlsbroker_attach() also when there is something to do to
  * find the broker again, which tlsbroker_accept() with TLSBROKER_DONTWAIT does. It stays the
  * queue's. Do not set O_NONBLOCK on it: the flag would hold for all workers of the service.
+ *
+ * Several workers may have it in epoll(7) sets with EPOLLEXCLUSIVE, so that a connection does not
+ * wake all of them. Not for a queue of tlsbroker_attach(), whose descriptor is an epoll instance
+ * itself: epoll_ctl(2) then gives EINVAL. Leave the flag out there; each worker that waits is
+ * woken, and tlsbroker_accept() with TLSBROKER_DONTWAIT gives -EAGAIN to all but one.
  */
 TLSBROKER_API int tlsbroker_queue_fd(const tlsbroker_queue* queue);
 
-/* Gives this process' hold on the queue up; NULL is allowed. Connections stay. */
+/* Closes the queue in this process and frees it; NULL is allowed. Connections that were taken
+ * stay. */
 TLSBROKER_API void tlsbroker_queue_free(tlsbroker_queue* queue);
 
 /* For tlsbroker_accept(): -EAGAIN instead of waiting. */
@@ -190,8 +207,8 @@ struct tlsbroker_wrap_options {
 
 /*
  * Turns `fd`, a connected TCP socket of the program's own, into a TLS connection: STARTTLS, or a
- * client. The next byte that either side sends is the handshake's, so read not a byte more than the
- * answer before; the broker does the handshake, in this call.
+ * client. The next byte that either side sends belongs to the handshake, so before this call read
+ * not a byte beyond the plain-text dialogue. The broker does the handshake, during this call.
  *
  * TLSBROKER_SERVER: with the service's certificates, policy and protocols; `options` is NULL. Needs
  * wrap = ["server"] in the service's configuration.
@@ -214,8 +231,8 @@ TLSBROKER_API int tlsbroker_wrap(tlsbroker_queue* queue, int fd, enum tlsbroker_
 
 /*
  * Connects to the server [upstream.NAME] of the broker's configuration, for programs that have no
- * network: address, name and trust are the configuration's, and so is who may (`dial` of the
- * service).
+ * network: the configuration says its address, its name, what is trusted, and which services may
+ * connect (their `dial`).
  *
  * Returns as tlsbroker_wrap(). tlsbroker_conn_peer() is the server. Blocks until the handshake is
  * over.
@@ -294,7 +311,7 @@ TLSBROKER_API int tlsbroker_conn_fd(const tlsbroker_conn* conn);
 TLSBROKER_API int tlsbroker_conn_set_nonblocking(tlsbroker_conn* conn, int nonblocking);
 
 /* How long a call may wait for the broker, in milliseconds, non-blocking mode or not, when keys
- * have to change. That is rare, and usually over in less than one. */
+ * have to change. That is rare, and usually over in less than one millisecond. */
 #define TLSBROKER_REKEY_TIMEOUT_MS 5000
 
 /*
@@ -302,7 +319,8 @@ TLSBROKER_API int tlsbroker_conn_set_nonblocking(tlsbroker_conn* conn, int nonbl
  * eight in a second: more are TLSBROKER_E_PROTOCOL.
  *
  *   > 0                    that many bytes
- *   0                      the peer's authenticated end (close_notify); writing is still possible
+ *   0                      the peer's authenticated end (close_notify), after all that it sent;
+ *                          writing is still possible, unless a reset came behind it
  *   TLSBROKER_E_TRUNCATED  the stream was cut
  *   TLSBROKER_E_ALERT      the peer's fatal alert
  *   TLSBROKER_E_REKEY, TLSBROKER_E_PROTOCOL
@@ -318,7 +336,8 @@ TLSBROKER_API ssize_t tlsbroker_read(tlsbroker_conn* conn, void* buffer, size_t 
 /* The number of the peer's fatal alert (RFC 8446 section 6) after TLSBROKER_E_ALERT, else -1. */
 TLSBROKER_API int tlsbroker_conn_alert(const tlsbroker_conn* conn);
 
-/* For writing: more follows at once, so a record may wait for it (MSG_MORE). */
+/* Flag for writing: more follows at once, so the kernel may keep a record back until then
+ * (MSG_MORE). */
 #define TLSBROKER_MORE 0x1u
 
 /*
@@ -348,8 +367,8 @@ TLSBROKER_API ssize_t tlsbroker_sendfile(tlsbroker_conn* conn, int file, off_t* 
 
 /*
  * Moves up to `size` bytes into a pipe, or out of one into the connection, by splice(2): nothing is
- * copied through the program, and the peer's control records are dealt with. For programs that
- * stand between a connection and another process.
+ * copied through the program, and control records of the peer are handled as in tlsbroker_read().
+ * For programs that stand between a connection and another process.
  *
  * tlsbroker_splice_read() returns as tlsbroker_read(). -EAGAIN: nothing came yet, or the pipe is
  * full: poll(2) the pipe to tell which; -EPIPE: the pipe has no reader; -EINVAL: `pipe` is not the
@@ -390,10 +409,12 @@ TLSBROKER_API int tlsbroker_end_write(tlsbroker_conn* conn);
 #define TLSBROKER_CLOSE_TIMEOUT_MS 2000
 
 /*
- * The clean close: ends the worker's direction unless it has been, and in direct mode discards what
- * the peer still sends until the peer ends too, because closing a TCP socket with unread data may
- * destroy what was written last. Then closes the descriptor and frees `conn`, whatever it returns;
- * NULL is allowed. Remove the descriptor from epoll(7) sets before; see tlsbroker_conn_fd().
+ * The clean close: ends the worker's direction if it has not ended yet, and in direct mode discards
+ * what the peer still sends until the peer ends too, because closing a TCP socket with unread data
+ * may destroy what was written last. After TLSBROKER_E_PROTOCOL and TLSBROKER_E_REKEY it waits for
+ * the peer to close, for the sake of the alert. Then closes the descriptor and frees `conn`,
+ * whatever it returns; NULL is allowed. Remove the descriptor from epoll(7) sets before; see
+ * tlsbroker_conn_fd().
  *
  * Blocks for at most `timeout_ms` in all, non-blocking mode or not; 0: not at all; negative:
  * TLSBROKER_CLOSE_TIMEOUT_MS.

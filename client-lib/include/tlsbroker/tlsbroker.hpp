@@ -1,6 +1,7 @@
-// The C++ face of tlsbroker.h: the same calls and results, with owners and string views. Header
-// only; C++17. Nothing is thrown by this header. What tlsbroker.h says about blocking, threads and
-// results holds here too.
+// SPDX-License-Identifier: Apache-2.0
+// The C++ interface of tlsbroker.h: the same calls and results, with owning classes and string
+// views. Header only; C++17. Nothing is thrown by this header. What tlsbroker.h says about
+// blocking, threads and results holds here too.
 //
 //     tlsbroker::Queue queue;
 //     if (int error = tlsbroker::Queue::FromEnvironment("web", queue); error < 0) return 1;
@@ -85,7 +86,7 @@ class Connection {
   int EndWrite() { return tlsbroker_end_write(get()); }
   int Close(int timeout_ms = -1) { return tlsbroker_close(conn_.release(), timeout_ms); }
   void Abort() { conn_.reset(); }
-  // Another process has it.
+  // For a connection that another process serves (tlsbroker_forget()).
   void Forget() { tlsbroker_forget(conn_.release()); }
 
  private:

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The allow list of a connection's process: what libtlsbroker makes for one connection (the table
 // in client-lib/README.md) and what session.cc makes itself. No file, no new process, no socket but
 // the pairs by which keys are changed, no signal but to the program's group.
@@ -18,7 +19,7 @@
 #include <initializer_list>
 
 #include "client-lib/filter.h"
-#include "client-lib/tools/exec/pipe.h"
+#include "client-lib/tools/pipe.h"
 #include "protocol/unique_fd.h"
 
 namespace tlsbroker::tools {
@@ -34,11 +35,11 @@ constexpr int kWaiting[] = {SCMP_SYS(epoll_wait), SCMP_SYS(epoll_pwait),
                             SCMP_SYS(poll),       SCMP_SYS(clock_gettime),
                             SCMP_SYS(ppoll),      SCMP_SYS(restart_syscall)};
 
-// Of a process with one thread: no locks to wait for, and no memory but malloc's first arena.
+// What a process with one thread needs: no locks to wait for, no memory but malloc's first arena.
 constexpr int kComputing[] = {SCMP_SYS(brk), SCMP_SYS(munmap), SCMP_SYS(exit_group)};
 
-// Stand in the filter for what only a connection's process knows. No process has such numbers
-// (PID_MAX_LIMIT).
+// Placeholders in the filter for process numbers that only a connection's process knows. No process
+// has such numbers (PID_MAX_LIMIT).
 constexpr pid_t kProgram = 0x7fffff01;
 constexpr pid_t kOurselves = 0x7fffff02;
 
@@ -55,7 +56,7 @@ uint32_t Known(uint32_t operand, pid_t program) {
   }
 }
 
-// Keeps the first error, so that the list reads as one.
+// Keeps the first error, so that the rules can be written as one list without checks.
 class AllowList {
  public:
   AllowList() : filter_(seccomp_init(SCMP_ACT_KILL_PROCESS), seccomp_release) {
@@ -81,7 +82,7 @@ class AllowList {
   }
 
   int Export(std::vector<sock_filter>& code) {
-    // By a search tree instead of one call after the other: the kernel runs a new filter for each
+    // A search tree instead of a list of calls: when a filter is loaded the kernel runs it for each
     // call that there is, to see which ones it allows without a look at their arguments.
     Keep(seccomp_attr_set(filter_.get(), SCMP_FLTATR_CTL_OPTIMIZE, 2));
     const UniqueFd file(memfd_create("filter", MFD_CLOEXEC));
@@ -117,18 +118,20 @@ void AllowConnection(AllowList& list) {
   constexpr uint32_t kTypeMask = 0xf;  // SOCK_TYPE_MASK; SOCK_CLOEXEC is above
   list.Allow(kMoving)
       .Allow(kWaiting)
-      // Fast open would be a connect (tcp(7)).
+      // MSG_FASTOPEN would connect (tcp(7)).
       .Allow(SCMP_SYS(sendmsg), {Masked(2, MSG_FASTOPEN, 0)})
       .Allow(SCMP_SYS(fcntl), {Is(1, F_GETFL)})
       .Allow(SCMP_SYS(fcntl), {Is(1, F_SETFL)})
       .Allow(SCMP_SYS(fcntl), {Is(1, F_SETPIPE_SZ), Is(2, kLargerPipeSize)})
+      .Allow(SCMP_SYS(fcntl), {Is(1, F_GETPIPE_SZ)})
       .Allow(SCMP_SYS(ioctl), {Is(1, FIONREAD)})
+      .Allow(SCMP_SYS(getsockopt), {Is(1, SOL_SOCKET), Is(2, SO_ERROR)})
       .Allow(SCMP_SYS(setsockopt), {Is(1, SOL_SOCKET), Is(2, SO_RCVTIMEO)})
       .Allow(SCMP_SYS(socketpair), {Is(0, AF_UNIX), Masked(1, kTypeMask, SOCK_SEQPACKET)})
       .Allow(SCMP_SYS(write), {Is(0, STDERR_FILENO)});  // the log
 }
 
-// While it is a zombie its number is nobody else's (Program::Reap).
+// While the program is a zombie (until Program::Reap) no other process has its number.
 void AllowProgram(AllowList& list) {
   list.Allow(SCMP_SYS(waitid), {Is(0, P_PID), Is(1, kProgram)})
       .Allow(SCMP_SYS(wait4), {Is(0, kProgram)})
@@ -139,9 +142,9 @@ void AllowComputing(AllowList& list) {
   list.Allow(kComputing).Allow(SCMP_SYS(mmap), {Masked(2, PROT_EXEC, 0)});
 }
 
-// What AddressSanitizer's run-time needs besides, to describe an error before it ends the process,
-// with bare addresses: files are refused instead of deadly. It never lets the process do more than
-// look at itself.
+// What AddressSanitizer's run-time needs besides, to describe an error, with bare addresses, before
+// it ends the process. Opening a file fails here instead of killing the process. Nothing of this
+// lets the process do more than look at itself.
 void AllowSanitizer([[maybe_unused]] AllowList& list) {
 #if defined(__SANITIZE_ADDRESS__)
   for (const int call : {SCMP_SYS(mremap), SCMP_SYS(madvise), SCMP_SYS(futex), SCMP_SYS(getpid),

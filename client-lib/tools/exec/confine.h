@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the process of one connection gives up once its program runs. It has read nothing of the
 // peer by then, and from then on it only moves bytes.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "client-lib/tools/exec/dispatcher.h"
 
 #include <netinet/in.h>
@@ -31,7 +32,7 @@ sigset_t HandledSignals() {
   return signals;
 }
 
-// Who has one address of IPv6 has a whole /64, as in the broker's own limits (admission.h).
+// Whoever has one address of IPv6 has a whole /64, as in the broker's own limits (admission.h).
 std::string SourceOf(const Connection& connection) {
   sockaddr_storage address{};
   const sockaddr* peer = tlsbroker_conn_peer(connection.get());
@@ -55,6 +56,7 @@ int Dispatcher::Run() {
     log::Error("no filter for connections" + log::Field("why", strerror(-error)));
     return kExitTemporary;
   }
+  signal(SIGPIPE, SIG_IGN);
   const sigset_t signals = HandledSignals();
   sigprocmask(SIG_BLOCK, &signals, nullptr);
   signals_.Reset(signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
@@ -67,6 +69,7 @@ int Dispatcher::Run() {
     return options_.socket.empty() || error == -EACCES ? kExitPermanent : kExitTemporary;
   }
   while (!ending_ || !sessions_.empty()) {
+    heartbeat_.Beat();
     Wait();
     TakeSignals();
     Reap();
@@ -77,11 +80,12 @@ int Dispatcher::Run() {
 
 void Dispatcher::Wait() {
   pollfd entries[] = {{signals_.get(), POLLIN, 0}, {MayStart() ? queue_.fd() : -1, POLLIN, 0}};
-  (void)poll(entries, 2, -1);
+  (void)poll(entries, 2, heartbeat_.TimeLeft());
 }
 
 void Dispatcher::TakeConnections() {
   while (MayStart()) {
+    heartbeat_.Beat();  // hundreds may wait, and each is a process to be forked
     Connection connection;
     const int error = queue_.Accept(connection, TLSBROKER_DONTWAIT);
     if (error == 0) {
@@ -93,10 +97,10 @@ void Dispatcher::TakeConnections() {
       continue;
     }
     if (error == TLSBROKER_E_GONE) {
-      ending_ = true;  // programs that run finish
+      ending_ = true;  // the programs that run may finish
     } else if (error != -EAGAIN) {
       log::Error("taking a connection: " + std::string(ResultText(error)));
-      (void)poll(nullptr, 0, 100);  // no free descriptor or memory: not at full speed
+      (void)poll(nullptr, 0, 100);  // no free descriptor or memory: do not try at full speed
     }
     return;
   }
@@ -105,7 +109,7 @@ void Dispatcher::TakeConnections() {
 void Dispatcher::Serve(Connection connection) {
   const std::string source = SourceOf(connection);
   if (options_.max_per_source > 0 && by_source_[source] >= options_.max_per_source) {
-    // The 1st, 2nd, 4th, 8th...: a stranger decides how many there are.
+    // Only the 1st, 2nd, 4th, 8th... is logged: a stranger decides how many there are.
     if (std::has_single_bit(++refused_)) {
       log::Warning("refused a connection" + log::Field("peer", source) +
                    log::Field("why", "max-per-source") +
@@ -121,6 +125,7 @@ void Dispatcher::Serve(Connection connection) {
     if (getppid() != dispatcher) _exit(kExitTemporary);
     queue_ = Queue();
     signals_.Reset();
+    heartbeat_.Forget();
     ServeByProgram(std::move(task), options_, filter_);
     _exit(kExitOk);
   }
@@ -129,7 +134,7 @@ void Dispatcher::Serve(Connection connection) {
     if (by_source_[source] == 0) by_source_.erase(source);
     return;
   }
-  // The connection is the child's now: no end of it may come from here.
+  // The child has the connection now: this process must not end it.
   task.connection.Forget();
   ++by_source_[source];
   sessions_.emplace(pid, source);
@@ -150,7 +155,7 @@ void Dispatcher::Reap() {
   for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
     const auto session = sessions_.find(pid);
     if (session == sessions_.end()) continue;
-    if (WIFSIGNALED(status)) {  // by its filter, say: it could not log that itself
+    if (WIFSIGNALED(status)) {  // by its filter, say: then it could not log that itself
       log::Error("the process of a connection was killed" + log::Field("peer", session->second) +
                  log::Field("signal", std::to_string(WTERMSIG(status))));
     }

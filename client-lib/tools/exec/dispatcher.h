@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // `tlsbroker exec`: takes connections from a service's queue and starts a process for each.
 
 #ifndef TLSBROKER_CLIENT_LIB_TOOLS_EXEC_DISPATCHER_H_
@@ -10,6 +11,7 @@
 
 #include "client-lib/tools/exec/confine.h"
 #include "client-lib/tools/exec/options.h"
+#include "client-lib/tools/heartbeat.h"
 #include "protocol/unique_fd.h"
 #include "tlsbroker/tlsbroker.hpp"
 
@@ -19,8 +21,9 @@ class Dispatcher {
  public:
   explicit Dispatcher(const ExecOptions& options) : options_(options) {}
 
-  // Until the programs that run at SIGTERM, or when the broker is gone for good, have ended.
-  // Another SIGTERM, and SIGINT at once, ends them too. The exit status.
+  // Serves until SIGTERM comes, or the broker is gone for good, and then until the programs that
+  // run have ended. A second SIGTERM ends them, too; SIGINT does so at once. Returns the exit
+  // status.
   int Run();
 
  private:
@@ -39,6 +42,7 @@ class Dispatcher {
   SessionFilter filter_;
   Queue queue_;
   UniqueFd signals_;
+  Heartbeat heartbeat_ = Heartbeat::FromEnvironment();
   std::map<pid_t, std::string> sessions_;      // with their clients' addresses
   std::map<std::string, uint32_t> by_source_;  // how many each address has
   uint64_t refused_ = 0;

@@ -1,9 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "client-lib/tools/exec/environment.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
 
+#include <algorithm>
 #include <cstdlib>
+
+#include "client-lib/tools/program_environment.h"
 
 namespace tlsbroker::tools {
 namespace {
@@ -18,11 +22,19 @@ class Environment {
     variables_.push_back(std::string(name) + "=" + value);
     return *this;
   }
-  // Absent for what the connection has not: programs ask whether a variable is there.
+  // Sets nothing if the connection has no such value: programs ask whether a variable is there.
   Environment& Set(const char* name, const char* value) {
     return value == nullptr ? *this : Set(name, std::string(value));
   }
-  std::vector<std::string> Take() { return std::move(variables_); }
+  // The configuration's variables come in front: they may be others than those of a connection, and
+  // PATH.
+  std::vector<std::string> Take() {
+    std::vector<std::string> all = ProgramVariables();
+    const auto is_path = [](const std::string& variable) { return variable.starts_with("PATH="); };
+    if (std::ranges::any_of(all, is_path)) std::erase_if(variables_, is_path);
+    all.insert(all.end(), variables_.begin(), variables_.end());
+    return all;
+  }
 
  private:
   std::vector<std::string> variables_;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What an exec'd program is told about its connection: the variables of UCSPI, systemd, CGI and
 // mod_ssl.
 
@@ -15,7 +16,7 @@ namespace tlsbroker::tools {
 // sent: those become '?'.
 std::vector<std::string> EnvironmentOf(const tlsbroker_conn* conn);
 
-// The number of an address without its port: "192.0.2.1", "2001:db8::1".
+// An address as text, without its port: "192.0.2.1", "2001:db8::1".
 std::string AddressText(const sockaddr* address);
 
 // The connection's id as the broker's log has it.

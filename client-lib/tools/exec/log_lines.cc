@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "client-lib/tools/exec/log_lines.h"
 
 #include <unistd.h>
@@ -10,7 +11,8 @@
 namespace tlsbroker::tools {
 namespace {
 
-// A log line stays one write(2), and whole in a pipe (PIPE_BUF), after four characters for one.
+// A log line stays one write(2), and whole in a pipe (PIPE_BUF), even if four characters stand for
+// each one.
 constexpr size_t kMaxLine = 900;
 
 }  // namespace

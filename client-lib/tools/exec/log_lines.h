@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What a program writes to its standard error, line by line into the log.
 
 #ifndef TLSBROKER_CLIENT_LIB_TOOLS_EXEC_LOG_LINES_H_
@@ -14,7 +15,7 @@ class LogLines {
   // Logs the whole lines that `fd` has, each with `name`; closes it at its end. False when there is
   // nothing to read now.
   bool Copy(UniqueFd& fd, const std::string& name);
-  // A last line without its newline.
+  // Logs a last line that has no newline.
   void Flush(const std::string& name);
 
  private:

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The command line of `tlsbroker exec`.
 
 #ifndef TLSBROKER_CLIENT_LIB_TOOLS_EXEC_OPTIONS_H_
@@ -16,6 +17,7 @@ namespace tlsbroker::tools {
 // How a program gets its connection.
 enum class Style {
   kStdio,    // as standard input and output
+  kSocket,   // as standard input and output, which are one stream socket (inetd(8), stunnel(8))
   kSystemd,  // as descriptor 3, a stream socket (systemd.socket(5) with Accept=yes)
 };
 
@@ -33,7 +35,7 @@ struct ExecOptions {
   Duration grace = std::chrono::seconds(5);       // from SIGTERM to SIGKILL
 };
 
-// Else the exit status, when all has been said.
+// The exit status instead if the program is not to run: the help or an error has been printed then.
 std::variant<ExecOptions, int> ParseExecOptions(std::span<char* const> arguments);
 
 }  // namespace tlsbroker::tools

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "client-lib/tools/exec/program.h"
 
 #include <fcntl.h>
@@ -13,7 +14,7 @@
 #include <utility>
 
 #include "broker/support/activation.h"
-#include "client-lib/tools/exec/pipe.h"
+#include "client-lib/tools/pipe.h"
 
 namespace tlsbroker::tools {
 namespace {
@@ -26,7 +27,8 @@ std::vector<char*> Pointers(const std::vector<std::string>& words) {
   return pointers;
 }
 
-// What the child of vfork(2) needs. It has our memory: what it changes here is changed here.
+// What the child of vfork(2) needs. The child shares our memory: what it changes here it changes
+// for us, too.
 struct Launch {
   const std::vector<std::string>& command;
   std::vector<std::string> environment;
@@ -36,7 +38,8 @@ struct Launch {
   std::vector<char*> variables{};
 };
 
-// Descriptors of any numbers to 0, 1, 2...: first out of the way of each other, then into place.
+// Moves descriptors of any numbers to 0, 1, 2...: first all of them above these numbers, so that
+// none overwrites another, then into place.
 bool Place(std::vector<int>& sources) {
   for (int& fd : sources) {
     fd = fcntl(fd, F_DUPFD_CLOEXEC, static_cast<int>(sources.size()));
@@ -49,11 +52,11 @@ bool Place(std::vector<int>& sources) {
   return close_range(static_cast<unsigned>(target), ~0U, 0) == 0;
 }
 
-// Sessions have one thread, so that memory can be had here, and no signal handlers. What stays
-// behind stays in `launch`, whose owner frees it.
+// This runs after vfork(2), and may allocate memory all the same: a session has one thread and no
+// signal handlers. What is allocated belongs to `launch`, whose owner frees it.
 [[noreturn]] void BecomeProgram(Launch& launch) {
   setpgid(0, 0);
-  // Should this connection's process be killed, the program has nobody to talk to.
+  // If this connection's process is killed the program has nobody to talk to.
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   sigset_t none;
   sigemptyset(&none);
@@ -73,14 +76,15 @@ bool Place(std::vector<int>& sources) {
   _exit(127);
 }
 
-// fork(2) would copy, fault in and throw away again what only execve(2) is needed for.
+// vfork(2): fork(2) would copy and fault in memory that execve(2) throws away at once.
 pid_t Spawn(Launch launch) {
-  const pid_t pid = vfork();
+  const pid_t pid = vfork();  // NOLINT(bugprone-unsafe-functions)
   if (pid == 0) BecomeProgram(launch);
   return pid;
 }
 
-// The program's descriptors, which close with this, and ours.
+// The program's ends of pipes and sockets, which are closed here when this is destroyed; Open()
+// gives our ends to `program`.
 struct Plumbing {
   UniqueFd in, out, connection;
   Pipe errors;
@@ -90,10 +94,17 @@ struct Plumbing {
     return style == Style::kStdio ? OpenPipes(program) : OpenSocket(program);
   }
 
-  std::vector<int> Table() const {
+  std::vector<int> Table(Style style) const {
     const int log = errors.write_end.get();
-    if (connection) return {in.get(), log, log, connection.get()};
-    return {in.get(), out.get(), log};
+    switch (style) {
+      case Style::kStdio:
+        return {in.get(), out.get(), log};
+      case Style::kSocket:
+        return {connection.get(), connection.get(), log};
+      case Style::kSystemd:
+        break;
+    }
+    return {in.get(), log, log, connection.get()};
   }
 
  private:
@@ -121,7 +132,7 @@ int Program::Start(const std::vector<std::string>& command, std::vector<std::str
                    Style style, Program& program) {
   Plumbing plumbing;
   if (const int error = plumbing.Open(style, program); error < 0) return error;
-  const pid_t pid = Spawn({command, std::move(environment), style, plumbing.Table()});
+  const pid_t pid = Spawn({command, std::move(environment), style, plumbing.Table(style)});
   if (pid < 0) return -errno;
   program.pid_ = pid;
   program.pidfd_.Reset(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));

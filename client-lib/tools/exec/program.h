@@ -1,5 +1,6 @@
+// SPDX-License-Identifier: Apache-2.0
 // The program of one connection: started with pipes as its standard input, output and error, or
-// with a socket as descriptor 3, the leader of a process group of its own.
+// with a socket as the first two or as descriptor 3, the leader of a process group of its own.
 
 #ifndef TLSBROKER_CLIENT_LIB_TOOLS_EXEC_PROGRAM_H_
 #define TLSBROKER_CLIENT_LIB_TOOLS_EXEC_PROGRAM_H_
@@ -18,25 +19,25 @@ namespace tlsbroker::tools {
 
 class Program {
  public:
-  // Returns when it is executed; a program that cannot be says so on its standard error and ends
-  // with status 127. -errno on failure.
+  // Returns 0 when the child has called execve(2); if that failed the child says so on the
+  // program's standard error and ends with status 127. -errno: there is no child.
   static int Start(const std::vector<std::string>& command, std::vector<std::string> environment,
                    Style style, Program& program);
 
   // Our ends; non-blocking.
   UniqueFd input, output, errors;
-  // kSystemd: moves what goes in and comes out there.
+  // Not with kStdio: moves the bytes between these pipes and the program's socket.
   std::optional<SocketBridge> bridge;
 
   // Readable when the program has ended.
   int pidfd() const { return pidfd_.get(); }
   pid_t pid() const { return pid_; }
-  // How it ended, as waitpid(2) tells; nullopt while it runs. It stays a zombie until Reap(), so
-  // that its number, and that of its group, are nobody else's.
+  // How the program ended, as waitpid(2) tells; nullopt while it runs. It stays a zombie until
+  // Reap(), so that no other process has its number or its group's.
   std::optional<int> Ended() const;
-  // To all of its group.
+  // Sends the signal to all of the program's group.
   void Signal(int signal) const;
-  // Kills what is left of the group.
+  // Kills what is left of the group and takes the program's exit status.
   void Reap();
 
  private:

@@ -1,8 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "client-lib/tools/exec/session.h"
 
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -13,13 +15,14 @@
 #include <chrono>
 #include <cstring>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "broker/support/log.h"
 #include "client-lib/tools/exec/environment.h"
 #include "client-lib/tools/exec/log_lines.h"
-#include "client-lib/tools/exec/pipe.h"
 #include "client-lib/tools/exec/program.h"
+#include "client-lib/tools/pipe.h"
 #include "protocol/unique_fd.h"
 
 namespace tlsbroker::tools {
@@ -56,6 +59,8 @@ class Session {
   bool MoveOut();
   void EnlargeOutput();
   void EndOutput();
+  void OutputFailed(const std::string& why);
+  bool IsSilent() const;
   void Wait();
   void TakeSignals();
   void KeepTime();
@@ -81,15 +86,17 @@ class Session {
   Incoming incoming_ = Incoming::kOpen;
   bool output_enlarged_ = false;
   bool output_ended_ = false;
-  bool end_waits_ = false;         // there was no room for it
-  bool connection_alarm_ = false;  // poll(2) says that the socket has an error or is shut
-  // Something has happened since the last attempt, which found nothing to do. Epoll begins by
-  // telling what is there.
+  bool end_waits_ = false;  // there was no room for the end of the output
+  // An event has come since the last attempt, which found nothing to do. For a new descriptor epoll
+  // first reports what is there already.
   bool try_in_ = false, try_out_ = false, try_errors_ = false;
-  bool ended_ = false;   // the program has; how is exit_status_
+  bool ended_ = false;   // the program has; exit_status_ says how
   bool killed_ = false;  // SIGKILL was sent
   std::optional<int> exit_status_;
-  std::string failure_;  // why the connection cannot end cleanly, whatever the program says
+  std::string failure_;         // why the connection cannot end cleanly, whatever the program says
+  std::string output_failure_;  // why the client gets no more; the program may go on reading
+  bool look_again_ = false;     // whether the client still says something, since then
+  bool cut_ = false;            // reading has failed
   uint64_t bytes_in_ = 0;
   uint64_t bytes_out_ = 0;
 
@@ -111,7 +118,8 @@ bool Session::WatchBridge() {
                              [this](int fd) { return Watch(fd, EPOLLIN | EPOLLOUT); });
 }
 
-// Edge by edge: Linux 6.1 shows a connection as readable while only a part of a record is there.
+// All events are edge-triggered: Linux 6.1 shows a connection as readable while only a part of a
+// record is there, so that a level-triggered loop would not sleep.
 bool Session::Start() {
   connection_.SetNonblocking(true);
   const int error =
@@ -152,7 +160,7 @@ void Session::Run() {
     if (ended_ && !exit_status_ && (exit_status_ = program_.Ended())) {
       if (*exit_status_ != 0) kill_at_ = std::min(kill_at_, Clock::now() + options_.grace);
       try_out_ = try_errors_ = true;
-      Move();  // what it wrote last
+      Move();  // what the program wrote last
     }
     KeepTime();
     if (Finished()) break;
@@ -165,10 +173,10 @@ void Session::Move() {
   do {
     const bool in = try_in_ && MoveIn();
     const bool between = program_.bridge && program_.bridge->Move();
-    const bool out = (try_out_ || connection_alarm_) && MoveOut();
+    const bool out = try_out_ && MoveOut();
     try_errors_ = try_errors_ && errors_.Copy(program_.errors, name_);
-    // What the bridge has moved is room on the one side and bytes on the other.
-    try_in_ = in || between;
+    // Where the bridge has moved bytes there is now room on one side and data on the other.
+    try_in_ = in || between || std::exchange(look_again_, false);
     try_out_ = out || between;
     if (in || out) last_byte_ = Clock::now();
     if (in || out || try_errors_) KeepTime();
@@ -183,12 +191,16 @@ bool Session::MoveIn() {
     bytes_in_ += static_cast<uint64_t>(n);
     return true;
   }
-  if (n == -EAGAIN) return false;
+  if (n == -EAGAIN) {
+    if (IsSilent()) ClientGone(output_failure_);
+    return false;
+  }
   if (n == -EPIPE) {  // the program wants no more input; the client may not know that
     incoming_ = Incoming::kDiscarded;
   } else if (n == 0) {
     incoming_ = Incoming::kEnded;
   } else {
+    cut_ = true;
     ClientGone(std::string(ResultText(n)));
     return false;
   }
@@ -196,12 +208,23 @@ bool Session::MoveIn() {
   return true;
 }
 
+// The client takes nothing, and does not say more than the program has been given. After a reset
+// there is always an end or an error to be read, so this is another failure.
+bool Session::IsSilent() const {
+  int waiting = 0;
+  return !output_failure_.empty() && ioctl(program_.input.get(), FIONREAD, &waiting) == 0 &&
+         waiting == 0;
+}
+
 bool Session::Discard() {
   static std::array<char, 16 * 1024> nowhere;
   const ssize_t n = connection_.Read(nowhere.data(), nowhere.size());
   if (n == -EAGAIN) return false;
   if (n == 0) incoming_ = Incoming::kEnded;
-  if (n < 0) ClientGone(std::string(ResultText(n)));
+  if (n < 0) {
+    cut_ = true;
+    ClientGone(std::string(ResultText(n)));
+  }
   return n > 0;
 }
 
@@ -218,28 +241,39 @@ bool Session::MoveOut() {
     output_ended_ = true;
     if (program_.bridge && program_.bridge->half_closed()) EndOutput();
   } else if (n != -EAGAIN) {
-    ClientGone(std::string(ResultText(n)));
-  } else if (connection_alarm_ && incoming_ == Incoming::kEnded) {
-    ClientGone("the client is gone");
+    OutputFailed(std::string(ResultText(n)));
   }
   return false;
 }
 
-// Where the user's pipes have come to their limit (pipe(7)) it stays as it is.
+// What the client has said before is still to be read, and if it ends with an end the program may
+// finish its work: many clients end and close without having read all, and then their kernel sends
+// a reset. So the program only learns that nobody reads its output, by EPIPE, when it goes on
+// writing.
+void Session::OutputFailed(const std::string& why) {
+  if (exit_status_ && output_ended_) return;
+  output_failure_ = why;
+  output_ended_ = true;
+  program_.output.Reset();
+  log::Info("the client takes no more" + name_ + log::Field("why", why));
+  look_again_ = true;
+}
+
+// If the user's pipes have reached their limit (pipe(7)) the pipe keeps its size.
 void Session::EnlargeOutput() {
   (void)fcntl(program_.output.get(), F_SETPIPE_SZ, kLargerPipeSize);
   output_enlarged_ = true;
 }
 
-// What the program meant as its end the client gets as one, though the program goes on.
+// The program has ended its output on purpose: the client gets an end, though the program goes on.
 void Session::EndOutput() {
   const int result = connection_.EndWrite();
   end_waits_ = result == -EAGAIN;
-  if (result < 0 && !end_waits_) ClientGone(std::string(ResultText(result)));
+  if (result < 0 && !end_waits_) OutputFailed(std::string(ResultText(result)));
 }
 
-// The program must not take what was cut off for the whole: it gets SIGTERM before, and instead of,
-// the end of its input.
+// The program must not take input that was cut off for the whole: it gets SIGTERM, and no end of
+// its input before.
 void Session::ClientGone(const std::string& why) {
   if (exit_status_ && output_ended_) return;
   log::Warning("the client is gone" + name_ + log::Field("why", why));
@@ -252,7 +286,7 @@ void Session::Terminate(const std::string& why) {
   program_.Signal(SIGTERM);
   program_.Signal(SIGCONT);
   kill_at_ = Clock::now() + options_.grace;
-  program_.output.Reset();  // what it still writes goes nowhere
+  program_.output.Reset();  // what the program still writes is lost
 }
 
 void Session::KeepTime() {
@@ -297,7 +331,6 @@ void Session::Note(const epoll_event& event) {
   if (fd == connection_.fd()) {
     try_in_ = try_in_ || (event.events & (EPOLLIN | EPOLLRDHUP | kBroken)) != 0;
     try_out_ = try_out_ || (event.events & (EPOLLOUT | kBroken)) != 0;
-    connection_alarm_ = connection_alarm_ || (event.events & kBroken) != 0;
   } else if (fd == program_.input.get()) {
     try_in_ = true;
   } else if (fd == program_.output.get()) {
@@ -309,7 +342,7 @@ void Session::Note(const epoll_event& event) {
   } else if (fd == signals_.get()) {
     TakeSignals();
   } else {
-    try_in_ = try_out_ = true;  // the bridge's
+    try_in_ = try_out_ = true;  // a descriptor of the bridge
   }
 }
 
@@ -318,8 +351,9 @@ void Session::TakeSignals() {
   while (read(signals_.get(), &info, sizeof(info)) == sizeof(info)) Terminate("told to end");
 }
 
-// A program that has ended may have left others behind which write for it; after a failure not for
-// long.
+// A program that has ended may have left other processes behind that still write its output. We
+// wait for these; but after a bad exit status only for the grace time, and not when the connection
+// has failed.
 bool Session::Finished() const {
   return exit_status_ && (output_ended_ || killed_ || !failure_.empty());
 }
@@ -327,7 +361,7 @@ bool Session::Finished() const {
 void Session::Finish() {
   errors_.Copy(program_.errors, name_);
   errors_.Flush(name_);
-  const bool good = *exit_status_ == 0 && failure_.empty();
+  const bool good = *exit_status_ == 0 && failure_.empty() && output_failure_.empty();
   std::string line = "ended" + name_ + StatusText(*exit_status_) +
                      log::Field("in", std::to_string(bytes_in_)) +
                      log::Field("out", std::to_string(bytes_out_));
@@ -335,8 +369,10 @@ void Session::Finish() {
     const int result = connection_.Close();
     if (result < 0) line += log::Field("close", ResultText(result));
   } else {
-    if (!failure_.empty()) line += log::Field("why", failure_);
-    connection_.Abort();
+    const std::string& why = failure_.empty() ? output_failure_ : failure_;
+    if (!why.empty()) line += log::Field("why", why);
+    // If reading has failed, the client has got its alert, and Close() only waits for it to close.
+    cut_ ? (void)connection_.Close() : connection_.Abort();
   }
   good ? log::Info(line) : log::Warning(line);
   program_.Reap();

@@ -1,7 +1,7 @@
-// The bridge of one connection: what the client sends goes into the program, what the program
-// writes goes to the client, by splice(2), while the kernel or the broker does the TLS records. A
-// process of its own, confined as the worker that started it, and no key in it. Both sides are
-// strangers.
+// SPDX-License-Identifier: Apache-2.0
+// Serves one connection: what the client sends goes into the program, what the program writes goes
+// to the client, by splice(2), while the kernel or the broker does the TLS records. It is a process
+// of its own, confined as the worker that started it, with no key in it. Both sides are strangers.
 
 #ifndef TLSBROKER_CLIENT_LIB_TOOLS_EXEC_SESSION_H_
 #define TLSBROKER_CLIENT_LIB_TOOLS_EXEC_SESSION_H_
@@ -16,8 +16,8 @@
 
 namespace tlsbroker::tools {
 
-// A connection and what can be found out about it before it has a process: after fork(2) the same
-// costs a page fault for almost every line of code.
+// A connection and what can be found out about it before it has a process: to find out the same
+// after fork(2) costs a page fault for almost every line of code.
 struct Task {
   Task(Connection taken, const ExecOptions& options);
 
@@ -27,8 +27,8 @@ struct Task {
   std::chrono::steady_clock::time_point started;
 };
 
-// Until the program has ended and the connection with it. SIGTERM, which is blocked, ends both.
-// This process loads the filter.
+// Serves until the program, and the connection with it, has ended. SIGTERM, which is blocked, ends
+// both. Loads the filter into this process.
 void ServeByProgram(Task task, const ExecOptions& options, const SessionFilter& filter);
 
 }  // namespace tlsbroker::tools

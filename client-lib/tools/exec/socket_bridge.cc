@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "client-lib/tools/exec/socket_bridge.h"
 
 #include <fcntl.h>
@@ -7,22 +8,9 @@
 #include <cerrno>
 #include <utility>
 
-#include "client-lib/tools/exec/pipe.h"
+#include "client-lib/tools/pipe.h"
 
 namespace tlsbroker::tools {
-namespace {
-
-constexpr size_t kPiece = 1 << 20;  // as much as a pipe may ever hold
-
-ssize_t Splice(int from, int to) {
-  ssize_t n;
-  do {
-    n = splice(from, nullptr, to, nullptr, kPiece, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
-  } while (n < 0 && errno == EINTR);
-  return n < 0 ? -errno : n;
-}
-
-}  // namespace
 
 int SocketBridge::Open(UniqueFd& input, UniqueFd& output, UniqueFd& program_end) {
   Pipe in, out;
@@ -48,21 +36,23 @@ bool SocketBridge::Move() {
 
 bool SocketBridge::MoveIn() {
   if (!from_) return false;
-  const ssize_t n = Splice(from_.get(), socket_.get());
+  const ssize_t n = Splice(from_, socket_);
   if (n > 0 || n == -EAGAIN) return n > 0;
-  if (n == 0) shutdown(socket_.get(), SHUT_WR);  // the client has ended, and the program has all
+  if (n == 0) shutdown(socket_.get(), SHUT_WR);  // the client has ended; the program has all of it
   from_.Reset();                                 // else it wants no more: the session sees EPIPE
   return true;
 }
 
 bool SocketBridge::MoveOut() {
   if (!to_) return false;
-  const ssize_t n = Splice(socket_.get(), to_.get());
+  const ssize_t n = Splice(socket_, to_);
   if (n > 0 || n == -EAGAIN) return n > 0;
-  // ECONNRESET: it closed without having read everything, which is no error with a pipe either. Its
-  // exit says how it meant that.
+  // The client takes no more: the program gets EPIPE, as with a pipe.
+  if (n == -EPIPE) shutdown(socket_.get(), SHUT_RD);
+  // ECONNRESET: the program closed its socket without having read everything, which is no error
+  // with a pipe either. Its exit status says how it meant that.
   pollfd state{socket_.get(), 0, 0};
-  half_closed_ = n == 0 && poll(&state, 1, 0) == 0;  // POLLHUP is both directions
+  half_closed_ = n == 0 && poll(&state, 1, 0) == 0;  // POLLHUP: both directions are shut
   to_.Reset();
   return true;
 }

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // For a program that wants a socket: the pipes that a session splices to and from, and behind them
 // one end of a socketpair, whose other end is the program's. splice(2) needs a pipe on one side.
 // Runs in a session's process; the program is a stranger.
@@ -13,18 +14,18 @@ namespace tlsbroker::tools {
 
 class SocketBridge {
  public:
-  // Fills in the session's ends, as of a program's standard input and output, and the program's end
-  // of the socket. 0 or -errno.
+  // Fills in the ends of pipes that the session uses as it uses those of a program's standard input
+  // and output, and the program's end of the socketpair. 0 or -errno.
   int Open(UniqueFd& input, UniqueFd& output, UniqueFd& program_end);
 
   // Moves what can be moved without waiting; false if that was nothing, not even an end.
   bool Move();
 
-  // The program has shut its sending direction down and has the socket still: an end of its output
-  // that it means, where a closed socket may be the end of a program that failed.
+  // The program has shut its sending direction down and still has the socket: it ended its output
+  // on purpose, whereas a closed socket may also be the end of a program that failed.
   bool half_closed() const { return half_closed_; }
 
-  // What to wait for, edge-triggered, in both directions; non-blocking.
+  // To be watched for edge-triggered events in both directions; non-blocking.
   std::array<int, 3> descriptors() const { return {from_.get(), to_.get(), socket_.get()}; }
 
  private:

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "client-lib/tools/run/address.h"
 
 #include <arpa/inet.h>
@@ -65,12 +66,32 @@ std::string Address::ToString() const {
   return "[" + std::string(text) + "]:" + std::to_string(port());
 }
 
+Address Address::Unmapped() const {
+  if (family() != AF_INET6 || !IN6_IS_ADDR_V4MAPPED(&v6().sin6_addr)) return *this;
+  Address to;
+  to.size_ = sizeof(sockaddr_in);
+  to.v4().sin_family = AF_INET;
+  to.v4().sin_port = v6().sin6_port;
+  std::memcpy(&to.v4().sin_addr, &v6().sin6_addr.s6_addr[12], 4);
+  return to;
+}
+
+bool Address::IsLoopback() const {
+  if (family() == AF_INET) return ntohl(v4().sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+  return family() == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&v6().sin6_addr);
+}
+
+bool Address::IsWildcard() const {
+  if (family() == AF_INET) return v4().sin_addr.s_addr == htonl(INADDR_ANY);
+  return family() == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&v6().sin6_addr);
+}
+
 Address Address::ToConnect() const {
   Address to = *this;
-  if (family() == AF_INET && v4().sin_addr.s_addr == htonl(INADDR_ANY)) {
+  if (family() == AF_INET && IsWildcard()) {
     to.v4().sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   }
-  if (family() == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&v6().sin6_addr)) {
+  if (family() == AF_INET6 && IsWildcard()) {
     to.v6().sin6_addr = in6addr_loopback;
   }
   return to;

@@ -1,4 +1,5 @@
-// Internet addresses as accept(2) and its like have them. Part of `tlsbroker run`.
+// SPDX-License-Identifier: Apache-2.0
+// Internet addresses as accept(2) and similar calls have them. Part of `tlsbroker run`.
 
 #ifndef TLSBROKER_CLIENT_LIB_TOOLS_RUN_ADDRESS_H_
 #define TLSBROKER_CLIENT_LIB_TOOLS_RUN_ADDRESS_H_
@@ -19,7 +20,7 @@ class Address {
   explicit Address(const sockaddr* address);
   // "127.0.0.1:80", "[::1]:80".
   static std::optional<Address> Parse(const std::string& text);
-  // Of no family when the socket has none.
+  // The result is of no family when the socket has no such address.
   static Address LocalOf(int socket);
   static Address PeerOf(int socket);
 
@@ -29,12 +30,18 @@ class Address {
   uint16_t port() const;
   std::string ToString() const;
 
-  // Where a listener with this address can be reached: loopback, if it is any address.
+  // A mapped IPv4 address as what it is; any other one as it is.
+  Address Unmapped() const;
+  bool IsLoopback() const;
+  bool IsWildcard() const;
+
+  // Where a listener with this address can be reached: by loopback, if this is the wildcard
+  // address.
   Address ToConnect() const;
 
-  // This address for a program whose listener is of `family` and that has `room` bytes for it. An
-  // IPv4 address becomes a mapped one for IPv6. An IPv6 address that has no room is 0.0.0.0, which
-  // is nobody's and in no list of trusted addresses.
+  // This address in the form for a program whose listener is of `family` and that has `room` bytes
+  // for it. An IPv4 address becomes a mapped one for IPv6. An IPv6 address for which there is no
+  // room becomes 0.0.0.0, which is nobody's address and in no list of trusted addresses.
   Address For(int family, socklen_t room) const;
 
   friend bool operator==(const Address& a, const Address& b) {

@@ -1,8 +1,10 @@
-// The daemon's side of the runner: its trapped calls, and the knocks at its listener. What the
-// arguments of a call point to was written by the daemon.
+// SPDX-License-Identifier: Apache-2.0
+// The daemon's side of the runner: the daemon's trapped calls, and the knocks at its listener. The
+// daemon wrote what the arguments of a call point to.
 
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <seccomp.h>
 #include <string.h>
@@ -23,17 +25,37 @@
 namespace tlsbroker::tools {
 namespace {
 
-// On their way to one daemon; the others stay in the queue, where another one may take them.
+// The most connections that are on their way to one daemon; the others stay in the queue, where
+// another daemon's runner may take them.
 constexpr size_t kMaxKnocks = 16;
 constexpr std::chrono::milliseconds kKnockPause{50};
 
-int Option(int socket, int option) {
+// How many other ports of the daemon are logged.
+constexpr size_t kMaxOtherPorts = 8;
+
+// The most connections of the daemon to itself that wait to be accepted.
+constexpr size_t kMaxOwn = 32;  // half of kSpareDescriptors
+
+int SocketOption(int socket, int option) {
   int value = -1;
   socklen_t size = sizeof(value);
   return getsockopt(socket, SOL_SOCKET, option, &value, &size) == 0 ? value : -1;
 }
 
-bool IsTcp(int fd) { return Option(fd, SO_PROTOCOL) == IPPROTO_TCP; }
+bool IsTcp(int fd) { return SocketOption(fd, SO_PROTOCOL) == IPPROTO_TCP; }
+
+// connect(2) has not been called, or has failed.
+bool IsUnconnected(int socket) {
+  tcp_info info{};
+  socklen_t size = sizeof(info);
+  return getsockopt(socket, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 &&
+         info.tcpi_state == TCP_CLOSE;
+}
+
+// A connection by both of its ends, the connecting one first.
+std::string Ends(const Address& from, const Address& to) {
+  return from.Unmapped().ToString() + " " + to.Unmapped().ToString();
+}
 
 bool IsReadable(int fd) {
   pollfd entry{fd, POLLIN, 0};
@@ -44,7 +66,8 @@ int FlagsOf(const TrappedCall& call) {
   return call.number == SCMP_SYS(accept4) ? static_cast<int>(call.arguments[3]) : 0;
 }
 
-// Into the arguments 1 and 2 of accept(2) and getpeername(2). 0 or an errno.
+// Writes the address where the arguments 1 and 2 of accept(2) and getpeername(2) point to. 0 or an
+// errno.
 int WriteAddress(const TrappedCall& call, const Address& address, int family) {
   const uint64_t to = call.arguments[1];
   const uint64_t size_at = call.arguments[2];
@@ -61,6 +84,19 @@ int WriteAddress(const TrappedCall& call, const Address& address, int family) {
     return error;
   }
   return WriteMemory(call.thread, size_at, &size, sizeof(size));
+}
+
+// The address that the arguments 1 and 2 of connect(2) point to; of no family if it is no Internet
+// address.
+Address TargetOf(const TrappedCall& call) {
+  sockaddr_in6 storage{};
+  auto* address = reinterpret_cast<sockaddr*>(&storage);
+  const auto size = static_cast<uint32_t>(call.arguments[2]);
+  const bool known = (size == sizeof(sockaddr_in) || size == sizeof(sockaddr_in6)) &&
+                     ReadMemory(call.thread, call.arguments[1], &storage, size) == 0 &&
+                     (address->sa_family == AF_INET ||
+                      (address->sa_family == AF_INET6 && size == sizeof(sockaddr_in6)));
+  return known ? Address(address) : Address();
 }
 
 }  // namespace
@@ -84,23 +120,23 @@ bool Runner::KnockFor(Connection& connection) {
     if (errno == ECONNREFUSED) {
       ForgetListener();
     } else {
-      log::Error("connecting to the daemon" + log::Field("address", to.ToString()) +
+      log::Error("connecting to the daemon" + service_ + log::Field("address", to.ToString()) +
                  log::Field("why", strerror(errno)));
     }
     retry_at_ = Clock::now() + kKnockPause;
     return false;
   }
-  const std::string address = Address::LocalOf(end.get()).ToString();
-  knocks_by_address_[address] = id;
-  knocks_.emplace(id, Knock{std::move(connection), std::move(end), address});
+  const std::string ends = Ends(Address::LocalOf(end.get()), to);
+  knocks_by_ends_[ends] = id;
+  knocks_.emplace(id, Knock{std::move(connection), std::move(end), ends});
   return true;
 }
 
-// Refused, or reset by a listener that was closed.
+// The knock was refused, or was reset because the listener was closed.
 void Runner::KnockEvent(uint64_t id) {
   const auto knock = knocks_.find(id);
   if (knock == knocks_.end()) return;
-  if (Option(knock->second.end.get(), SO_ERROR) == ECONNREFUSED) ForgetListener();
+  if (SocketOption(knock->second.end.get(), SO_ERROR) == ECONNREFUSED) ForgetListener();
   KnockAgain(knock);
 }
 
@@ -113,16 +149,18 @@ void Runner::KnockAgain(Knocks::iterator knock) {
 Runner::Knock Runner::TakeKnock(Knocks::iterator knock) {
   Knock taken = std::move(knock->second);
   if (taken.end) epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, taken.end.get(), nullptr);
-  knocks_by_address_.erase(taken.address);
+  knocks_by_ends_.erase(taken.ends);
   knocks_.erase(knock);
   return taken;
 }
 
 void Runner::ForgetListener() {
   if (!listener_) return;
-  log::Notice("the daemon listens no more" + log::Field("address", listener_->ToString()));
+  log::Notice("the daemon no longer listens" + service_ +
+              log::Field("address", listener_->ToString()));
   listener_.reset();
   listeners_.clear();
+  own_.clear();
 }
 
 // ---- Calls ----
@@ -131,8 +169,11 @@ void Runner::TakeCall() {
   TrappedCall call;
   if (!traps_->Receive(call)) return;
   UniqueFd socket = processes_.Take(call.thread, call.descriptor());
+  if (!socket && call.number == SCMP_SYS(connect)) return traps_->Continue(call);
   if (!socket) return Refuse(call, errno);
   switch (call.number) {
+    case SCMP_SYS(connect):
+      return OnConnect(call, std::move(socket));
     case SCMP_SYS(listen):
       return OnListen(call, std::move(socket));
     case SCMP_SYS(getpeername):
@@ -142,14 +183,15 @@ void Runner::TakeCall() {
   }
 }
 
-// To go on would show the daemon our own addresses for its clients'.
+// If the kernel made the call, the daemon would take our own address for that of its client.
 void Runner::Refuse(const TrappedCall& call, int error) {
   if (error == EBADF) return traps_->Continue(call);
   if (traps_->IsWaiting(call) && !std::exchange(refusal_logged_, true)) {
     log::Error(
         "the daemon's sockets are out of reach; if it changes its user, start this command with "
         "CAP_SYS_PTRACE, or the daemon with its final user" +
-        log::Field("pid", std::to_string(call.thread)) + log::Field("why", strerror(error)));
+        service_ + log::Field("pid", std::to_string(call.thread)) +
+        log::Field("why", strerror(error)));
   }
   traps_->Fail(call, EPERM);
 }
@@ -160,8 +202,9 @@ bool Runner::IsWanted(const Address& local) const {
   return options_.port == 0 || options_.port == local.port();
 }
 
-// Made here, so that the listener listens when the first knock comes. Like a listener that accepts,
-// the socket is closed before the call is answered: the daemon may want its port for another.
+// The runner makes the call itself, so that the listener listens when the first knock comes. As
+// with accept(2), our copy of the socket is closed before the call is answered: the daemon may want
+// the port for another socket.
 void Runner::OnListen(const TrappedCall& call, UniqueFd socket) {
   if (!IsTcp(socket.get())) return traps_->Continue(call);
   const int backlog = static_cast<int>(call.arguments[1]);
@@ -172,13 +215,64 @@ void Runner::OnListen(const TrappedCall& call, UniqueFd socket) {
   }
   const Address local = Address::LocalOf(socket.get());
   if (IsWanted(local)) {
-    if (!listener_) log::Notice("serving the daemon" + log::Field("address", local.ToString()));
+    if (!listener_)
+      log::Notice("serving the daemon" + service_ + log::Field("address", local.ToString()));
     listener_ = local;
     listeners_.insert(CookieOf(socket.get()));
     max_knocks_ = std::clamp<size_t>(static_cast<size_t>(std::max(backlog, 1)), 1, kMaxKnocks);
+  } else {
+    OtherListener(local);
   }
   socket.Reset();
   traps_->Return(call, 0);
+}
+
+// Which one the clients reach was decided by the order of the daemon's calls alone.
+void Runner::OtherListener(const Address& local) {
+  if (options_.port != 0 || options_.listen || !listener_ || local.port() == listener_->port())
+    return;
+  if (other_ports_.size() >= kMaxOtherPorts || !other_ports_.insert(local.port()).second) return;
+  log::Warning(
+      "the daemon listens on several ports, and clients get the first one; if that is wrong, name "
+      "another by 'port' in the configuration, or --port" +
+      service_ + log::Field("address", listener_->ToString()) +
+      log::Field("other", local.ToString()));
+}
+
+bool Runner::IsItself(const Address& to) const {
+  return listener_ && to.port() == listener_->port() &&
+         (to == *listener_ || to.Unmapped().IsLoopback() || to.IsWildcard());
+}
+
+// The runner makes the call itself if the daemon connects to the listener that stands for the
+// service. Only the daemon's processes have their calls trapped, so nobody else can get here. The
+// call must not wait, so the socket does not block meanwhile; if there is no answer yet, the kernel
+// waits for it when it makes the call.
+void Runner::OnConnect(const TrappedCall& call, UniqueFd socket) {
+  const Address to = TargetOf(call);
+  if (!IsTcp(socket.get()) || !IsItself(to) || !traps_->IsWaiting(call)) {
+    socket.Reset();
+    return traps_->Continue(call);
+  }
+  // A program may ask again how its connect(2) has ended.
+  if (!IsUnconnected(socket.get())) {
+    socket.Reset();
+    return traps_->Continue(call);
+  }
+  const int flags = fcntl(socket.get(), F_GETFL);
+  const bool waits = (flags & O_NONBLOCK) == 0;
+  if (waits) (void)fcntl(socket.get(), F_SETFL, flags | O_NONBLOCK);
+  const int error = connect(socket.get(), to.get(), to.size()) == 0 ? 0 : errno;
+  if (waits) (void)fcntl(socket.get(), F_SETFL, flags);
+  if (error == 0 || error == EINPROGRESS) {
+    std::string ends = Ends(Address::LocalOf(socket.get()), to.ToConnect());
+    if (own_.size() >= kMaxOwn) own_.pop_front();
+    own_.emplace_back(std::move(ends), std::move(socket));
+  } else {
+    socket.Reset();
+  }
+  if (error == EINPROGRESS && waits) return traps_->Continue(call);
+  error == 0 ? traps_->Return(call, 0) : traps_->Fail(call, error);
 }
 
 void Runner::OnGetpeername(const TrappedCall& call, int socket) {
@@ -187,7 +281,7 @@ void Runner::OnGetpeername(const TrappedCall& call, int socket) {
   if (peer == nullptr || !connected || call.arguments[1] == 0 || !traps_->IsWaiting(call)) {
     return traps_->Continue(call);
   }
-  const int error = WriteAddress(call, *peer, Option(socket, SO_DOMAIN));
+  const int error = WriteAddress(call, *peer, SocketOption(socket, SO_DOMAIN));
   error == 0 ? traps_->Return(call, 0) : traps_->Fail(call, error);
 }
 
@@ -205,7 +299,8 @@ void Runner::OnAccept(const TrappedCall& call, UniqueFd listener) {
 }
 
 // False when there is nothing to be accepted. All accepts of the listener are made here, one at a
-// time, so what poll(2) shows is there. The listener is closed before the call is answered.
+// time, so nobody else takes what poll(2) has shown. The listener is closed before the call is
+// answered.
 bool Runner::Answer(const TrappedCall& call, UniqueFd& listener) {
   while (IsReadable(listener.get())) {
     UniqueFd accepted(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
@@ -216,20 +311,29 @@ bool Runner::Answer(const TrappedCall& call, UniqueFd& listener) {
       return true;
     }
     if (!accepted) continue;
-    const auto address = knocks_by_address_.find(Address::PeerOf(accepted.get()).ToString());
-    if (address == knocks_by_address_.end()) {
+    const Address peer = Address::PeerOf(accepted.get());
+    const std::string ends = Ends(peer, Address::LocalOf(accepted.get()));
+    const auto id = knocks_by_ends_.find(ends);
+    const int family = SocketOption(listener.get(), SO_DOMAIN);
+    const auto own = std::ranges::find(own_, ends, &std::pair<std::string, UniqueFd>::first);
+    if (own != own_.end()) {
+      own_.erase(own);
+      listener.Reset();
+      DeliverOwn(call, family, peer, std::move(accepted));
+      return true;
+    }
+    if (id == knocks_by_ends_.end()) {
       Stranger(std::move(accepted));
       continue;
     }
-    const int family = Option(listener.get(), SO_DOMAIN);
     listener.Reset();
-    Deliver(call, family, knocks_.find(address->second), std::move(accepted));
+    Deliver(call, family, knocks_.find(id->second), std::move(accepted));
     return true;
   }
   return false;
 }
 
-// `family` is the listener's.
+// `family` is that of the listener.
 void Runner::Deliver(const TrappedCall& call, int family, Knocks::iterator knock,
                      UniqueFd accepted) {
   Connection& connection = knock->second.connection;
@@ -241,7 +345,8 @@ void Runner::Deliver(const TrappedCall& call, int family, Knocks::iterator knock
   int error = traps_->IsWaiting(call) ? 0 : ENOENT;
   if (error == 0) error = WriteAddress(call, peer, family);
   if (error == 0 && fcntl(socket, F_SETFL, nonblocking) != 0) error = errno;
-  // getpeername(2) tells no other address than this, from the daemon's first call on.
+  // The peer is known here before the daemon gets the socket, so that getpeername(2) never tells
+  // another address.
   const uint64_t cookie = CookieOf(socket);
   if (error == 0) peers_.Add(cookie, peer);
   if (error == 0) {
@@ -255,24 +360,38 @@ void Runner::Deliver(const TrappedCall& call, int family, Knocks::iterator knock
   }
   Knock taken = TakeKnock(knock);
   if (!direct) return Serve(std::move(taken.connection), std::move(taken.end), cookie);
-  log::Info("handed over" + log::Field("conn", IdText(taken.connection.get())));
+  log::Info("handed over" + log::Field("conn", IdText(taken.connection.get())) + service_);
   taken.connection.Forget();
   peers_.Retire(cookie);
 }
 
-// Somebody has connected to the daemon's port, in plaintext.
+// A connection of the daemon to itself, as the kernel would give it.
+void Runner::DeliverOwn(const TrappedCall& call, int family, const Address& peer,
+                        UniqueFd accepted) {
+  const int flags = FlagsOf(call);
+  int error = traps_->IsWaiting(call) ? WriteAddress(call, peer, family) : ENOENT;
+  if (error == 0 && (flags & SOCK_NONBLOCK) != 0 &&
+      fcntl(accepted.get(), F_SETFL, O_NONBLOCK) != 0) {
+    error = errno;
+  }
+  if (error == 0)
+    error = -traps_->ReturnDescriptor(call, accepted.get(), (flags & SOCK_CLOEXEC) != 0);
+  if (error != 0 && error != ENOENT) traps_->Fail(call, error);
+}
+
+// Closes a connection that somebody made to the daemon's port, in plaintext.
 void Runner::Stranger(UniqueFd accepted) {
-  // The 1st, 2nd, 4th, 8th...: a stranger decides how many there are.
+  // Only the 1st, 2nd, 4th, 8th... is logged: a stranger decides how many there are.
   if (std::has_single_bit(++strangers_)) {
     log::Warning("closed a connection that did not come through the broker" +
                  log::Field("peer", Address::PeerOf(accepted.get()).ToString()) +
-                 log::Field("count", std::to_string(strangers_)));
+                 log::Field("count", std::to_string(strangers_)) + service_);
   }
   ResetTcp(accepted);
 }
 
-// An epoll instance watches the listener without keeping it open: a daemon that a signal has called
-// away from accept(2) closes it, and may want its port again at once.
+// An epoll instance watches the listener without keeping it open: when a signal interrupts the
+// daemon's accept(2) the daemon may close the listener, and want its port again at once.
 void Runner::Hold(const TrappedCall& call, int listener) {
   const uint64_t cookie = CookieOf(listener);
   if (held_.empty()) sweep_at_ = Clock::now() + kSweepPeriod;
@@ -299,18 +418,18 @@ void Runner::AnswerHeld(uint64_t cookie) {
   if (calls.empty()) held_.erase(held);
 }
 
-// False when it is still to be held.
+// False when the call has to be held further.
 bool Runner::AnswerHeld(const TrappedCall& call, uint64_t cookie) {
   UniqueFd listener = processes_.Take(call.thread, call.descriptor());
   const int error = errno;
-  if (!traps_->IsWaiting(call)) return true;  // and what was taken may be anything
+  if (!traps_->IsWaiting(call)) return true;  // the descriptor may be anything then
   if (listener && CookieOf(listener.get()) == cookie) return Answer(call, listener);
-  // Another thread of the daemon has closed it, or has put something else there.
+  // Another thread of the daemon has closed the listener, or has put another file in its place.
   listener ? OnAccept(call, std::move(listener)) : Refuse(call, error);
   return true;
 }
 
-// A call that a signal has interrupted says nothing.
+// Nothing is reported when a signal interrupts a held call, so look at all of them now and then.
 void Runner::SweepHeld() {
   for (auto held = held_.begin(); held != held_.end();) {
     std::deque<TrappedCall>& calls = held->second.calls;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "client-lib/tools/run/daemon.h"
 
 #include <linux/close_range.h>
@@ -14,6 +15,7 @@
 #include <utility>
 
 #include "broker/support/log.h"
+#include "client-lib/tools/program_environment.h"
 #include "client-lib/tools/run/traps.h"
 #include "protocol/channel.h"
 
@@ -22,7 +24,7 @@ namespace {
 
 constexpr int kNotExecuted = 127;
 
-// The descriptor goes to the runner before the program can make its first call.
+// The runner gets the descriptor before the program can make its first call.
 int HandOverTraps(int socket) {
   const UniqueFd traps(LoadTraps());
   if (!traps) return traps.get();
@@ -32,13 +34,14 @@ int HandOverTraps(int socket) {
 }
 
 [[noreturn]] void BecomeDaemon(const std::vector<std::string>& command, int socket, pid_t runner) {
-  // Without its runner nobody answers its calls.
+  // If the runner dies nobody answers the daemon's calls.
   prctl(PR_SET_PDEATHSIG, SIGTERM);
   if (getppid() != runner) _exit(kNotExecuted);
   std::vector<char*> words;
   for (const std::string& word : command) words.push_back(const_cast<char*>(word.c_str()));
   words.push_back(nullptr);
   unsetenv(log::kLevelVariable);
+  TakeProgramVariables();
   if (const int error = HandOverTraps(socket); error < 0) {
     dprintf(STDERR_FILENO, "no seccomp filter for %s: %s\n", words[0], strerror(-error));
     _exit(kNotExecuted);
@@ -65,7 +68,7 @@ int Daemon::Start(const std::vector<std::string>& command, Daemon& daemon, Uniqu
   channel::Message message;
   const channel::Result result = channel::Receive(ours.get(), 1, 1, message);
   if (result != channel::Result::kOk || message.fds.size() != 1) {
-    // It has said why.
+    // The child has said why.
     while (waitpid(daemon.pid_, nullptr, 0) < 0 && errno == EINTR) {
     }
     return -EOPNOTSUPP;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The command line of `tlsbroker run`.
 
 #ifndef TLSBROKER_CLIENT_LIB_TOOLS_RUN_OPTIONS_H_
@@ -18,14 +19,14 @@ struct RunOptions {
   std::string service;  // empty: the only one that there is
   std::string socket;   // SERVICE.sock of a running broker; empty: the environment has the queue
   std::vector<std::string> program;  // and its arguments
-  // Which of the program's listening sockets stands for the service; neither: the first.
+  // Which of the program's listening sockets stands for the service; if neither is set, the first.
   uint16_t port = 0;
   std::optional<Address> listen;
   bool direct = false;
-  uint32_t max_connections = 1024;  // bridged ones
+  uint32_t max_connections = 1024;  // number of bridges
 };
 
-// Else the exit status, when all has been said.
+// The exit status instead if the daemon is not to run: the help or an error has been printed then.
 std::variant<RunOptions, int> ParseRunOptions(std::span<char* const> arguments);
 
 }  // namespace tlsbroker::tools

@@ -1,4 +1,5 @@
-// Whom the daemon's sockets really speak to. Part of `tlsbroker run`.
+// SPDX-License-Identifier: Apache-2.0
+// The real peers of the daemon's sockets. Part of `tlsbroker run`.
 
 #ifndef TLSBROKER_CLIENT_LIB_TOOLS_RUN_PEERS_H_
 #define TLSBROKER_CLIENT_LIB_TOOLS_RUN_PEERS_H_
@@ -17,9 +18,9 @@ uint64_t CookieOf(int socket);
 class Peers {
  public:
   void Add(uint64_t cookie, const Address& peer) { peers_[cookie] = peer; }
-  // The connection is over. The daemon may ask for a while yet.
+  // For a connection that is over. It is still remembered for a while, since the daemon may ask.
   void Retire(uint64_t cookie);
-  // nullptr: the kernel knows.
+  // nullptr: the socket is not one of ours, and the kernel's answer is right.
   const Address* Find(uint64_t cookie) const;
 
  private:

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "client-lib/tools/run/process.h"
 
 #include <fcntl.h>
@@ -41,8 +42,8 @@ int Move(Call call, pid_t thread, uint64_t there, void* here, size_t size) {
 
 }  // namespace
 
-// Before Linux 6.9 pidfd_open(2) takes none but the first thread of a process. A worker cannot look
-// into /proc, but the process has mostly been seen: its first thread usually is who listens.
+// Before Linux 6.9 pidfd_open(2) takes only the first thread of a process. A worker cannot look
+// into /proc, but has mostly seen the first thread before: usually that is the one that listens.
 UniqueFd Processes::OpenLeader(pid_t thread) {
   UniqueFd pidfd = OpenPidfd(thread, 0);
   if (pidfd) {

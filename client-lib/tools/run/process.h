@@ -1,6 +1,7 @@
-// The descriptors and the memory of the daemon's processes, as the calls that they are stopped in
-// name them. Part of `tlsbroker run`, which has the right to them as their ancestor with the same
-// user; what is read there was written by the daemon.
+// SPDX-License-Identifier: Apache-2.0
+// The descriptors and the memory of the daemon's processes, as the trapped calls name them. Part of
+// `tlsbroker run`, which has the right to them as an ancestor with the same user. The daemon wrote
+// what is read there.
 
 #ifndef TLSBROKER_CLIENT_LIB_TOOLS_RUN_PROCESS_H_
 #define TLSBROKER_CLIENT_LIB_TOOLS_RUN_PROCESS_H_
@@ -22,10 +23,10 @@ class Processes {
  private:
   UniqueFd OpenLeader(pid_t thread);
 
-  std::set<pid_t> leaders_;  // that were seen
+  std::set<pid_t> leaders_;  // first threads that were seen
 };
 
-// 0 or an errno. All or nothing is moved.
+// Moves all or nothing. 0 or an errno.
 int ReadMemory(pid_t thread, uint64_t from, void* to, size_t size);
 int WriteMemory(pid_t thread, uint64_t to, const void* from, size_t size);
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "client-lib/tools/run/runner.h"
 
 #include <signal.h>
@@ -10,6 +11,8 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstdlib>
+#include <string_view>
 #include <thread>
 #include <utility>
 
@@ -21,13 +24,13 @@
 namespace tlsbroker::tools {
 namespace {
 
-// For what a daemon that has ended wrote last.
+// How long the last bytes of a daemon that has ended may take.
 constexpr std::chrono::seconds kEndTime{5};
 constexpr std::chrono::milliseconds kMemoryPause{100};
 constexpr size_t kDescriptorsPerBridge = 6;
 constexpr size_t kSpareDescriptors = 64;
 
-// What the daemon gets as well. A terminal's signals have reached it already.
+// Signals that are passed on to the daemon. Signals of a terminal have reached the daemon already.
 constexpr int kForwarded[] = {SIGHUP, SIGINT, SIGTERM, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH};
 
 sigset_t HandledSignals() {
@@ -51,10 +54,28 @@ size_t MaxBridges(size_t wanted) {
   return std::min(wanted, (limit - kSpareDescriptors) / kDescriptorsPerBridge);
 }
 
+// As far as it is known before the queue is there: "web" of the descriptor tlsbroker.web that the
+// broker passed, or of /run/tlsbroker/web.sock.
+std::string ServiceOf(const RunOptions& options) {
+  constexpr std::string_view kPrefix = "tlsbroker.", kSuffix = ".sock";
+  if (!options.service.empty()) return options.service;
+  if (!options.socket.empty()) {
+    std::string name = options.socket.substr(options.socket.rfind('/') + 1);
+    if (name.ends_with(kSuffix)) name.resize(name.size() - kSuffix.size());
+    return name;
+  }
+  const char* names = getenv("LISTEN_FDNAMES");
+  std::string_view name = names == nullptr ? "" : names;
+  name = name.substr(0, name.find(':'));
+  return std::string(name.starts_with(kPrefix) ? name.substr(kPrefix.size()) : "");
+}
+
 }  // namespace
 
 int Runner::Attach() {
   const char* service = options_.service.empty() ? nullptr : options_.service.c_str();
+  if (const std::string name = ServiceOf(options_); !name.empty())
+    service_ = log::Field("service", name);
   return FromEnvironment() ? Queue::FromEnvironment(service, queue_)
                            : Queue::Attach(options_.socket.c_str(), queue_);
 }
@@ -64,7 +85,7 @@ int Runner::Start() {
   sigprocmask(SIG_BLOCK, &signals, nullptr);
   signals_.Reset(signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
   epoll_.Reset(epoll_create1(EPOLL_CLOEXEC));
-  // Before the daemon is there: attaching gives the keys of connections up for both.
+  // Attach before the daemon is started: attaching gives up the keys of connections for both.
   if (const int error = signals_ && epoll_ ? Attach() : -errno; error < 0) {
     log::Error("no queue of connections: " + std::string(ResultText(error)) +
                (FromEnvironment()
@@ -74,18 +95,19 @@ int Runner::Start() {
   }
   UniqueFd traps;
   if (const int error = Daemon::Start(options_.program, daemon_, traps); error < 0) {
-    log::Error("the daemon cannot be started: " + std::string(strerror(-error)));
+    log::Error("the daemon cannot be started: " + std::string(strerror(-error)) + service_);
     return kExitPermanent;
   }
-  signal(SIGPIPE, SIG_IGN);
+  signal(SIGPIPE, SIG_IGN);  // not before the daemon has inherited its own
   max_bridges_ = MaxBridges(options_.max_connections);
   traps_ = std::make_unique<Traps>(std::move(traps));
   if (!Watch(traps_->fd(), EPOLLIN, kTraps) || !Watch(signals_.get(), EPOLLIN, kSignals)) {
-    log::Error("nothing can be waited for: " + std::string(strerror(errno)));
+    log::Error("the runner cannot watch its descriptors: " + std::string(strerror(errno)) +
+               service_);
     daemon_.Signal(SIGKILL);
     return kExitTemporary;
   }
-  log::Info("started" + log::Field("program", options_.program.front()) +
+  log::Info("started" + service_ + log::Field("program", options_.program.front()) +
             log::Field("pid", std::to_string(daemon_.pid())));
   return kExitOk;
 }
@@ -95,6 +117,7 @@ int Runner::Run() {
   while (!Finished()) {
     KnockForWaiting();
     WatchQueue();
+    heartbeat_.Beat();
     Wait();
     KeepTime();
   }
@@ -137,6 +160,7 @@ void Runner::Wait() {
   std::array<epoll_event, 64> events;
   const int n = epoll_wait(epoll_.get(), events.data(), events.size(), timeout);
   for (int i = 0; i < n; ++i) {
+    heartbeat_.Beat();
     const epoll_event& event = events[static_cast<size_t>(i)];
     Dispatch(event.data.u64, event.events);
   }
@@ -158,11 +182,6 @@ void Runner::Dispatch(uint64_t token, uint32_t events) {
     case kHeld:
       return AnswerHeld(id);
     case kClient:
-      if (const auto served = bridges_.find(id);
-          served != bridges_.end() && (events & (EPOLLERR | EPOLLHUP)) != 0) {
-        served->second.bridge.Alarm();
-      }
-      return MoveBridge(id);
     case kDaemon:
       return MoveBridge(id);
   }
@@ -171,6 +190,7 @@ void Runner::Dispatch(uint64_t token, uint32_t events) {
 Runner::Clock::time_point Runner::NextTime() const {
   if (!busy_.empty()) return Clock::now();
   Clock::time_point next = exit_status_ ? end_at_ : Clock::time_point::max();
+  next = std::min(next, heartbeat_.due());
   if (!waiting_.empty() && listener_) next = std::min(next, retry_at_);
   if (!held_.empty()) next = std::min(next, sweep_at_);
   for (const auto& [id, served] : bridges_) {
@@ -186,12 +206,17 @@ void Runner::KeepTime() {
     const auto deadline = served.bridge.deadline();
     if (deadline && *deadline <= now) due.insert(id);
   }
-  for (const uint64_t id : due) MoveBridge(id);
+  for (const uint64_t id : due) {
+    heartbeat_.Beat();
+    MoveBridge(id);
+  }
   if (!held_.empty() && now >= sweep_at_) SweepHeld();
-  // A direct connection that the daemon may have is nothing that is known here.
+  // With direct connections it is not known here which ones the daemon still has.
   if (queue_ || exit_status_ || serving() || options_.direct) return;
   if (std::exchange(told_to_end_, true)) return;
-  log::Notice(finishing_ ? "finished; ending the daemon" : "the broker is gone; ending the daemon");
+  log::Notice(
+      (finishing_ ? "finished; ending the daemon" : "the broker is gone; ending the daemon") +
+      service_);
   daemon_.Signal(SIGTERM);
 }
 
@@ -202,6 +227,7 @@ bool Runner::HasRoom() const {
 
 void Runner::TakeConnections() {
   while (queue_ && HasRoom()) {
+    heartbeat_.Beat();
     Connection connection;
     const int error = queue_.Accept(connection, TLSBROKER_DONTWAIT);
     if (error == 0) {
@@ -209,13 +235,13 @@ void Runner::TakeConnections() {
       continue;
     }
     if (error == TLSBROKER_E_HANDOFF) {
-      log::Error(std::string(ResultText(error)));
+      log::Error(std::string(ResultText(error)) + service_);
       continue;
     }
     if (error == TLSBROKER_E_GONE) {
       LoseQueue();
     } else if (error != -EAGAIN) {
-      log::Error("taking a connection: " + std::string(ResultText(error)));
+      log::Error("taking a connection: " + std::string(ResultText(error)) + service_);
       std::this_thread::sleep_for(kMemoryPause);  // no free descriptor or memory
     }
     return;
@@ -229,20 +255,20 @@ void Runner::LoseQueue() {
 }
 
 // The supervisor's first SIGTERM asks a worker to finish what it has (PROTOCOL.md section 1.2);
-// most daemons would cut their connections, so they get it when these have ended. Direct ones are
-// not seen here.
+// most daemons would cut their connections, so the daemon gets it when these have ended. Direct
+// connections are not seen here.
 bool Runner::FinishFirst() {
   if (!FromEnvironment() || options_.direct || !queue_) return false;
   finishing_ = true;
-  log::Notice("told to end; the daemon's connections are finished first");
+  log::Notice("told to end; the daemon's connections are finished first" + service_);
   LoseQueue();
   return true;
 }
 
-// Connections are bridged from here on.
+// From here on a bridge serves the connection.
 void Runner::Serve(Connection connection, UniqueFd end, uint64_t cookie) {
   const uint64_t id = next_id_++;
-  std::string name = log::Field("conn", IdText(connection.get()));
+  std::string name = log::Field("conn", IdText(connection.get())) + service_;
   const auto [served, added] = bridges_.emplace(
       id, Served{Bridge(std::move(connection), std::move(end)), cookie, std::move(name)});
   Bridge& bridge = served->second.bridge;
@@ -290,12 +316,12 @@ void Runner::Reap() {
   if (!ended) return;
   exit_status_ = ended;
   end_at_ = Clock::now() + kEndTime;
-  // Nobody will accept these; their clients see a cut.
+  // Nobody will accept these connections; their clients see a cut.
   waiting_.clear();
   knocks_.clear();
   held_.clear();
   const std::string line =
-      "the daemon has ended" + log::Field("exit", std::to_string(ExitStatus()));
+      "the daemon has ended" + service_ + log::Field("exit", std::to_string(ExitStatus()));
   if (told_to_end_ || ExitStatus() != 0) {
     told_to_end_ ? log::Info(line) : log::Warning(line);
   } else {

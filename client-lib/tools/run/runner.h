@@ -1,11 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
 // `tlsbroker run`: starts a daemon that listens and accepts by itself, and gives it the TLS
 // connections of a service as what it accepts.
 //
-// For each connection from the service's queue the runner connects to the daemon's own listener, so
-// that whatever the daemon waits with wakes up ("knocks"). The daemon's accept(2) is trapped; the
-// runner makes it, tells its own knocks from strangers by their addresses, and returns the socket
-// with the client's address. Nothing of a client moves before that: whoever else listens where the
-// daemon did, gets nothing.
+// For each connection from the service's queue the runner connects to the daemon's own listener
+// ("knocks"), so that the daemon wakes up, in whatever call it waits. The daemon's accept(2) is
+// trapped: the runner makes it, tells its own knocks from strangers by their addresses, and returns
+// the socket with the client's address. A connection of the daemon to itself is none of either: the
+// daemon's connect(2) is trapped, too, so that the runner knows its address. Nothing of a client
+// moves before that, so another program that listens at the daemon's address gets nothing.
 
 #ifndef TLSBROKER_CLIENT_LIB_TOOLS_RUN_RUNNER_H_
 #define TLSBROKER_CLIENT_LIB_TOOLS_RUN_RUNNER_H_
@@ -20,6 +22,7 @@
 #include <set>
 #include <string>
 
+#include "client-lib/tools/heartbeat.h"
 #include "client-lib/tools/run/address.h"
 #include "client-lib/tools/run/bridge.h"
 #include "client-lib/tools/run/daemon.h"
@@ -36,7 +39,7 @@ class Runner {
  public:
   explicit Runner(const RunOptions& options) : options_(options) {}
 
-  // Until the daemon has ended and its last connection with it. The exit status.
+  // Runs until the daemon, and its last connection with it, has ended. Returns the exit status.
   int Run();
 
  private:
@@ -46,12 +49,12 @@ class Runner {
   // A connection on its way to the daemon: connected to its listener, not accepted.
   struct Knock {
     Connection connection;
-    UniqueFd end;         // ours
-    std::string address;  // of `end`
+    UniqueFd end;      // ours
+    std::string ends;  // the addresses of both
   };
   // The accepts of one listener that wait for a connection.
   struct Held {
-    UniqueFd watch;  // epoll(7), of the listener
+    UniqueFd watch;  // an epoll(7) instance that has the listener
     std::deque<TrappedCall> calls;
   };
   struct Served {
@@ -90,12 +93,16 @@ class Runner {
   void TakeCall();
   void OnListen(const TrappedCall& call, UniqueFd socket);
   void OnAccept(const TrappedCall& call, UniqueFd listener);
+  void OnConnect(const TrappedCall& call, UniqueFd socket);
   void OnGetpeername(const TrappedCall& call, int socket);
   void Refuse(const TrappedCall& call, int error);
   bool Answer(const TrappedCall& call, UniqueFd& listener);
   void Deliver(const TrappedCall& call, int family, Knocks::iterator knock, UniqueFd accepted);
   void Serve(Connection connection, UniqueFd end, uint64_t cookie);
+  void DeliverOwn(const TrappedCall& call, int family, const Address& peer, UniqueFd accepted);
   void Stranger(UniqueFd accepted);
+  bool IsItself(const Address& to) const;
+  void OtherListener(const Address& local);
   void Hold(const TrappedCall& call, int listener);
   void AnswerHeld(uint64_t cookie);
   bool AnswerHeld(const TrappedCall& call, uint64_t cookie);
@@ -115,12 +122,19 @@ class Runner {
   Processes processes_;
   std::unique_ptr<Traps> traps_;
   UniqueFd signals_, epoll_;
+  Heartbeat heartbeat_ = Heartbeat::FromEnvironment();
 
-  std::optional<Address> listener_;  // the daemon's, that stands for the service
+  std::optional<Address> listener_;  // the daemon's listener that stands for the service
   std::set<uint64_t> listeners_;     // the sockets with that address, by their cookies
-  std::deque<Connection> waiting_;   // to knock
+  std::deque<Connection> waiting_;   // no knock has been made for these
   Knocks knocks_;
-  std::map<std::string, uint64_t> knocks_by_address_;
+  // By both ends, which together no other connection has as long as ours is open. One end alone
+  // others can have: a listener on all addresses has connections from the same address and port to
+  // several of them.
+  std::map<std::string, uint64_t> knocks_by_ends_;
+  // The daemon's connections to itself that it has not accepted, the oldest first. We keep a copy
+  // of their sockets, so that their ends stay theirs.
+  std::deque<std::pair<std::string, UniqueFd>> own_;
   std::map<uint64_t, Held> held_;  // by the listener's cookie
   std::map<uint64_t, Served> bridges_;
   std::set<uint64_t> busy_;  // bridges that have more to move
@@ -130,11 +144,13 @@ class Runner {
   size_t max_bridges_ = 0;
   size_t max_knocks_ = 1;
   bool queue_watched_ = false;
-  bool finishing_ = false;  // no more connections; then the daemon is told to end
+  bool finishing_ = false;  // take no more connections; then tell the daemon to end
   bool told_to_end_ = false;
   uint64_t strangers_ = 0;
   bool refusal_logged_ = false;
-  Clock::time_point retry_at_{};  // to knock
+  std::set<uint16_t> other_ports_;  // that were logged
+  std::string service_;             // the field for the log
+  Clock::time_point retry_at_{};    // when to knock again
   Clock::time_point sweep_at_{};
   std::optional<int> exit_status_;  // of the daemon, once it has ended
   Clock::time_point end_at_ = Clock::time_point::max();

@@ -1,4 +1,5 @@
-// The system calls of the daemon that are answered here: seccomp_unotify(2). Part of `tlsbroker
+// SPDX-License-Identifier: Apache-2.0
+// The system calls of the daemon that the runner answers: seccomp_unotify(2). Part of `tlsbroker
 // run`.
 
 #ifndef TLSBROKER_CLIENT_LIB_TOOLS_RUN_TRAPS_H_
@@ -12,7 +13,7 @@
 
 namespace tlsbroker::tools {
 
-// A call that waits for its answer. Its arguments are the daemon's.
+// A call that waits for its answer. The daemon chose its arguments.
 struct TrappedCall {
   uint64_t id = 0;
   pid_t thread = -1;
@@ -23,29 +24,31 @@ struct TrappedCall {
 };
 
 // Puts the filter on this process, in which the daemon will be executed, for good: listen, accept,
-// accept4 and getpeername wait for an answer, and the calls that its runner needs for answering are
-// refused. -errno, or the descriptor on which the calls arrive, which is close-on-exec.
+// accept4, getpeername and connect to an Internet address wait for an answer, setting
+// TCP_DEFER_ACCEPT does nothing, and the calls that the runner needs for answering are refused.
+// Returns -errno, or the descriptor on which the calls arrive, which is close-on-exec.
 int LoadTraps();
 
 class Traps {
  public:
   explicit Traps(UniqueFd fd);
 
-  // Readable when a call waits; hangs up when no process is left that it is for.
+  // Readable when a call waits; hangs up when no process with the filter is left.
   int fd() const { return fd_.get(); }
-  // False when there is none after all: the caller was killed, or interrupted by a signal.
+  // False when no call waits any more: its caller was killed, or interrupted by a signal.
   bool Receive(TrappedCall& call) const;
 
-  // While it is, the thread is the one that made the call.
+  // While this is true, the thread is the one that made the call.
   bool IsWaiting(const TrappedCall& call) const;
-  // The kernel makes the call as if nobody had looked.
+  // Has the kernel make the call as if it were not trapped.
   void Continue(const TrappedCall& call) const;
   void Return(const TrappedCall& call, int64_t value) const;
   void Fail(const TrappedCall& call, int error) const;
-  // Returns a copy of `fd` from the call, both or none: 0, -ENOENT when nobody waits any more, or
-  // another -errno, and the call still waits. When this process is stopped in the meantime, the
-  // kernel takes `fd` back, forgets that the call was to return it, and 0 is what it returns
-  // (6.18's kernel/seccomp.c, seccomp_notify_addfd); then this is -EINPROGRESS or -ENOENT.
+  // Returns from the call with a copy of `fd`, both or neither. 0; -ENOENT when the call waits no
+  // more; another -errno, and the call still waits. When this process is stopped in the meantime,
+  // the kernel takes `fd` back, forgets that the call was to return it, and the daemon's call
+  // returns 0 (6.18's kernel/seccomp.c, seccomp_notify_addfd); then this function gives
+  // -EINPROGRESS or -ENOENT.
   int ReturnDescriptor(const TrappedCall& call, int fd, bool close_on_exec) const;
 
  private:

@@ -1,8 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
 // The client of the benchmarks.
 //   bench-load KIND PORT [OPTION]...
 // Each kind gets ready, prints "ready", waits for a line, does its work, prints its result as one
-// line of JSON, and waits for the end of its input with what is still open. So whoever started it
-// can look at the servers at three well-defined moments.
+// line of JSON, and waits for the end of its input, with its connections still open. So the program
+// that started it can look at the servers at three well-defined moments.
 //
 //   handshake   --count N connections, each up to the first byte of the answer and to its end
 //   handoff     the same, for the time from the client's last handshake byte to the worker
@@ -63,7 +64,8 @@ struct Options {
   _exit(1);
 }
 
-// Clients come from many addresses: there are limits for one, and ports run out.
+// Clients come from many addresses: servers limit the connections of one address, and its ports run
+// out.
 UniqueFd Connect(uint16_t port, uint64_t number) {
   UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   const int on = 1;
@@ -136,7 +138,7 @@ class Client {
     }
   }
 
-  // Reads to the end: "close_notify", "alert" or "cut".
+  // Reads to the end and says how it looks: "close_notify", "alert" or "cut".
   const char* Ending() {
     char buffer[4096];
     size_t n = 0;
@@ -185,7 +187,7 @@ void PrintResult(Result& result, double seconds) {
   }
   printf("}, \"times\": [");
   between = "";
-  // All, if they are not too many; else evenly spread ones, the largest among them.
+  // Prints all times if they are not too many; else evenly spread ones, the largest among them.
   const size_t step = std::max<size_t>(1, result.times.size() / 2000);
   for (size_t i = (result.times.size() + step - 1) % step; i < result.times.size(); i += step) {
     printf("%s%.2f", between, result.times[i]);
@@ -227,7 +229,8 @@ class Load {
   }
 
  private:
-  // One connection as `kind` says; the time that counts, and what it was like.
+  // Makes one connection as `kind` says. Returns the time that is measured; `what` says how the
+  // connection was.
   double Once(SSL_SESSION* session, uint64_t number, std::string& what) {
     const uint64_t began = NowNs();
     Client client(options_, context_.get(), session, number);
@@ -249,7 +252,8 @@ class Load {
     return Microseconds(client.finished_at(), strtoull(answer, nullptr, 10));
   }
 
-  // A ticket to resume with; servers that take one only once are given a new one each time.
+  // Gets a ticket to resume with. For servers that accept a ticket only once there is a new one
+  // each time.
   SslSessionPtr Ticket() {
     if (options_.plain || !options_.resumed) return nullptr;
     Client client(options_, context_.get(), nullptr, 0);

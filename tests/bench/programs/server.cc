@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The plain server of the benchmarks. It links no TLS library.
 //   bench-server tcp PORT    listens
 //   bench-server worker      takes connections from tlsbroker

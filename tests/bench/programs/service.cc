@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "tests/bench/programs/service.h"
 
 #include <arpa/inet.h>
@@ -33,7 +34,7 @@ std::array<char, kChunk>& Buffer() {
   return buffer;
 }
 
-// A file in memory to send from, as large as one sendfile(2) asks for.
+// A file in memory to send from, as large as the most that one sendfile(2) is asked for.
 int File() {
   static const int file = [] {
     const int fd = memfd_create("bench", MFD_CLOEXEC);

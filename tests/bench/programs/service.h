@@ -1,5 +1,6 @@
-// What every server of the benchmarks does with a connection, whoever does its TLS: it obeys
-// commands of 16 bytes, a letter and a number. The same code answers behind each competitor.
+// SPDX-License-Identifier: Apache-2.0
+// What every server of the benchmarks does with a connection, in whatever way its TLS is done: it
+// obeys commands of 16 bytes, a letter and a number. The same code answers behind each competitor.
 
 #ifndef TLSBROKER_TESTS_BENCH_PROGRAMS_SERVICE_H_
 #define TLSBROKER_TESTS_BENCH_PROGRAMS_SERVICE_H_
@@ -23,7 +24,7 @@ enum class Op : char {
   kHello = 'h',     // answer one byte
   kTime = 't',      // answer when the connection was taken: CLOCK_MONOTONIC, 20 digits, nanoseconds
   kSend = 's',      // write so many bytes
-  kSendFile = 'f',  // the same with sendfile(2), where the server has a descriptor for it
+  kSendFile = 'f',  // the same with sendfile(2), where the server has a descriptor to send to
   kReceive = 'r',   // read so many bytes, then answer one
   kEcho = 'e',      // from now on: read so many bytes, write as many back
 };
@@ -41,11 +42,11 @@ class Stream {
   virtual size_t Read(void* buffer, size_t size) = 0;
   virtual bool WriteAll(const void* bytes, size_t size) = 0;
   virtual bool SendFileAll(int file, size_t size) = 0;
-  // The clean end, without waiting for the peer's. Nothing follows.
+  // Ends the connection cleanly, without waiting for the peer's end. Nothing follows.
   virtual void End() = 0;
 };
 
-// Plain descriptors; kernel TLS too, but for End.
+// Plain descriptors; also those with kernel TLS, except for End.
 class FdStream : public Stream {
  public:
   explicit FdStream(UniqueFd fd) : in_(std::move(fd)), out_(in_.get()) {}

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The baselines: a server that does TLS in its own process.
 //   bench-tls-server openssl PORT CHAIN KEY    with SSL_read and SSL_write
 //   bench-tls-server ktls PORT CHAIN KEY       handshake by OpenSSL, then the kernel, and nothing
@@ -37,7 +38,7 @@ class OpensslStream : public Stream {
     size_t n = 0;  // blocking and without partial writes: all of it or nothing
     return SSL_write_ex(ssl_.get(), bytes, size, &n) == 1;
   }
-  // What sendfile(2) spares is what a program with the records in its own memory cannot spare.
+  // A program that makes the records in its own memory has to copy, which sendfile(2) would spare.
   bool SendFileAll(int file, size_t size) override {
     static char buffer[64 * 1024];
     for (size_t done = 0; done < size;) {
@@ -61,7 +62,7 @@ class KtlsStream : public FdStream {
   void End() override { (void)SendAlertRecord(fd(), SSL3_AL_WARNING, SSL_AD_CLOSE_NOTIFY); }
 };
 
-// Of the one handshake that is under way.
+// The secrets of the one handshake that is under way.
 Tls13Secrets* g_secrets = nullptr;
 
 SecretBytes FromHex(std::string_view hex) {
@@ -89,7 +90,7 @@ SslCtxPtr MakeContext(const char* chain, const char* key, bool ktls) {
   SSL_CTX_set_min_proto_version(context.get(), TLS1_3_VERSION);
   SSL_CTX_set_ciphersuites(context.get(), "TLS_AES_128_GCM_SHA256");
   SSL_CTX_set_session_cache_mode(context.get(), SSL_SESS_CACHE_OFF);
-  // As a server with many connections sets it.
+  // A server with many connections sets this mode.
   SSL_CTX_set_mode(context.get(), SSL_MODE_RELEASE_BUFFERS);
   if (SSL_CTX_use_certificate_chain_file(context.get(), chain) != 1) Die("no certificate chain");
   if (SSL_CTX_use_PrivateKey_file(context.get(), key, SSL_FILETYPE_PEM) != 1) Die("no key");

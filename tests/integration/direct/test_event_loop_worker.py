@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """examples/event-loop-worker with direct connections."""
 
 import unittest

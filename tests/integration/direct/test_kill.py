@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Direct connections need nobody: every process of the broker is killed in the middle of 100 transfers, and all finish.
 A killed worker's waiting connections are served by the next one."""
 
@@ -27,7 +28,8 @@ class Kill(unittest.TestCase):
         self.context = self.service.context()
 
     def transfer(self, half_way, go_on):
-        """Data to and fro, a stop in the middle of a piece, and the rest; the end has to be an authenticated one."""
+        """Sends data to and fro, stops in the middle of a piece, and goes on with the rest; the end has to be an authenticated
+        one."""
         data = os.urandom(2 * PIECES * PIECE)
         received = bytearray()
         with self.service.connect(context=self.context, timeout=120) as tls:
@@ -54,11 +56,13 @@ class Kill(unittest.TestCase):
             for _ in runs:
                 while not half_way.acquire(timeout=1):
                     for failed in filter(concurrent.futures.Future.done, runs):
-                        failed.result()
+                        self.assertIsNone(failed.exception(), "\n".join(
+                            line for line in self.service.log if ": connection conn=" not in line))
             processes = self.service.processes()
             victims = [pid for role, pids in processes.items() if role != "worker" for pid in pids]
             for pid in victims:
-                os.kill(pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # the supervisor is killed first, and the others end with it
+                    os.kill(pid, signal.SIGKILL)
             testlib.wait_until(lambda: not any(alive(pid) for pid in victims), "the end of the broker")
             go_on.set()
             right = sum(run.result() for run in runs)
@@ -83,7 +87,7 @@ def alive(pid):
     try:
         with open(f"/proc/{pid}/stat", encoding="ascii") as file:
             return file.read().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):  # it may go between open and read
+    except (FileNotFoundError, ProcessLookupError):  # the process may end between open and read
         return False
 
 

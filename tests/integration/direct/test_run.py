@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Unmodified daemons with connections whose records the kernel does."""
 
 import unittest

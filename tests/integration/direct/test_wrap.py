@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Wrap and dial, with direct connections."""
 
 import unittest

@@ -1,9 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
 /* Starts a program for which the kernel refuses keys: fail-ktls tx|rx ENOENT|ENOMEM FILE PROGRAM
  * [ARGUMENT...]
  *
  * While FILE exists, setsockopt(SOL_TLS, TLS_TX or TLS_RX) fails in PROGRAM and all that it starts.
  * A FILE that is there from the start is a fault that the broker's probe sees; one that comes later
- * strikes connections. For tests only.
+ * makes connections fail. For tests only.
  *
  * A seccomp filter hands these calls to a process of ours, which refuses them or lets the kernel go
  * on. */
@@ -26,14 +27,14 @@ static void die(const char* what) {
   exit(125);
 }
 
-/* Until nobody is left who has the filter. */
+/* Decides about each call, until no process with the filter is left. */
 static void decide(int notifications, int error, const char* file) {
   struct seccomp_notif* request = NULL;
   struct seccomp_notif_resp* response = NULL;
   if (seccomp_notify_alloc(&request, &response) != 0) die("seccomp_notify_alloc");
   struct pollfd waiting = {.fd = notifications, .events = POLLIN};
   while (poll(&waiting, 1, -1) == 1 && (waiting.revents & POLLIN)) {
-    memset(request, 0, sizeof(*request)); /* or the kernel says EINVAL */
+    memset(request, 0, sizeof(*request)); /* else the call gives EINVAL */
     if (seccomp_notify_receive(notifications, request) != 0) continue; /* the caller died */
     const int refuse = access(file, F_OK) == 0;
     *response = (struct seccomp_notif_resp){.id = request->id};
@@ -55,9 +56,9 @@ static int load_filter(int option) {
   return seccomp_notify_fd(filter);
 }
 
-/* In a grandchild, so that PROGRAM has no child that it did not start. It must not have the filter
- * itself, or it would wait for ever for the last user to go; so it is there before the filter, and
- * fetches the descriptor. */
+/* Runs decide() in a grandchild, so that PROGRAM has no child that it did not start. The grandchild
+ * must not have the filter itself, or it would wait for ever for the last process with the filter
+ * to end. So it is started before the filter is loaded, and fetches the descriptor afterwards. */
 static void run_decider(int parent, int numbers, int ready, int error, const char* file) {
   int number = -1;
   if (read(numbers, &number, sizeof(number)) != sizeof(number)) exit(125);

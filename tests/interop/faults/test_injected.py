@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The kernel refuses keys, of one direction, from the start or for living connections: "prefer" relays or
 closes, "require" closes, and in 500 tries on each kernel nothing but TLS records is on the wire."""
 
@@ -10,7 +11,7 @@ import tries
 
 LAUNCHER = testlib.program("tests/interop/fail-ktls")
 HANDSHAKERS = 3
-KINDS = 4  # of version and suite that tries.py makes; each handshaker learns about each one by itself
+KINDS = 4  # of version and suite that tries.py makes; each handshaker learns about each kind by itself
 MODES = ("prefer", "require")
 
 
@@ -43,7 +44,7 @@ class Injected(unittest.TestCase):
         self.assertEqual(relayed, count, "all are relayed, and the reason names the direction")
 
     def later(self, direction, count):
-        """Outcomes of `count` tries at each of both services."""
+        """Makes `count` tries at each of both services; returns the outcomes of "prefer"."""
         service = self.start(MODES, direction, "ENOMEM", at_start=False)
         before = tries.run(service, "prefer", KINDS)
         self.assertEqual(dict(before), {("direct", None): KINDS}, "the probe found all that it needs")
@@ -59,7 +60,7 @@ class Injected(unittest.TestCase):
         self.from_the_start("rx", 50)
 
     def test_tx_later(self):
-        """The first direction: nothing is in the kernel yet, so all can be relayed."""
+        """The kernel refuses the first direction: it has no key yet, so all connections can be relayed."""
         outcomes = self.later("tx", 100)
         self.assertEqual({outcome[0] for outcome in outcomes}, {"relay"})
         refused = outcomes["relay", "install-failed"]
@@ -67,8 +68,8 @@ class Injected(unittest.TestCase):
         self.assertGreater(refused, 0)
 
     def test_rx_later(self):
-        """The second direction: the kernel seals for the relay, and OpenSSL opens. Later ones of its kind are
-        relayed by OpenSSL alone."""
+        """The kernel refuses the second direction: in the relay the kernel seals, and OpenSSL opens. OpenSSL alone relays later
+        connections of the same kind."""
         outcomes = self.later("rx", 100)
         self.assertEqual({outcome[0] for outcome in outcomes}, {"relay"})
         refused = outcomes["relay", "install-failed"]

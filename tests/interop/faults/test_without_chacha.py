@@ -1,5 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
 """A kernel without ChaCha20-Poly1305 (tests/vm/boot --without-module chacha20poly1305): "require" does not offer
-it, "prefer" relays who wants nothing else."""
+it, "prefer" relays clients that want nothing else."""
 
 import subprocess
 import unittest
@@ -21,7 +22,7 @@ class WithoutChacha(unittest.TestCase):
             echo_service.EchoService({"prefer": "prefer", "require": "require"}))
 
     def ask(self, name, version, suites):
-        """What the hand-off says, or None if there was no connection."""
+        """What the hand-off says of the connection, or None if there was no connection."""
         command = ["openssl", "s_client", "-quiet", "-nocommands", "-connect",
                    f"127.0.0.1:{self.service.ports[name]}", "-CAfile", self.service.trusted,
                    "-verify_return_error", version, *suites[version]]
@@ -41,7 +42,7 @@ class WithoutChacha(unittest.TestCase):
                 self.assertIsNone(self.ask("require", version, CHACHA))
 
     def test_what_the_kernel_takes_comes_first(self):
-        """Even if the client would rather have ChaCha20."""
+        """A suite that the kernel takes is chosen even if the client prefers ChaCha20."""
         for name in ("prefer", "require"):
             for version in BOTH:
                 with self.subTest(service=name, version=version):

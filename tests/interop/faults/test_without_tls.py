@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A kernel without the TLS module (tests/vm/boot --without-module tls), or any kernel without TLS."""
 
 import unittest

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include <cstdio>
 
 #include "tests/isolation/testcases/attacks.h"
@@ -8,7 +9,7 @@ int main(int argc, char** argv) {
   const std::string name = argv[1];
   const Arguments arguments(argv + 2, argv + argc);
   for (const auto& family : {KeyAttacks(), UringAttacks(), ProcessAttacks(), KernelAttacks(),
-                             FileAttacks(), NetworkAttacks()}) {
+                             FileAttacks(), NetworkAttacks(), QueueAttacks()}) {
     for (const Attack& attack : family) {
       if (name == attack.name) return attack.run(arguments);
     }

@@ -1,5 +1,6 @@
+// SPDX-License-Identifier: Apache-2.0
 // A deliberately misbehaving program: `attacker NAME [ARGUMENT...]` tries one thing and exits with
-// 0 if the kernel let it, else with the error number. The tests run it with and without
+// 0 if the kernel allowed it, else with the error number. The tests run it with and without
 // confinement.
 
 #ifndef TLSBROKER_TESTS_ISOLATION_TESTCASES_ATTACKS_H_
@@ -26,12 +27,13 @@ std::span<const Attack> ProcessAttacks();
 std::span<const Attack> KernelAttacks();
 std::span<const Attack> FileAttacks();
 std::span<const Attack> NetworkAttacks();
+std::span<const Attack> QueueAttacks();
 
-// The connection that the attacker was handed.
+// The number of the descriptor of the connection that was handed to the attacker.
 inline constexpr int kConnectionFd = 3;
 
 inline int ErrorOf(long result) { return result < 0 ? errno : 0; }
-// Whole 64-bit registers, as an attacker would fill them; decimal or 0x, negative too.
+// Whole 64-bit registers, as an attacker would fill them; decimal or 0x, also negative.
 inline uint64_t Register(const std::string& text) { return std::stoull(text, nullptr, 0); }
 
 }  // namespace tlsbroker::attacks

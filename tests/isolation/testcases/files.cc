@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Attacks on files; the first argument is the path.
 
 #include <dirent.h>
@@ -21,7 +22,7 @@ int Create(const Arguments& arguments) { return Open(arguments, O_WRONLY | O_CRE
 int List(const Arguments& arguments) { return opendir(arguments.at(0).c_str()) ? 0 : errno; }
 int Remove(const Arguments& arguments) { return ErrorOf(unlink(arguments.at(0).c_str())); }
 int Truncate(const Arguments& arguments) { return ErrorOf(truncate(arguments.at(0).c_str(), 0)); }
-// Without being opened for writing. The second argument is the access mode.
+// Truncates the file without opening it for writing. The second argument is the access mode.
 int TruncateByOpen(const Arguments& arguments) {
   return Open(arguments, O_TRUNC | std::stoi(arguments.at(1)));
 }
@@ -33,7 +34,7 @@ int MakeDirectory(const Arguments& arguments) {
   return ErrorOf(mkdir(arguments.at(0).c_str(), 0700));
 }
 
-// The other program gets the rest of the arguments; what it says is the result.
+// Executes another program with the rest of the arguments; the result is what that program reports.
 int Execute(const Arguments& arguments) {
   std::vector<char*> argv;
   for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));

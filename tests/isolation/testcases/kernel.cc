@@ -1,4 +1,5 @@
-// Attacks on the kernel's larger surfaces, and on the walls of the sandbox.
+// SPDX-License-Identifier: Apache-2.0
+// Attacks on the larger interfaces of the kernel, and on the means of the sandbox.
 
 #include <fcntl.h>
 #include <linux/bpf.h>
@@ -43,7 +44,8 @@ int AddKey(const Arguments&) {
   return ErrorOf(syscall(SYS_add_key, "user", "attack", "x", 1, KEY_SPEC_PROCESS_KEYRING));
 }
 
-// In a mount namespace of its own where it gets one, so that an unconfined run leaves nothing.
+// Mounts in a mount namespace of its own if it can have one, so that an unconfined run leaves
+// nothing behind.
 int Mount(const Arguments&) {
   (void)!unshare(CLONE_NEWNS);
   (void)!mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr);
@@ -92,7 +94,7 @@ int OpenByHandle(const Arguments&) {
   return ErrorOf(open_by_handle_at(root, handle, O_RDONLY));
 }
 
-// The argument is the whole register. Without a terminal the kernel says ENOTTY.
+// The argument is the whole register. Without a terminal the kernel returns ENOTTY.
 int TypeIntoTerminal(const Arguments& arguments) {
   const char letter = 'x';
   return ErrorOf(syscall(SYS_ioctl, STDIN_FILENO, Register(arguments.at(0)), &letter));

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Attacks on the keys of the connection that the attacker holds.
 
 #include <linux/tls.h>
@@ -16,7 +17,7 @@
 namespace tlsbroker::attacks {
 namespace {
 
-// Numbers of the i386 table.
+// System call numbers of the i386 table.
 constexpr uint32_t kInt80Socketcall = 102;
 constexpr uint32_t kInt80Getsockopt = 365;
 constexpr uint32_t kSocketcallGetsockopt = 15;
@@ -42,7 +43,8 @@ int GetInChild(const Arguments&) {
   return WEXITSTATUS(status);
 }
 
-// In a second process, which has the descriptor from the first by SCM_RIGHTS.
+// Reads the keys in a second process, which has received the descriptor from the first by
+// SCM_RIGHTS.
 int GetFromReceived(int socket) {
   char byte = 0;
   iovec part{&byte, 1};

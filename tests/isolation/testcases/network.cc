@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Attempts to reach a network. Families and flags are whole registers.
 
 #include <arpa/inet.h>
@@ -14,7 +15,7 @@
 namespace tlsbroker::attacks {
 namespace {
 
-// Family, type and, if it is not 0, protocol.
+// The arguments are family, type and, optionally, protocol.
 int Socket(const Arguments& arguments) {
   const uint64_t protocol = arguments.size() > 2 ? Register(arguments[2]) : 0;
   return ErrorOf(
@@ -40,7 +41,7 @@ int Disconnect() {
   return ErrorOf(connect(kConnectionFd, &unspecified, sizeof(unspecified)));
 }
 
-// A TCP socket that was handed over can be connected elsewhere once it is disconnected
+// A TCP socket that was handed over can be connected to another address once it is disconnected
 // (connect(2)).
 int Reconnect(const Arguments& arguments) {
   if (const int error = Disconnect()) return error;
@@ -62,7 +63,7 @@ int Connect(const Arguments& arguments) {
   return ErrorOf(connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)));
 }
 
-// To a listener of the attacker's own.
+// Connects to a listener of the attacker's own.
 int ConnectHere(const Arguments&) {
   sockaddr_in address = Loopback("0");
   socklen_t size = sizeof(address);
@@ -90,7 +91,7 @@ int ConnectAbstract(const Arguments& arguments) {
       connect(fd, reinterpret_cast<const sockaddr*>(&address), static_cast<socklen_t>(size)));
 }
 
-// Into what the attacker was handed.
+// Sends into the descriptor that was handed to the attacker.
 int Send(const Arguments&) { return ErrorOf(send(kConnectionFd, "x", 1, MSG_NOSIGNAL)); }
 
 constexpr Attack kAttacks[] = {

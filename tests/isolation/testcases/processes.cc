@@ -1,7 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
 // Attacks on other processes; the first argument is the process.
 
+#include <linux/capability.h>
 #include <linux/kcmp.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -18,7 +21,7 @@ int Trace(const Arguments& arguments) {
   return ErrorOf(ptrace(PTRACE_SEIZE, Target(arguments), nullptr, nullptr));
 }
 
-// The second argument is an address there.
+// The second argument is an address in that process.
 int ReadMemory(const Arguments& arguments) {
   char byte;
   const iovec here = {.iov_base = &byte, .iov_len = 1};
@@ -47,10 +50,31 @@ int Compare(const Arguments& arguments) {
 
 int Signal(const Arguments& arguments) { return ErrorOf(kill(Target(arguments), 0)); }
 
-// For exec'd setuid programs: is this one root?
+// For setuid programs that were executed: has this one become root?
 int BeRoot(const Arguments&) { return geteuid() == 0 ? 0 : EPERM; }
 
-// Says on the descriptor given that it runs, and stays.
+// As BIND's named does, which ends if it cannot.
+int KeepCapabilities(const Arguments&) { return ErrorOf(prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0)); }
+
+// Keeps capabilities, and tries whatever could have given any.
+int GainCapabilities(const Arguments&) {
+  const auto has_some = [] {
+    __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+    __user_cap_data_struct data[2]{};
+    if (syscall(SYS_capget, &header, data) != 0) return false;
+    return (data[0].permitted | data[1].permitted | data[0].effective | data[1].effective) != 0;
+  };
+  if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) != 0) return errno;
+  (void)!setuid(0);
+  (void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_SYS_ADMIN, 0, 0);
+  __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+  const __user_cap_data_struct all[2] = {{~0U, ~0U, ~0U}, {~0U, ~0U, ~0U}};
+  (void)syscall(SYS_capset, &header, all);
+  (void)prctl(PR_SET_SECUREBITS, 0, 0, 0, 0);
+  return has_some() ? 0 : EPERM;
+}
+
+// Writes to the descriptor in the argument that this program runs, and stays.
 int Stay(const Arguments& arguments) {
   if (write(std::stoi(arguments.at(0)), "!", 1) != 1) return errno;
   for (;;) pause();
@@ -64,6 +88,8 @@ constexpr Attack kAttacks[] = {
     {"kcmp", Compare},
     {"signal", Signal},
     {"be-root", BeRoot},
+    {"keep-capabilities", KeepCapabilities},
+    {"gain-capabilities", GainCapabilities},
     {"stay", Stay},
 };
 

@@ -1,11 +1,13 @@
-// Other keys for the connection by io_uring, whose requests no filter sees: its socket command sets
-// options (Linux 6.7), also those that change keys (6.14).
+// SPDX-License-Identifier: Apache-2.0
+// Attacks by io_uring, whose requests no filter sees: its socket command sets options (Linux 6.7),
+// also those that change keys (6.14), and its requests receive messages.
 
 #include <linux/io_uring.h>
 #include <linux/tls.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <cstring>
@@ -26,7 +28,7 @@ uint8_t* Map(int ring, uint64_t offset, size_t size) {
                                     MAP_SHARED | MAP_POPULATE, ring, static_cast<off_t>(offset)));
 }
 
-// Runs one request and waits for it; its result, or a negative error number.
+// Runs one request and waits for it. Returns its result, or a negative error number.
 int Run(int ring, const io_uring_params& parameters, const io_uring_sqe& request) {
   constexpr size_t kRingSize = 4096;  // enough for one entry
   uint8_t* submissions = Map(ring, IORING_OFF_SQ_RING, kRingSize);
@@ -54,12 +56,36 @@ int SetKeys(const Arguments&) {
   request.opcode = IORING_OP_URING_CMD;
   request.fd = kConnectionFd;
   request.cmd_op = kSetsockopt;
-  // Where later headers say level, optname, optlen and optval.
+  // Later headers call these fields level, optname, optlen and optval.
   request.addr = SOL_TLS | uint64_t{TLS_TX} << 32;
   request.splice_fd_in = sizeof(keys);
   request.addr3 = reinterpret_cast<uintptr_t>(&keys);
   const int result = Run(ring, parameters, request);
   return result < 0 ? -result : 0;
+}
+
+// The attacker has the queue in the place of a connection.
+int Peek(const Arguments&) {
+  io_uring_params parameters{};
+  const int ring = Setup(parameters);
+  if (ring < 0) return errno;
+  char byte;
+  iovec part{&byte, 1};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof(control);
+  io_uring_sqe request{};
+  request.opcode = IORING_OP_RECVMSG;
+  request.fd = kConnectionFd;
+  request.addr = reinterpret_cast<uintptr_t>(&message);
+  request.len = 1;
+  request.msg_flags = MSG_PEEK;
+  const int result = Run(ring, parameters, request);
+  if (result < 0) return -result;
+  return message.msg_controllen > 0 ? 0 : ENOMSG;
 }
 
 int SetupOnly(const Arguments&) {
@@ -70,10 +96,8 @@ int Enter(const Arguments&) { return ErrorOf(syscall(SYS_io_uring_enter, -1, 0, 
 int Register(const Arguments&) { return ErrorOf(syscall(SYS_io_uring_register, -1, 0, 0, 0)); }
 
 constexpr Attack kAttacks[] = {
-    {"io-uring-set-keys", SetKeys},
-    {"io-uring-setup", SetupOnly},
-    {"io-uring-enter", Enter},
-    {"io-uring-register", Register},
+    {"io-uring-set-keys", SetKeys}, {"io-uring-peek", Peek},         {"io-uring-setup", SetupOnly},
+    {"io-uring-enter", Enter},      {"io-uring-register", Register},
 };
 
 }  // namespace

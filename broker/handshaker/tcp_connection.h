@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+// A connection before its handshake: accepted, a worker's own, or made to an upstream. Runs in the
+// handshaker; the other end belongs to a stranger.
+
+#ifndef TLSBROKER_BROKER_HANDSHAKER_TCP_CONNECTION_H_
+#define TLSBROKER_BROKER_HANDSHAKER_TCP_CONNECTION_H_
+
+#include <string>
+
+#include "broker/handshaker/admission.h"
+#include "broker/handshaker/async_fd.h"
+#include "broker/handshaker/service.h"
+#include "protocol/handoff.h"
+
+namespace tlsbroker {
+
+// Nothing was read from it yet.
+struct TcpConnection {
+  AsyncFd socket;
+  handoff::Endpoint peer, local;
+  Admission::Place place;  // among the handshakes under way; empty if it is counted elsewhere
+  bool of_worker = false;  // it came from a worker, which still has the socket
+  bool has_ulp = false;    // TCP_ULP "tls" is set; plain TCP until keys are installed
+  std::string ulp_reason;  // why not
+};
+
+// Socket options that have to be set before the first byte.
+void Prepare(const Shared& shared, const Service& service, TcpConnection& connection);
+
+}  // namespace tlsbroker
+
+#endif  // TLSBROKER_BROKER_HANDSHAKER_TCP_CONNECTION_H_

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// Gives a process directories of its own as /tmp and /var/tmp: a file system in memory that is gone
+// with the last process of its mount namespace, however that ends. Runs in the forked child of the
+// supervisor; trusts the configuration.
+
+#ifndef TLSBROKER_BROKER_SANDBOX_PRIVATE_TMP_H_
+#define TLSBROKER_BROKER_SANDBOX_PRIVATE_TMP_H_
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+
+namespace tlsbroker::sandbox {
+
+// The directories that are replaced where the machine has them.
+inline constexpr const char* kTemporary[] = {"/tmp", "/var/tmp"};
+
+struct PrivateTmp {
+  uid_t uid = 0;  // of the process
+  gid_t gid = 0;
+  // Both directories together; without it a tenth of the machine's memory.
+  std::optional<uint64_t> size;
+  // Of these paths, those below the machine's /tmp and /var/tmp stay where they are, with the
+  // directories and symbolic links that lead to them, and nothing beside them.
+  std::vector<std::string> read_only;
+  std::vector<std::string> read_write;
+};
+
+// Needs a mount namespace of its own (EnterNamespaces()) and CAP_SYS_ADMIN.
+absl::Status MountPrivateTmp(const PrivateTmp& wanted);
+
+}  // namespace tlsbroker::sandbox
+
+#endif  // TLSBROKER_BROKER_SANDBOX_PRIVATE_TMP_H_
