@@ -23,8 +23,6 @@ using supervision::CertificateFacts;
 using Entry = KeyFile::Certificate;
 using AccessPtr = OpensslPtr<AUTHORITY_INFO_ACCESS, AUTHORITY_INFO_ACCESS_free>;
 using GeneralNamesPtr = OpensslPtr<GENERAL_NAMES, GENERAL_NAMES_free>;
-using StorePtr = OpensslPtr<X509_STORE, X509_STORE_free>;
-using StoreCtxPtr = OpensslPtr<X509_STORE_CTX, X509_STORE_CTX_free>;
 
 constexpr size_t kMaxSubject = 200;
 constexpr size_t kMaxStrangers = 4;  // that are named
@@ -210,18 +208,6 @@ void CheckStrength(const std::vector<Entry>& certificates, size_t index, Certifi
 
 // ---- What clients miss ----
 
-bool SystemTrustsIssuerOf(X509* certificate) {
-  const StorePtr store(X509_STORE_new());
-  const StoreCtxPtr context(X509_STORE_CTX_new());
-  if (!store || !context || X509_STORE_set_default_paths(store.get()) != 1) return false;
-  if (X509_STORE_CTX_init(context.get(), store.get(), nullptr, nullptr) != 1) return false;
-  X509* issuer = nullptr;
-  const bool found = X509_STORE_CTX_get1_issuer(&issuer, context.get(), certificate) == 1;
-  const X509Ptr owned(issuer);
-  ERR_clear_error();
-  return found;
-}
-
 // Public authorities, and most of those of companies, say where their certificate is to be had.
 bool SaysWhereItsIssuerIs(const X509* certificate) {
   const AccessPtr access(static_cast<AUTHORITY_INFO_ACCESS*>(
@@ -234,13 +220,13 @@ bool SaysWhereItsIssuerIs(const X509* certificate) {
 }
 
 void CheckEnd(const std::vector<Entry>& certificates, size_t top, bool alone,
-              CertificateFacts& facts) {
+              const SystemAuthorities& trusted, CertificateFacts& facts) {
   X509* certificate = certificates[top].certificate.get();
   if (IsSelfSigned(certificate)) return;
   // A private root that is left out looks like an intermediate that is missing. Behind others it
   // probably is one, unless a public authority is at work.
   if (!alone && !SaysWhereItsIssuerIs(certificate)) return;
-  if (SystemTrustsIssuerOf(certificate)) return;
+  if (trusted.HaveIssuerOf(certificate)) return;
   Say(facts, false,
       absl::StrCat("the issuer of ", Named(certificates, top), ", ",
                    NameText(X509_get_issuer_name(certificate)),
@@ -305,7 +291,7 @@ int LeafFor(const EVP_PKEY* key, const std::vector<KeyFile::Certificate>& certif
 }
 
 void DescribeChain(const std::vector<KeyFile::Certificate>& certificates, size_t leaf,
-                   CertificateFacts& facts) {
+                   const SystemAuthorities& trusted, CertificateFacts& facts) {
   const Sorter sorter(certificates, leaf);
   const std::vector<size_t> order = sorter.Order();
   facts.chain_pem = PemOf(certificates, order);
@@ -341,7 +327,7 @@ void DescribeChain(const std::vector<KeyFile::Certificate>& certificates, size_t
         absl::StrCat(Named(certificates, strangers[i]), " has not signed any of the chain"),
         "it is not sent; take it out, or add what is missing between");
   }
-  CheckEnd(certificates, sorter.top(), order.size() == 1, facts);
+  CheckEnd(certificates, sorter.top(), order.size() == 1, trusted, facts);
   DescribeLeaf(certificates[leaf].certificate.get(), facts);
 }
 

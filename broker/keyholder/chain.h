@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "broker/keyholder/key_files.h"
+#include "broker/keyholder/system_authorities.h"
 #include "protocol/certificate_facts.h"
 
 namespace tlsbroker {
@@ -23,7 +24,7 @@ int LeafFor(const EVP_PKEY* key, const std::vector<KeyFile::Certificate>& certif
 // Puts the leaf's chain into `facts`, in order, each certificate once and without those that have
 // not issued it, with all that can be said about it.
 void DescribeChain(const std::vector<KeyFile::Certificate>& certificates, size_t leaf,
-                   supervision::CertificateFacts& facts);
+                   const SystemAuthorities& trusted, supervision::CertificateFacts& facts);
 
 }  // namespace tlsbroker
 

@@ -50,8 +50,9 @@ Wrong WrongBecause(const absl::Status& status, Wrong (*otherwise)(std::string),
 
 class Inspection {
  public:
-  Inspection(const supervision::Inspect& files, KeyFileReader& reader)
-      : files_(files), reader_(reader) {}
+  Inspection(const supervision::Inspect& files, KeyFileReader& reader,
+             const SystemAuthorities& trusted)
+      : files_(files), reader_(reader), trusted_(trusted) {}
 
   CertificateFacts Run() {
     CertificateFacts facts;
@@ -75,7 +76,7 @@ class Inspection {
     const auto usable = PrivateKey::Create(std::move(keys_[key]), certificate);
     if (!usable.ok())
       return Wrong{About::kKey, std::string(usable.status().message()), kWantsOther};
-    DescribeChain(chain_.certificates, static_cast<size_t>(leaf), facts);
+    DescribeChain(chain_.certificates, static_cast<size_t>(leaf), trusted_, facts);
     return std::nullopt;
   }
 
@@ -137,6 +138,7 @@ class Inspection {
 
   const supervision::Inspect& files_;
   KeyFileReader& reader_;
+  const SystemAuthorities& trusted_;
   Passphrase passphrase_;
   KeyFile chain_;
   std::vector<EvpPkeyPtr> keys_;
@@ -144,8 +146,9 @@ class Inspection {
 
 }  // namespace
 
-CertificateFacts FactsOf(const supervision::Inspect& files, KeyFileReader& reader) {
-  return Inspection(files, reader).Run();
+CertificateFacts FactsOf(const supervision::Inspect& files, KeyFileReader& reader,
+                         const SystemAuthorities& trusted) {
+  return Inspection(files, reader, trusted).Run();
 }
 
 absl::Status ReportFacts(uint16_t id, const CertificateFacts& facts) {

@@ -8,12 +8,14 @@
 
 #include "absl/status/status.h"
 #include "broker/keyholder/key_files.h"
+#include "broker/keyholder/system_authorities.h"
 #include "protocol/certificate_facts.h"
 #include "protocol/service_messages.h"
 
 namespace tlsbroker {
 
-supervision::CertificateFacts FactsOf(const supervision::Inspect& files, KeyFileReader& reader);
+supervision::CertificateFacts FactsOf(const supervision::Inspect& files, KeyFileReader& reader,
+                                      const SystemAuthorities& trusted);
 
 // Reports them in pieces.
 absl::Status ReportFacts(uint16_t id, const supervision::CertificateFacts& facts);

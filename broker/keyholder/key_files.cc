@@ -26,14 +26,9 @@ constexpr char kLegacy[] =
     " (OpenSSL's legacy provider, which older ciphers need, cannot be loaded: Debian has it in "
     "openssl-provider-legacy)";
 
-// Older versions of openssl(1) encrypt with DES and RC2, which OpenSSL 3 has in a provider of their
-// own. The default one has to be named as well then: it is there by itself only as long as no other
-// is named. Both stay as long as the process.
-bool HasLegacy() {
-  static const bool loaded = OSSL_PROVIDER_load(nullptr, "default") != nullptr &&
-                             OSSL_PROVIDER_load(nullptr, "legacy") != nullptr;
-  return loaded;
-}
+constexpr uint8_t kSequence = 0x30;  // DER begins with it
+
+bool HasLegacy() { return OSSL_PROVIDER_available(nullptr, "legacy") == 1; }
 
 absl::Status WithoutPassphrase(const Passphrase& passphrase, absl::string_view what) {
   ERR_clear_error();
@@ -83,16 +78,6 @@ absl::StatusOr<EvpPkeyPtr> StoredKey(std::span<const uint8_t> bytes, Passphrase&
   return FirstKey(store.get(), passphrase);
 }
 
-// Calls `attempt` until it succeeds, the second time with older ciphers.
-auto WithOlderCiphers(auto attempt) {
-  auto result = attempt();
-  if (!result && HasLegacy()) {
-    ERR_clear_error();
-    result = attempt();
-  }
-  return result;
-}
-
 // ---- Files that are not PEM ----
 
 void TakeStack(STACK_OF(X509) * stack, KeyFile& file) {
@@ -129,12 +114,10 @@ absl::Status TakePkcs12(PKCS12* archive, const Passphrase& passphrase, KeyFile& 
   const bool no_mac = PKCS12_mac_present(archive) != 1;
   if (no_mac && passphrase.given())
     (void)PKCS12_set_mac(archive, passphrase.text(), -1, nullptr, 0, 1, EVP_sha256());
-  const bool taken = WithOlderCiphers([&] {
-    if (passphrase.given()) return TakePkcs12With(archive, passphrase.text(), file);
-    // Without a passphrase some programs encrypt with an empty one, others with none at all.
-    return TakePkcs12With(archive, "", file) || TakePkcs12With(archive, nullptr, file);
-  });
-  if (taken) return absl::OkStatus();
+  if (TakePkcs12With(archive, passphrase.given() ? passphrase.text() : "", file))
+    return absl::OkStatus();
+  // Without a passphrase some programs encrypt with an empty one, others with none at all.
+  if (!passphrase.given() && TakePkcs12With(archive, nullptr, file)) return absl::OkStatus();
   // The first error: a cause of its own stands before it, such as an unknown digest.
   const bool mac = ERR_GET_REASON(ERR_peek_error()) == PKCS12_R_MAC_VERIFY_FAILURE;
   if (mac || no_mac || !passphrase.given())
@@ -169,11 +152,8 @@ absl::Status TakeDer(std::span<const uint8_t> bytes, Want want, Passphrase& pass
     return absl::OkStatus();
   ERR_clear_error();
   if (want == Want::kCertificates) return absl::OkStatus();
-  auto key = StoredKey(bytes, passphrase);
-  if (!key.ok() && passphrase.asked() && passphrase.given() && HasLegacy())
-    key = StoredKey(bytes, passphrase);
-  RETURN_IF_ERROR(key.status());
-  file.keys.push_back(*std::move(key));
+  ASSIGN_OR_RETURN(EvpPkeyPtr key, StoredKey(bytes, passphrase));
+  file.keys.push_back(std::move(key));
   return absl::OkStatus();
 }
 
@@ -220,6 +200,17 @@ absl::StatusOr<size_t> ReadAll(int fd, std::span<uint8_t> buffer) {
 }
 
 }  // namespace
+
+void LoadOlderCiphers() {
+  static const bool loaded = OSSL_PROVIDER_load(nullptr, "default") != nullptr &&
+                             OSSL_PROVIDER_load(nullptr, "legacy") != nullptr;
+  if (!loaded) ERR_clear_error();
+}
+
+bool MayNeedOlderCiphers(int fd) {
+  uint8_t first = 0;
+  return pread(fd, &first, 1, 0) == 1 && first == kSequence;
+}
 
 std::string KeyFile::Summary() const {
   std::vector<std::string> labels = others;
@@ -288,10 +279,8 @@ absl::StatusOr<EvpPkeyPtr> KeyFileReader::DecodeKey(const PemObject& object,
   if (!object.complete) return NoEnd(object, "no private key found:");
   if (auto key = DecodeUsual(object.text); key != nullptr) return key;
   passphrase.Forget();
-  EvpPkeyPtr key = WithOlderCiphers([&] {
-    return EvpPkeyPtr(PEM_read_bio_PrivateKey(Reading(object.text).get(), nullptr, Passphrase::Give,
-                                              &passphrase));
-  });
+  EvpPkeyPtr key(
+      PEM_read_bio_PrivateKey(Reading(object.text).get(), nullptr, Passphrase::Give, &passphrase));
   if (key != nullptr) {
     ERR_clear_error();
     return key;
@@ -334,7 +323,6 @@ absl::Status KeyFileReader::TakePem(const std::vector<PemObject>& objects, Want 
 
 absl::StatusOr<KeyFile> KeyFileReader::Parse(std::span<const uint8_t> bytes, Want want,
                                              Passphrase& passphrase) {
-  constexpr uint8_t kSequence = 0x30;
   KeyFile file;
   passphrase.Forget();
   ERR_clear_error();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reads certificates and private keys, in all forms in which openssl(1) writes them. Runs in the
-// keyholder, before it is confined, on files and URIs of the administrator, who is trusted; an
-// error says in one line, for a person, what is wrong with them.
+// keyholder: on files once it is confined, on URIs before, since what serves them opens files and
+// sockets of its own. An error says in one line, for a person, what is wrong with them.
 
 #ifndef TLSBROKER_BROKER_KEYHOLDER_KEY_FILES_H_
 #define TLSBROKER_BROKER_KEYHOLDER_KEY_FILES_H_
@@ -46,6 +46,15 @@ struct KeyFile {
   // "the file has CERTIFICATE and X509 CRL"; empty if it has no PEM.
   std::string Summary() const;
 };
+
+// Older versions of openssl(1) encrypt with DES and RC2, which OpenSSL 3 has in a provider, which
+// is a file, and so has to be loaded before the process is confined. The default provider has to be
+// named as well then: it is there by itself only as long as no other is named. Both stay as long as
+// the process.
+void LoadOlderCiphers();
+
+// Whether a file may need them although there is no passphrase: PKCS#12 with an empty one.
+bool MayNeedOlderCiphers(int fd);
 
 // Reads any number of files: what is expensive to make is made for the first one and kept.
 class KeyFileReader {

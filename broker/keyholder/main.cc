@@ -30,10 +30,10 @@ std::optional<supervision::Failed> SetUp(KeyholderSnapshot snapshot, SignService
   const supervision::Confinement confinement = snapshot.confinement;
   absl::Status status = LockMemory(snapshot.certificates.size() + snapshot.inspections.size());
   if (status.ok()) {
-    if (auto failed = Load(std::move(snapshot), service)) return failed;
+    if (auto failed = LoadFromOutside(snapshot, service)) return failed;
     status = sandbox::ConfineKeyholder(confinement);
   }
-  if (status.ok()) return std::nullopt;
+  if (status.ok()) return Load(std::move(snapshot), service);
   return supervision::Failed{.text = std::string(status.message())};
 }
 

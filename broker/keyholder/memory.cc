@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 
+#include <array>
 #include <bit>
 
 #include "absl/strings/str_cat.h"
@@ -44,6 +45,11 @@ absl::Status LockMemory(size_t keys) {
                                : "private keys are not locked in memory and may be swapped out";
   log::Warning(absl::StrCat(what, ": set RLIMIT_MEMLOCK (LimitMEMLOCK=) to infinity"));
   return absl::OkStatus();
+}
+
+[[gnu::noinline]] void WipeStack() {
+  std::array<uint8_t, 128 * 1024> left;
+  Wipe(left.data(), left.size());
 }
 
 KeyFileBuffer::KeyFileBuffer(size_t capacity) {

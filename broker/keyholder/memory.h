@@ -16,6 +16,10 @@ namespace tlsbroker {
 // allow it, all other memory. Logs one warning for what could not be locked.
 absl::Status LockMemory(size_t keys);
 
+// Overwrites what calls have left on the stack below their caller's frame, such as OpenSSL's copies
+// of a passphrase.
+void WipeStack();
+
 // A fixed piece of memory for the bytes of a key file: never swapped where locking is allowed,
 // never dumped, gone in a forked child, wiped at the end.
 class KeyFileBuffer {

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "broker/keyholder/snapshot.h"
 
+#include <openssl/crypto.h>
+#include <sys/resource.h>
+
 #include <algorithm>
+#include <ctime>
 #include <string>
 #include <utility>
 #include <variant>
@@ -55,6 +59,24 @@ std::optional<Failed> LoadKey(const Certificate& certificate, KeyFileReader& fil
   return Failed{Failed::Subject::kOther, certificate.id, "two certificates have the same id"};
 }
 
+std::optional<Failed> Look(const Inspect& inspect, KeyFileReader& files,
+                           const SystemAuthorities& trusted) {
+  const absl::Status reported = ReportFacts(inspect.id, FactsOf(inspect, files, trusted));
+  if (reported.ok()) return std::nullopt;
+  return Because(Failed::Subject::kOther, inspect.id, reported);
+}
+
+bool NeedsOlderCiphers(const KeyholderSnapshot& snapshot) {
+  return std::ranges::any_of(snapshot.certificates,
+                             [](const Certificate& one) {
+                               return one.has_passphrase || MayNeedOlderCiphers(one.key_file.get());
+                             }) ||
+         std::ranges::any_of(snapshot.inspections, [](const Inspect& one) {
+           return one.has_passphrase || MayNeedOlderCiphers(one.chain.get()) ||
+                  MayNeedOlderCiphers(one.key_file.get());
+         });
+}
+
 constexpr char kUnknownCertificate[] =
     "a handshaker's channel names a certificate that is not there";
 
@@ -94,15 +116,41 @@ absl::StatusOr<KeyholderSnapshot> ReceiveSnapshot(ControlEnd& control) {
   }
 }
 
+std::optional<Failed> LoadFromOutside(KeyholderSnapshot& snapshot, SignService& service) {
+  (void)OPENSSL_init_crypto(OPENSSL_INIT_LOAD_CONFIG, nullptr);
+  tzset();  // reads /etc/localtime, as gmtime(3) otherwise would with the first date
+  if (NeedsOlderCiphers(snapshot)) LoadOlderCiphers();
+  if (!snapshot.inspections.empty()) {
+    snapshot.trusted = SystemAuthorities::Open();
+    // The supervisor waits no longer, and if it is gone nobody else ends what computes for a file.
+    const rlimit minute{60, 60};
+    if (setrlimit(RLIMIT_CPU, &minute) != 0)
+      return Because(Failed::Subject::kOther, 0, ErrnoStatus("setrlimit"));
+  }
+  KeyFileReader files;
+  for (const Certificate& certificate : snapshot.certificates) {
+    if (certificate.key_file) continue;
+    if (auto failed = LoadKey(certificate, files, service)) return failed;
+  }
+  std::erase_if(snapshot.certificates, [](const auto& one) { return !one.key_file; });
+  for (const Inspect& inspect : snapshot.inspections) {
+    if (inspect.key_uri.empty()) continue;
+    if (auto failed = Look(inspect, files, snapshot.trusted)) return failed;
+  }
+  std::erase_if(snapshot.inspections, [](const auto& one) { return !one.key_uri.empty(); });
+  WipeStack();
+  return std::nullopt;
+}
+
 std::optional<Failed> Load(KeyholderSnapshot snapshot, SignService& service) {
   KeyFileReader files;
   for (const Certificate& certificate : snapshot.certificates) {
     if (auto failed = LoadKey(certificate, files, service)) return failed;
   }
   for (const Inspect& inspect : snapshot.inspections) {
-    const absl::Status reported = ReportFacts(inspect.id, FactsOf(inspect, files));
-    if (!reported.ok()) return Because(Failed::Subject::kOther, inspect.id, reported);
+    if (auto failed = Look(inspect, files, snapshot.trusted)) return failed;
   }
+  WipeStack();
   for (HandshakerChannel& channel : snapshot.channels) {
     const uint16_t index = channel.index;
     if (AddChannel(std::move(channel), service)) continue;

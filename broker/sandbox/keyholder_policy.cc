@@ -13,14 +13,14 @@ namespace {
 
 constexpr int kKeyholderNamespaces = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET;
 
-// For its pipes and the log.
-constexpr int kPipes[] = {SCMP_SYS(poll), SCMP_SYS(ppoll), SCMP_SYS(read), SCMP_SYS(write),
-                          SCMP_SYS(close)};
+// For its pipes, the log, and the files of keys that the supervisor has opened for it.
+constexpr int kFiles[] = {SCMP_SYS(poll),  SCMP_SYS(ppoll), SCMP_SYS(read),
+                          SCMP_SYS(write), SCMP_SYS(close), SCMP_SYS(pread64)};
 
 absl::Status LoadKeyholderFilter() {
   SeccompFilter filter = SeccompFilter::AllowList();
   AllowComputing(filter);
-  filter.AllowAll(kPipes);
+  filter.AllowAll(kFiles);
   filter.Allow(SCMP_SYS(recvmsg), {Is(0, kControlDescriptor)});  // its only socket
   return filter.Load();
 }

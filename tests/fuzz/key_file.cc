@@ -28,6 +28,7 @@ int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   // Expensive to make, and one reads many files. Never freed: OpenSSL's own cleanup may come
   // before.
   static KeyFileReader& reader = *new KeyFileReader;
+  LoadOlderCiphers();
   if (size == 0) return kRefused;
   supervision::Inspect files;
   files.chain = FileWith(data + 1, size - 1);
@@ -39,7 +40,7 @@ int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     files.has_key_file = true;
     files.key_file = UniqueFd(dup(files.chain.get()));
   }
-  const supervision::CertificateFacts facts = FactsOf(files, reader);
+  const supervision::CertificateFacts facts = FactsOf(files, reader, SystemAuthorities());
   size_t errors = 0;
   for (const auto& finding : facts.findings) {
     FUZZ_ASSERT(!finding.wrong.empty() && !finding.right.empty());

@@ -455,6 +455,41 @@ class KeysAndChains(unittest.TestCase):
         with broker:
             self.assertRegex(self.client(port), "0 s:CN = base")
 
+    @unittest.skipUnless(os.geteuid() == 0, "an ordinary user's broker has no other user to become")
+    def test_who_parses_a_file_is_confined(self):
+        """A PKCS#12 file whose check takes seconds: meanwhile its keyholder is nobody and behind its filter."""
+        w = self.workshop
+        w.sh("openssl pkcs12 -export -passout file:word -iter 65537 -inkey base.key -in base.pem -out slow.p12")
+        with open(w.path("slow.p12"), "r+b") as file:
+            text = file.read()
+            self.assertIn(b"\2\3\1\0\1", text)
+            file.seek(0)
+            file.write(text.replace(b"\2\3\1\0\1", b"\2\3\x7f\xff\xff"))  # 8,388,607 turns
+        file = w.write("slow.toml", self.config("[certificate.c]\n" + one(w.path("slow.p12"), w.path("word"))).replace(
+            "{runtime_dir}", w.path("run")))
+        with subprocess.Popen([testlib.program("broker/supervisor/tlsbrokerd"), "--config", file, "--check"],
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as supervisor:
+            try:
+                pid = testlib.wait_until(lambda: next(filter(self.computes, self.children(supervisor.pid)), None),
+                                         "keyholder that computes")
+                with open(f"/proc/{pid}/status", encoding="ascii") as status:
+                    facts = {name: value.strip() for name, _, value in (line.partition(":") for line in status)}
+                os.kill(pid, signal.SIGKILL)
+            finally:
+                supervisor.terminate()
+        self.assertEqual((facts["Name"], facts["Seccomp"], facts["CapPrm"], facts["NoNewPrivs"]),
+                         ("tlsbroker-keyho", "2", "0" * 16, "1"))
+        self.assertEqual(set(facts["Uid"].split()), {"65534"})
+
+    def children(self, pid):
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+            return [int(word) for word in file.read().split()]
+
+    def computes(self, pid):
+        """Whether it has used the processor for 200 ms."""
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+            return int(file.read().rpartition(")")[2].split()[11]) >= os.sysconf("SC_CLK_TCK") / 5
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -6,12 +6,14 @@ import shutil
 import ssl
 import subprocess
 import tempfile
+import types
 import unittest
 
 import broker as testlib
 import key_search
 
 HANDSHAKES = 500
+PASSPHRASE = "nobody remembers this one"
 KINDS = ("rsa", "ec256", "ec384", "ed25519")
 VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
 
@@ -69,11 +71,12 @@ class KeySearch(unittest.TestCase):
         """Or that have a passphrase: who splits and decrypts the file is the keyholder, too."""
         word = os.path.join(self.directory, "word")
         with open(word, "w", encoding="ascii", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
-            file.write("a passphrase\n")
+            file.write(PASSPHRASE + "\n")
 
         def lines(certificate):
             openssl = ["openssl", *{
                 "rsa": ["pkcs12", "-export", "-passout", f"file:{word}", "-inkey", certificate.key, "-in", certificate.chain],
+                "ec256": ["ec", "-aes128", "-passout", f"file:{word}", "-in", certificate.key],
                 "ec384": ["pkcs8", "-topk8", "-passout", f"file:{word}", "-in", certificate.key],
             }.get(certificate.kind, ["pkey", "-in", certificate.key]), "-out", certificate.key + ".new"]
             subprocess.run(openssl, check=True, capture_output=True, timeout=60 * testlib.PATIENCE)
@@ -85,9 +88,10 @@ class KeySearch(unittest.TestCase):
                     file.write(chain.read())
             return f'pem = "{certificate.key}.new"\npassphrase = "{word}"\n'
 
-        self.look(lines, 40)
+        self.look(lines, 40, [PASSPHRASE.encode()])
 
-    def look(self, lines, handshakes):
+    def look(self, lines, handshakes, words=()):
+        """`words` are to be in no process at all."""
         self.secrets = {kind: key_search.Secrets(self.certificates[kind].key) for kind in KINDS}
         config = configuration(self.directory, self.certificates, self.ports, lines)
         with testlib.Broker(config) as broker:
@@ -99,6 +103,9 @@ class KeySearch(unittest.TestCase):
                              {"supervisor": 1, "logger": 5, "keyholder": 4, "handshaker": 4, "worker": 4, "porter": 1})
             keyholders = {p["service"]: p["pid"] for p in broker.status()["processes"] if p["role"] == "keyholder"}
             self.assertEqual(sorted(keyholders.values()), sorted(processes.pop("keyholder")))
+            for word in words:
+                everywhere = [*keyholders.values(), *(pid for pids in processes.values() for pid in pids)]
+                self.assertEqual([hit for pid in everywhere for hit in key_search.search(pid, types.SimpleNamespace(patterns={word: "a word"}))], [])
             holder = {}
             for service, pid in keyholders.items():
                 found = self.found([pid])

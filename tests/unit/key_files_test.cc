@@ -123,7 +123,7 @@ TEST(KeyFiles, TheLeafIsTheOneOfTheKey) {
   ASSERT_EQ(LeafFor(read->keys.front().get(), read->certificates), 1);
   EXPECT_EQ(LeafFor(testlib::NewKey("P-256").get(), read->certificates), -1);
   supervision::CertificateFacts facts;
-  DescribeChain(read->certificates, 1, facts);
+  DescribeChain(read->certificates, 1, SystemAuthorities(), facts);
   EXPECT_EQ(facts.chain_pem, Pem(ec.certificate.get())) << "nothing else is sent";
   EXPECT_EQ(facts.key, "EC P-256");
   EXPECT_TRUE(facts.self_signed);
