@@ -29,11 +29,10 @@ bool Pulse::HangsBy(const ProcessState& suspect, const ProcessState& state,
       return false;
     case 'R':  // it runs, or waits for a processor
       return used >= kSpinning;
-    case ProcessState::kUnknown:
-      // A process that waits for a processor gets a little of it.
-      return used == used.zero() || used >= kSpinning || silence >= kUnseen;
     default:
-      return true;
+      // It sleeps, is stopped, or its state is hidden. If the loop turns slowly, since the machine
+      // is overloaded, it uses a little of a processor between the waits.
+      return used == used.zero() || used >= kSpinning || silence >= kSlow;
   }
 }
 

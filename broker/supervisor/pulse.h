@@ -29,9 +29,8 @@ class Pulse {
   // does not just wait for a processor. If it has a processor for itself, it has used that 2 s
   // after its last heartbeat.
   static constexpr std::chrono::milliseconds kSpinning{900};
-  // If the state of a process is hidden, and it uses a little of a processor now and then, it hangs
-  // when it is silent for this long.
-  static constexpr std::chrono::milliseconds kUnseen{10'000};
+  // A process that uses a little of a processor now and then hangs when it is silent for this long.
+  static constexpr std::chrono::milliseconds kSlow{10'000};
 
   void Beat() {
     begun_ = true;

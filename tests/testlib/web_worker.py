@@ -17,8 +17,6 @@ class WebWorker:
             f'[certificate.c]\nchain = "{self.certificate.chain}"\nkey = "{self.certificate.key}"\n'
             f'[service.web]\nlisten = ["127.0.0.1:{port}"]\ncertificates = ["c"]\nalpn = ["http/1.1"]\nktls = "{self.ktls}"\n'
             f"[service.web.worker]\ncommand = {json.dumps(command)}\nuser = \"www-data\"\n"
-            f"read_only = {json.dumps(read_only)}\n"
-            # At the end of a sanitized program LeakSanitizer looks into /proc, which no worker can see.
-            'environment = { ASAN_OPTIONS = "detect_leaks=0" }\n')
+            f"read_only = {json.dumps(read_only)}\n")
         self.broker = self.enterContext(broker)
         self.url = f"https://localhost:{port}"

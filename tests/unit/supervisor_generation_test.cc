@@ -289,7 +289,9 @@ TEST(PulseTest, TellsHangingFromWaitingForAProcessor) {
     bool hangs;
   } cases[] = {
       {'S', milliseconds(0), Pulse::kSilence, true},
-      {'S', milliseconds(50), Pulse::kSilence, true},
+      {'S', milliseconds(50), Pulse::kSilence, false},  // an overloaded machine
+      {'S', milliseconds(50), Pulse::kSlow, true},
+      {'S', Pulse::kSpinning, Pulse::kSilence, true},
       {'D', milliseconds(0), Pulse::kSilence, true},
       {'T', milliseconds(0), Pulse::kSilence, true},
       {'Z', milliseconds(0), Pulse::kSilence, true},
@@ -299,7 +301,7 @@ TEST(PulseTest, TellsHangingFromWaitingForAProcessor) {
       // /proc hides the process.
       {'?', milliseconds(0), Pulse::kSilence, true},
       {'?', milliseconds(50), Pulse::kSilence, false},
-      {'?', milliseconds(50), Pulse::kUnseen, true},
+      {'?', milliseconds(50), Pulse::kSlow, true},
       {'?', Pulse::kSpinning, Pulse::kSilence, true},
   };
   for (const auto& c : cases) {
