@@ -26,8 +26,13 @@ std::vector<uint8_t> EncodeValues(const Message& message) {
 }
 
 // Used by other files, and so neither inlined nor changed for its use below.
+#if defined(__clang__)
+#define TLSBROKER_AS_IT_IS gnu::noinline
+#else
+#define TLSBROKER_AS_IT_IS gnu::noipa
+#endif
 template <typename M>
-[[gnu::noipa]] Encoded EncodeOne(const M& message) {
+[[TLSBROKER_AS_IT_IS]] Encoded EncodeOne(const M& message) {
   // Room for the message with ticket keys: if the buffer had to grow, a copy of them would stay
   // behind.
   wire::Writer out(512);
