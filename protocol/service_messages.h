@@ -20,7 +20,7 @@ namespace tlsbroker::supervision {
 inline constexpr size_t kMaxChain = 64 * 1024 - 1;  // bytes of PEM; one TLV holds it
 
 // fd 0 and 1 of the message: the handshaker's ends of its signing channel to the keyholder; fd 2: a
-// file for flock(2), opened for this handshaker alone, that all handshakers of the service lock
+// file in memory, empty and sealed, that all handshakers of the service lock (fcntl(2), F_SETLK)
 // while they change keys.
 struct Settings {
   static constexpr uint8_t kType = 2;

@@ -34,7 +34,7 @@ struct Collector {
     snapshot.settings = std::move(m);
     return IsPipeForWriting(snapshot.settings.signing_requests.get()) &&
            IsPipeForReading(snapshot.settings.signing_answers.get()) &&
-           IsReadOnlyFile(snapshot.settings.rekey_lock.get());
+           IsSealedFile(snapshot.settings.rekey_lock.get());
   }
   bool operator()(supervision::Limits& m) const {
     snapshot.limits = m;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "broker/handshaker/request_server.h"
 
-#include <sys/file.h>
+#include <fcntl.h>
 
 #include <asio/post.hpp>
 #include <asio/steady_timer.hpp>
@@ -9,6 +9,7 @@
 #include <asio/use_awaitable.hpp>
 #include <bit>
 #include <chrono>
+#include <cstdio>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -32,14 +33,15 @@ void Refuse(Shared& shared, const Service& service, absl::string_view why) {
 }
 
 // Held while a connection's keys are looked at and changed. Two handshakers with the same token
-// would both find it good, and the second would start the new key's record numbers again.
+// would both find it good, and the second would start the new key's record numbers again. A record
+// lock of fcntl(2) belongs to the process, whoever else has the file open, and ends with it.
 class RekeyLock {
  public:
   explicit RekeyLock(const Shared& shared) : file_(shared.rekey_lock.get()) {}
   RekeyLock(const RekeyLock&) = delete;
   RekeyLock& operator=(const RekeyLock&) = delete;
   ~RekeyLock() {
-    if (held_) flock(file_, LOCK_UN);
+    if (held_) (void)Set(F_UNLCK);
   }
 
   // Other handshakers hold the lock for microseconds, unless they are stopped.
@@ -47,7 +49,7 @@ class RekeyLock {
     const auto executor = co_await asio::this_coro::executor;
     asio::steady_timer timer(executor);
     for (int tries = 0; tries < 1000 && !held_; ++tries) {
-      held_ = flock(file_, LOCK_EX | LOCK_NB) == 0;
+      held_ = Set(F_WRLCK);
       if (held_) break;
       timer.expires_after(std::chrono::milliseconds(1));
       co_await timer.async_wait(asio::use_awaitable);
@@ -56,6 +58,13 @@ class RekeyLock {
   }
 
  private:
+  bool Set(short type) const {
+    struct flock lock {};
+    lock.l_type = type;
+    lock.l_whence = SEEK_SET;
+    return fcntl(file_, F_SETLK, &lock) == 0;
+  }
+
   const int file_;
   bool held_ = false;
 };

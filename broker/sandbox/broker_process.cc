@@ -45,7 +45,11 @@ constexpr int kItself[] = {SCMP_SYS(getpid),         SCMP_SYS(gettid),       SCM
 MissingParts MissingInBrokerProcess(const Machine& machine) {
   MissingParts missing;
   if (!machine.root) missing.Add("a user of its own (not root)");
-  if (!machine.namespaces) missing.Add("an empty root and own namespaces (no CAP_SYS_ADMIN)");
+  if (!machine.namespaces) {
+    missing.Add("an empty root and own namespaces (no CAP_SYS_ADMIN, or unshare(2) is refused)");
+  } else if (!machine.mounts) {
+    missing.Add("an empty root and own mounts (the root directory is no mount point)");
+  }
   if (machine.landlock_version == 0) missing.Add("Landlock (not in this kernel)");
   return missing;
 }
@@ -61,9 +65,9 @@ absl::Status GiveUpPrivileges(const supervision::Confinement& confinement, int n
   RETURN_IF_ERROR(RequireSingleThread());
   RETURN_IF_ERROR(ForbidDumps());
   if (machine.namespaces) {
-    RETURN_IF_ERROR(EnterNamespaces(namespaces));
-    RETURN_IF_ERROR(EnterEmptyRoot());
+    RETURN_IF_ERROR(EnterNamespaces(machine.mounts ? namespaces : namespaces & ~CLONE_NEWNS));
   }
+  if (machine.mounts) RETURN_IF_ERROR(EnterEmptyRoot());
   if (machine.root) {
     RETURN_IF_ERROR(ForbidGainingCapabilities());
     RETURN_IF_ERROR(BecomeUser(confinement.uid, confinement.gid));

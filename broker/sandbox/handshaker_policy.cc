@@ -118,7 +118,7 @@ absl::Status LoadHandshakerFilter() {
   filter.AllowAll(kEventLoop).AllowAll(kHandshakerConnections);
   AllowSocketCalls(filter);
   AllowSocketOptions(filter);
-  filter.Allow(SCMP_SYS(flock));  // on the one file that it has
+  filter.Allow(SCMP_SYS(fcntl), {Is(1, F_SETLK)});  // of the one file that it has
   return filter.Load();
 }
 

@@ -12,8 +12,12 @@
 namespace tlsbroker::sandbox {
 
 struct Machine {
-  bool root = false;         // may become another user
-  bool namespaces = false;   // has CAP_SYS_ADMIN, which containers often keep from root
+  bool root = false;  // may become another user
+  bool namespaces =
+      false;  // has CAP_SYS_ADMIN and unshare(2), which containers often keep from root
+  // Its root directory is a mount point, as everywhere but in a plain chroot(2): a mount that is
+  // made below another one's mount point would be seen outside, if that one is shared.
+  bool mounts = false;
   int landlock_version = 0;  // 0: this kernel has none
 
   static Machine Inspect();

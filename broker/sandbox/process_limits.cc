@@ -6,6 +6,9 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <filesystem>
+#include <iterator>
 
 #include "broker/support/status.h"
 
@@ -54,8 +57,13 @@ absl::Status RaiseDescriptorLimit(uint64_t max) {
 
 absl::Status RequireSingleThread() {
   // unshare(2): permitted "if the caller is single threaded. In this case, [it has] no effect".
-  if (unshare(CLONE_THREAD) != 0) return absl::FailedPreconditionError("more than one thread runs");
-  return absl::OkStatus();
+  if (unshare(CLONE_THREAD) == 0) return absl::OkStatus();
+  // Filters of containers refuse the call whatever it asks for; then the kernel's list has to do.
+  const bool refused = errno == EPERM || errno == ENOSYS;
+  std::error_code error;
+  const std::filesystem::directory_iterator threads("/proc/self/task", error);
+  if (refused && std::distance(begin(threads), end(threads)) <= 1) return absl::OkStatus();
+  return absl::FailedPreconditionError("more than one thread runs");
 }
 
 }  // namespace tlsbroker::sandbox

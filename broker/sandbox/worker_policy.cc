@@ -230,7 +230,11 @@ absl::Status LimitResources(const WorkerPolicy& policy) {
 MissingParts MissingInWorker(const Machine& machine) {
   MissingParts missing;
   if (!machine.root) missing.Add("a user of its own (not root)");
-  if (!machine.namespaces) missing.Add("namespaces of its own (no CAP_SYS_ADMIN)");
+  if (!machine.namespaces) {
+    missing.Add("namespaces and a /tmp of its own (no CAP_SYS_ADMIN, or unshare(2) is refused)");
+  } else if (!machine.mounts) {
+    missing.Add("mounts and a /tmp of its own (the root directory is no mount point)");
+  }
   if (machine.landlock_version == 0) missing.Add("file access limits (kernel without Landlock)");
   if (!machine.root && machine.landlock_version < 6) {
     missing.Add("a wall against signals to processes of its user (kernel before 6.12)");
@@ -249,15 +253,19 @@ absl::Status ConfineWorker(const WorkerPolicy& policy) {
   const bool own_loopback = policy.runs_daemon && !policy.network;
   if (own_loopback && !machine.namespaces) {
     return absl::FailedPreconditionError(
-        "a daemon without the network needs a network namespace of its own, and this process has "
-        "no CAP_SYS_ADMIN to make one: set network = true");
+        "a daemon without the network needs a network namespace of its own, and this process "
+        "cannot "
+        "make one (no CAP_SYS_ADMIN, or unshare(2) is refused): set network = true");
   }
   const bool any_network = policy.network || own_loopback;
   ASSIGN_OR_RETURN(Landlock files, Landlock::Create(any_network ? Landlock::Network::kAny
                                                                 : Landlock::Network::kNone));
   RETURN_IF_ERROR(AllowFiles(policy, files));
-  if (machine.namespaces) RETURN_IF_ERROR(EnterNamespaces(NamespacesOf(policy)));
-  if (machine.namespaces && policy.private_tmp) RETURN_IF_ERROR(GivePrivateTmp(policy, files));
+  if (machine.namespaces) {
+    const int namespaces = NamespacesOf(policy);
+    RETURN_IF_ERROR(EnterNamespaces(machine.mounts ? namespaces : namespaces & ~CLONE_NEWNS));
+  }
+  if (machine.mounts && policy.private_tmp) RETURN_IF_ERROR(GivePrivateTmp(policy, files));
   if (own_loopback) RETURN_IF_ERROR(BringLoopbackUp());
   if (machine.root) {
     RETURN_IF_ERROR(ForbidGainingCapabilities(KeepCaps::kNotLocked));

@@ -59,7 +59,7 @@ absl::Status Generation::StartHandshaker(uint32_t of) {
   if (!requests.reading || !answers.reading) return ErrnoStatus("pipe2");
   SigningEnds keyholders{std::move(requests.reading), std::move(answers.writing)};
   SigningEnds handshakers{std::move(requests.writing), std::move(answers.reading)};
-  ASSIGN_OR_RETURN(UniqueFd rekey_lock, ticket_keys_.OpenRekeyLock());
+  ASSIGN_OR_RETURN(UniqueFd rekey_lock, ticket_keys_.RekeyLock());
   ASSIGN_OR_RETURN(Snapshot snapshot, HandshakerSnapshot(*setup_, index, of, std::move(handshakers),
                                                          std::move(rekey_lock)));
   ASSIGN_OR_RETURN(std::unique_ptr<LogPipe> log, OpenLog());

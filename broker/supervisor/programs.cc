@@ -2,6 +2,7 @@
 #include "broker/supervisor/programs.h"
 
 #include <limits.h>
+#include <sys/auxv.h>
 #include <unistd.h>
 
 #include <array>
@@ -16,7 +17,11 @@ constexpr std::string_view kLibexecDir = TLSBROKER_LIBEXECDIR;
 
 std::string OwnDirectory() {
   std::array<char, PATH_MAX> path;
-  const ssize_t n = readlink("/proc/self/exe", path.data(), path.size());
+  ssize_t n = readlink("/proc/self/exe", path.data(), path.size());
+  // Without /proc: as it was started, if that was an absolute path.
+  const auto* started = reinterpret_cast<const char*>(getauxval(AT_EXECFN));
+  if (n <= 0 && started != nullptr && *started == '/')
+    n = static_cast<ssize_t>(std::string_view(started).copy(path.data(), path.size()));
   if (n <= 0) return std::string(kSbinDir);
   const std::string_view self(path.data(), static_cast<size_t>(n));
   return std::string(self.substr(0, self.rfind('/')));

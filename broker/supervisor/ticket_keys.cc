@@ -62,12 +62,9 @@ UniqueFd TicketKeyRing::MakeLock() {
   return file;
 }
 
-// A lock of flock(2) belongs to one open(2) of a file, so each handshaker's file has to be opened
-// anew.
-absl::StatusOr<UniqueFd> TicketKeyRing::OpenRekeyLock() const {
-  const std::string path = "/proc/self/fd/" + std::to_string(rekey_lock_.get());
-  UniqueFd file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!file) return ErrnoStatus("opening the lock of the handshakers");
+absl::StatusOr<UniqueFd> TicketKeyRing::RekeyLock() const {
+  UniqueFd file(fcntl(rekey_lock_.get(), F_DUPFD_CLOEXEC, 0));
+  if (!file) return ErrnoStatus("copying the lock of the handshakers");
   return file;
 }
 

@@ -45,9 +45,9 @@ class TicketKeyRing {
 
   TicketKeysMessage Message() const;
 
-  // A file of its own for one handshaker to lock while it changes a connection's keys: if two did
-  // so at once for the same token, they would use the same record numbers twice with one key.
-  absl::StatusOr<UniqueFd> OpenRekeyLock() const;
+  // The file that a handshaker locks while it changes a connection's keys: if two did so at once
+  // for the same token, they would use the same record numbers twice with one key.
+  absl::StatusOr<UniqueFd> RekeyLock() const;
 
  private:
   struct Secrets {

@@ -64,6 +64,11 @@ bool IsTcpSocket(int fd) {
   return (domain == AF_INET || domain == AF_INET6) && SocketOption(fd, SO_PROTOCOL) == IPPROTO_TCP;
 }
 
+bool IsSealedFile(int fd) {
+  constexpr int kSeals = F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL;
+  return fcntl(fd, F_GET_SEALS) == kSeals;
+}
+
 bool IsReadOnlyFile(int fd) {
   struct stat status;
   return fstat(fd, &status) == 0 && S_ISREG(status.st_mode) &&

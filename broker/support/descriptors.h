@@ -29,6 +29,8 @@ bool IsPipeForReading(int fd);
 bool IsPipeForWriting(int fd);
 // A TCP socket that listens, or will listen.
 bool IsTcpSocket(int fd);
+// A file in memory that stays as it is (memfd_create(2)).
+bool IsSealedFile(int fd);
 // A regular file, open for reading alone.
 bool IsReadOnlyFile(int fd);
 

@@ -113,6 +113,7 @@ constexpr Attempt kForbidden[] = {
 
 constexpr Attempt kForbiddenToKeyholderHandshakerAndLogger[] = {
     {"Listen", [] { return ErrorOf(listen(-1, 1)); }},
+    {"Flock", [] { return ErrorOf(syscall(SYS_flock, 0, 0)); }},
 };
 
 constexpr Attempt kForbiddenToKeyholder[] = {
@@ -150,7 +151,6 @@ constexpr Attempt kForbiddenToLogger[] = {
      [] { return SendTo(kLoggersFlags, reinterpret_cast<const sockaddr*>(kWide)); }},
     {"SendFastOpen", [] { return SendTo(kLoggersFlags | MSG_FASTOPEN, nullptr); }},
     {"SendAndWait", [] { return SendTo(MSG_NOSIGNAL, nullptr); }},
-    {"Flock", [] { return ErrorOf(syscall(SYS_flock, 0, 0)); }},
     {"Truncate", [] { return ErrorOf(ftruncate(0, 0)); }},
     {"Seek", [] { return ErrorOf(lseek(0, 0, SEEK_SET)); }},
     {"TerminalFlow", [] { return ErrorOf(ioctl(0, TCXONC, TCOOFF)); }},
