@@ -2,7 +2,7 @@
 const crypto = require("crypto");
 const http = require("http");
 
-http.createServer((request, response) => {
+http.createServer({ keepAliveTimeout: 60000 }, (request, response) => {
   if (request.url === "/page") {
     response.end("hello\n".repeat(2000));
   } else if (request.url === "/digest") {
