@@ -59,7 +59,7 @@ def tearDownModule():
         return
     print(f"\n  {'milliseconds, median':59} {'plain':>7}  {'broker':>7}")
     for name, what, plain, broker in TIMES:
-        print(f"  {name:16} {what:42} {plain:7.2f}  {broker:7.2f}", flush=True)
+        print(f"  {name:20} {what:38} {plain:7.2f}  {broker:7.2f}", flush=True)
 
 
 def median(seconds):
@@ -296,7 +296,8 @@ class Case:
                 return without_delay(socket.create_connection(("127.0.0.1", place.port), LIMIT * testlib.PATIENCE))
             self.wait_ready(connect)
             plain = self.measure(connect)
-        TIMES.extend((self.name, what, plain[what], behind[what]) for what in plain)
+        name = self.name + (", direct" if self.direct else "")
+        TIMES.extend((name, what, plain[what], behind[what]) for what in plain)
 
     def more(self):
         """What is to be asked once by the program's own clients."""
