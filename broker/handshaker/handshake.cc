@@ -271,6 +271,10 @@ asio::awaitable<HandshakeResult> Handshake(TcpConnection& connection, const TlsC
     return ssl;
   };
   HandshakeResult result = co_await RunHandshake(connection, Speaks::kSecond, new_ssl, limit);
+  // The client's Finished and its first data are two small writes. Without a ticket nothing of ours
+  // would carry the acknowledgement of the first, and a client without TCP_NODELAY would wait 40 ms
+  // for it (tcp_delack_min) before it sends the second.
+  if (result.done) AcknowledgeNow(connection.socket.get());
   co_return result;
 }
 

@@ -47,4 +47,9 @@ void Prepare(const Shared& shared, const Service& service, TcpConnection& connec
   if (!connection.has_ulp) connection.ulp_reason = "ulp-refused";
 }
 
+void AcknowledgeNow(int socket) {
+  const int on = 1;
+  setsockopt(socket, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof(on));
+}
+
 }  // namespace tlsbroker

@@ -27,6 +27,10 @@ struct TcpConnection {
 // Socket options that have to be set before the first byte.
 void Prepare(const Shared& shared, const Service& service, TcpConnection& connection);
 
+// Acknowledges at once what was read last, in case nothing is sent that would carry the
+// acknowledgement.
+void AcknowledgeNow(int socket);
+
 }  // namespace tlsbroker
 
 #endif  // TLSBROKER_BROKER_HANDSHAKER_TCP_CONNECTION_H_

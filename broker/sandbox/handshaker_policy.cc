@@ -63,11 +63,17 @@ constexpr SocketOption kReadOptions[] = {
     // The result of the connect to an upstream.
     {SOL_SOCKET, SO_ERROR}};
 
-constexpr SocketOption kSetOptions[] = {
-    {SOL_SOCKET, SO_KEEPALIVE}, {IPPROTO_TCP, TCP_KEEPIDLE},     {IPPROTO_TCP, TCP_KEEPINTVL},
-    {IPPROTO_TCP, TCP_KEEPCNT}, {IPPROTO_TCP, TCP_USER_TIMEOUT}, {IPPROTO_TCP, TCP_NODELAY},
-    {IPPROTO_TCP, TCP_CORK},    {IPPROTO_TCP, TCP_ULP},          {SOL_TLS, TLS_TX},
-    {SOL_TLS, TLS_RX}};
+constexpr SocketOption kSetOptions[] = {{SOL_SOCKET, SO_KEEPALIVE},
+                                        {IPPROTO_TCP, TCP_KEEPIDLE},
+                                        {IPPROTO_TCP, TCP_KEEPINTVL},
+                                        {IPPROTO_TCP, TCP_KEEPCNT},
+                                        {IPPROTO_TCP, TCP_USER_TIMEOUT},
+                                        {IPPROTO_TCP, TCP_NODELAY},
+                                        {IPPROTO_TCP, TCP_CORK},
+                                        {IPPROTO_TCP, TCP_QUICKACK},
+                                        {IPPROTO_TCP, TCP_ULP},
+                                        {SOL_TLS, TLS_TX},
+                                        {SOL_TLS, TLS_RX}};
 
 void AllowSocketOptions(SeccompFilter& filter) {
   for (const auto& [level, name] : kReadOptions) {

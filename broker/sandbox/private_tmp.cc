@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <array>
 #include <deque>
+#include <iterator>
 #include <map>
 #include <string_view>
 #include <utility>
@@ -35,7 +36,8 @@ bool IsBelow(std::string_view path, std::string_view directory) {
 }
 
 bool IsTemporary(std::string_view path) {
-  return std::ranges::any_of(kTemporary, [&](const char* each) { return IsBelow(path, each); });
+  return IsBelow(path, kSharedMemory) ||
+         std::ranges::any_of(kTemporary, [&](const char* each) { return IsBelow(path, each); });
 }
 
 std::string Built(const std::string& path) { return kBuilding + path; }
@@ -153,10 +155,10 @@ absl::Status MakeEntries(const Entries& entries, const PrivateTmp& wanted) {
   return absl::OkStatus();
 }
 
-// Not a symbolic link: what it leads to is another directory, and perhaps the other of the two.
-bool Exists(const char* directory) {
+// Not a symbolic link: what it leads to is another directory, and perhaps one of the others.
+bool Exists(const std::string& directory) {
   struct stat status;
-  return lstat(directory, &status) == 0 && S_ISDIR(status.st_mode);
+  return lstat(directory.c_str(), &status) == 0 && S_ISDIR(status.st_mode);
 }
 
 absl::Status MakeDirectory(const std::string& path, mode_t mode) {
@@ -164,7 +166,21 @@ absl::Status MakeDirectory(const std::string& path, mode_t mode) {
   return absl::OkStatus();
 }
 
+bool IsSharedMemory(std::string_view path) {
+  return path.substr(0, path.find_last_not_of('/') + 1) == kSharedMemory;
+}
+
 }  // namespace
+
+std::vector<std::string> Replaced(const PrivateTmp& wanted) {
+  std::vector<std::string> directories(std::begin(kTemporary), std::end(kTemporary));
+  if (std::ranges::none_of(wanted.read_only, IsSharedMemory) &&
+      std::ranges::none_of(wanted.read_write, IsSharedMemory)) {
+    directories.emplace_back(kSharedMemory);
+  }
+  std::erase_if(directories, [](const std::string& each) { return !Exists(each); });
+  return directories;
+}
 
 absl::Status MountPrivateTmp(const PrivateTmp& wanted) {
   Entries entries;
@@ -177,10 +193,11 @@ absl::Status MountPrivateTmp(const PrivateTmp& wanted) {
   RETURN_IF_ERROR(MakeDirectory(Built("/tmp"), 01777));
   RETURN_IF_ERROR(MakeDirectory(Built("/var"), 0755));
   RETURN_IF_ERROR(MakeDirectory(Built("/var/tmp"), 01777));
+  RETURN_IF_ERROR(MakeDirectory(Built("/dev"), 0755));
+  RETURN_IF_ERROR(MakeDirectory(Built("/dev/shm"), 01777));
   RETURN_IF_ERROR(MakeEntries(entries, wanted));
-  for (const char* directory : kTemporary) {
-    if (!Exists(directory)) continue;
-    if (mount(Built(directory).c_str(), directory, nullptr, MS_BIND | MS_REC, nullptr) != 0)
+  for (const std::string& directory : Replaced(wanted)) {
+    if (mount(Built(directory).c_str(), directory.c_str(), nullptr, MS_BIND | MS_REC, nullptr) != 0)
       return ErrnoStatus(absl::StrCat("mount a ", directory, " of its own"));
   }
   if (umount2(kBuilding, MNT_DETACH) != 0) return ErrnoStatus("unmount what was built");

@@ -205,8 +205,8 @@ absl::Status GivePrivateTmp(const WorkerPolicy& policy, Landlock& files) {
   wanted.read_only.push_back(policy.program);
   wanted.read_only.insert(wanted.read_only.end(), policy.executes.begin(), policy.executes.end());
   RETURN_IF_ERROR(MountPrivateTmp(wanted));
-  for (const char* directory : kTemporary)
-    RETURN_IF_ERROR(files.AllowIfPresent(directory, Access::kReadWrite));
+  for (const std::string& directory : Replaced(wanted))
+    RETURN_IF_ERROR(files.Allow(directory, Access::kReadWrite));
   return absl::OkStatus();
 }
 

@@ -44,7 +44,7 @@ struct WorkerPolicy {
   WorkerProfile profile = WorkerProfile::kDefault;
   WorkerLimits limits;
   bool core_dumps = false;  // as far as the broker may have them; a dump holds what peers have sent
-  // A /tmp and a /var/tmp that nobody else has (private_tmp.h). Only with namespaces.
+  // A /tmp, a /var/tmp and a /dev/shm that nobody else has (private_tmp.h). Only with namespaces.
   bool private_tmp = false;
   std::string directory;  // to work in, absolute; empty: the root
   // Files and directories that the worker gets besides /usr, /lib*, /etc, a few devices and its own

@@ -3,6 +3,7 @@
 
 import concurrent.futures
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ import unittest
 
 import broker as testlib
 import run_cases
+from exec_service import ExecService
 
 # Closes its listener when a line "again" comes, and makes a new one some time later.
 RELISTENER = """
@@ -140,8 +142,60 @@ while True:
 """
 
 
+# Two processes that SIGTERM does not end; or one, which the other leaves behind.
+STAYS = """
+import os, signal, socket, sys
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+child = os.fork()
+while child == 0: signal.pause()
+if sys.argv[2] == "leaves": signal.signal(signal.SIGTERM, signal.SIG_DFL)
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+while True:
+    connection, _ = listener.accept()
+    with connection: connection.sendall(b"%d %d" % (os.getpid(), child))
+"""
+
+
 class Run(run_cases.Bridged, unittest.TestCase):
     pass
+
+
+@unittest.skipUnless(os.geteuid() == 0, "needs root")
+class NothingIsLeft(unittest.TestCase):
+    def start(self, how):
+        self.service = self.enterContext(ExecService({how: ["/usr/bin/python3", "-c", STAYS, "8080", how]}, daemons=(how,)))
+        with self.service.connect(how) as tls:
+            pids = [int(word) for word in tls.recv(100).split()]
+        processes = [os.pidfd_open(pid) for pid in pids]
+        for process in processes:
+            self.addCleanup(os.close, process)
+        return pids[0], processes
+
+    def stop(self):
+        self.service.signal(signal.SIGTERM)
+        self.assertEqual(self.service.process.wait(40 * testlib.PATIENCE), 0)
+
+    @staticmethod
+    def ended(processes):
+        return len(select.select(processes, [], [], 0)[0]) == len(processes)
+
+    def test_of_a_daemon_that_ignores_sigterm(self):
+        _, processes = self.start("ignores")
+        self.stop()
+        self.service.wait_for_log("run: the daemon does not end by SIGTERM, killed service=ignores")
+        self.assertTrue(self.ended(processes))
+
+    def test_of_a_process_that_the_daemon_leaves(self):
+        _, processes = self.start("leaves")
+        self.stop()
+        self.assertTrue(self.ended(processes))
+
+    def test_of_a_daemon_that_was_killed(self):
+        """The next one finds none of its processes."""
+        first, processes = self.start("leaves")
+        os.kill(first, signal.SIGKILL)
+        self.service.wait_for_log("ended role=worker service=leaves .*137")
+        testlib.wait_until(lambda: self.ended(processes), "end of all its processes")
 
 
 @unittest.skipUnless(os.geteuid() == 0, "needs root to attach to it")

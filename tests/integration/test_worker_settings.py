@@ -218,6 +218,31 @@ read_write = ["{home}/writable"]
                 self.assertEqual(len(self.made()), 0 if lines.startswith("private") else 2)
 
 
+# What PostgreSQL and programs that share memory between processes need.
+SHARES_MEMORY = """import os
+from multiprocessing import Lock, shared_memory
+with Lock():
+    memory = shared_memory.SharedMemory(create=True, size=100000)
+    memory.buf[:5] = b"hello"
+    again = shared_memory.SharedMemory(memory.name)
+    print(memory.name in os.listdir("/dev/shm"), len(os.listdir("/dev/shm")), bytes(again.buf[:5]))
+    memory.unlink()"""
+
+
+@unittest.skipUnless(os.geteuid() == 0, "needs root")
+class SharedMemory(unittest.TestCase):
+    def test_is_the_worker_s_own(self):
+        with ExecService({"share": ["/usr/bin/python3", "-c", SHARES_MEMORY]}) as service:
+            self.assertEqual(service.talk("share"), b"True 1 b'hello'\n")
+
+    def test_is_the_machine_s_if_that_is_wanted(self):
+        with tempfile.NamedTemporaryFile(dir="/dev/shm", prefix="tlsbroker-") as file:
+            with ExecService({"list": ["/bin/ls", "/dev/shm", "/tmp"]}, lines='read_write = ["/dev/shm"]') as service:
+                machines, own = service.talk("list").decode().split("\n\n")
+                self.assertIn(os.path.basename(file.name), machines.split())
+                self.assertEqual(own, "/tmp:\n")
+
+
 @unittest.skipUnless(os.geteuid() == 0, "needs root")
 class Paths(unittest.TestCase):
     def setUp(self):

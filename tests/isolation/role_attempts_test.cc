@@ -294,7 +294,8 @@ TEST(HandshakerOptions, AreTheseAndNoOthers) {
       {SYS_setsockopt, IPPROTO_TCP, TCP_ULP},      {SYS_setsockopt, SOL_TLS, TLS_TX},
       {SYS_setsockopt, SOL_TLS, TLS_RX},           {SYS_setsockopt, SOL_SOCKET, SO_KEEPALIVE},
       {SYS_setsockopt, IPPROTO_TCP, TCP_KEEPIDLE}, {SYS_setsockopt, IPPROTO_TCP, TCP_KEEPINTVL},
-      {SYS_setsockopt, IPPROTO_TCP, TCP_KEEPCNT},  {SYS_setsockopt, IPPROTO_TCP, TCP_USER_TIMEOUT}};
+      {SYS_setsockopt, IPPROTO_TCP, TCP_KEEPCNT},  {SYS_setsockopt, IPPROTO_TCP, TCP_USER_TIMEOUT},
+      {SYS_setsockopt, IPPROTO_TCP, TCP_QUICKACK}};
   constexpr int kMoreThanThereAre = 96;
   testing::internal::CaptureStderr();  // hundreds of messages about what this machine does not
                                        // support

@@ -104,7 +104,7 @@ TEST_P(WorkerFiles, PrivateTmp) {
   const std::string listed = MakeFile("listed", 0666);
   const std::string other = MakeFile("other", 0666);
   policy_.read_only = {listed};
-  for (const std::string directory : {"/tmp/", "/var/tmp/"}) {
+  for (const std::string directory : {"/tmp/", "/var/tmp/", "/dev/shm/"}) {
     const std::string created = directory + "tlsbroker-isolation-" + std::to_string(getpid());
     EXPECT_EQ(Confined({"create", created}), kSucceeded);
     EXPECT_FALSE(std::filesystem::exists(created));
@@ -129,6 +129,10 @@ TEST_P(WorkerFiles, PrivateTmp) {
   EXPECT_EQ(Confined({"read", behind}), Refused(EACCES));
   policy_.read_only = {Path("")};
   EXPECT_EQ(Confined({"write", listed}), Refused(EROFS));
+  policy_.read_write = {"/dev/shm/"};
+  const std::string shared = "/dev/shm/tlsbroker-isolation-" + std::to_string(getpid());
+  EXPECT_EQ(Confined({"create", shared}), kSucceeded);
+  EXPECT_TRUE(std::filesystem::remove(shared));
 }
 
 TEST_P(WorkerFiles, MissingPathIsNamed) {

@@ -33,7 +33,9 @@ int HandOverTraps(int socket) {
   return channel::Send(socket, byte, {&fd, 1}) == channel::Result::kOk ? 0 : -errno;
 }
 
-[[noreturn]] void BecomeDaemon(const std::vector<std::string>& command, int socket, pid_t runner) {
+[[noreturn]] void BecomeDaemon(const std::vector<std::string>& command, Daemon::Group group,
+                               int socket, pid_t runner) {
+  if (group == Daemon::Group::kOwn) setpgid(0, 0);
   // If the runner dies nobody answers the daemon's calls.
   prctl(PR_SET_PDEATHSIG, SIGTERM);
   if (getppid() != runner) _exit(kNotExecuted);
@@ -57,13 +59,16 @@ int HandOverTraps(int socket) {
 
 }  // namespace
 
-int Daemon::Start(const std::vector<std::string>& command, Daemon& daemon, UniqueFd& traps) {
+int Daemon::Start(const std::vector<std::string>& command, Group group, Daemon& daemon,
+                  UniqueFd& traps) {
   auto [ours, theirs] = channel::MakePair();
   if (!ours) return -errno;
   const pid_t runner = getpid();
+  daemon.group_ = group;
+  if (group == Group::kOwn) prctl(PR_SET_CHILD_SUBREAPER, 1);
   daemon.pid_ = fork();
   if (daemon.pid_ < 0) return -errno;
-  if (daemon.pid_ == 0) BecomeDaemon(command, theirs.get(), runner);
+  if (daemon.pid_ == 0) BecomeDaemon(command, group, theirs.get(), runner);
   theirs.Reset();
   channel::Message message;
   const channel::Result result = channel::Receive(ours.get(), 1, 1, message);
@@ -78,14 +83,36 @@ int Daemon::Start(const std::vector<std::string>& command, Daemon& daemon, Uniqu
 }
 
 void Daemon::Signal(int signal) const {
-  if (pid_ > 0) kill(pid_, signal);
+  if (pid_ > 0 && !ended_) kill(pid_, signal);
 }
 
+// The first process stays a zombie, so that its number goes on naming the group and nothing else.
 std::optional<int> Daemon::Ended() {
-  int status = 0;
-  if (pid_ < 0 || waitpid(pid_, &status, WNOHANG) != pid_) return std::nullopt;
-  pid_ = -1;
-  return status;
+  siginfo_t info{};
+  while (!ended_ && waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid > 0) {
+    if (info.si_pid == pid_) {
+      ended_ = true;
+    } else {
+      waitpid(info.si_pid, nullptr, WNOHANG);  // it was the daemon's, and lost its parent
+    }
+  }
+  if (!ended_ || info.si_pid != pid_) return std::nullopt;
+  if (info.si_code == CLD_EXITED) return W_EXITCODE(info.si_status, 0);
+  return W_EXITCODE(0, info.si_status);
+}
+
+void Daemon::Kill() const {
+  if (pid_ < 0) return;
+  if (group_ == Group::kRunners) return Signal(SIGKILL);
+  kill(-pid_, SIGKILL);
+}
+
+// A process has become ours (PR_SET_CHILD_SUBREAPER) before its parent can be waited for.
+void Daemon::KillAndWait() const {
+  Kill();
+  if (group_ == Group::kRunners) return;
+  while (waitpid(-pid_, nullptr, 0) > 0 || errno == EINTR) {
+  }
 }
 
 }  // namespace tlsbroker::tools

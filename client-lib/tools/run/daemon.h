@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The daemon's first process: a child of the runner, started with its calls trapped. Part of
-// `tlsbroker run`.
+// The daemon's first process: a child of the runner, started with its calls trapped; and the
+// process group that it leads, as it would as a service of systemd. Part of `tlsbroker run`.
 
 #ifndef TLSBROKER_CLIENT_LIB_TOOLS_RUN_DAEMON_H_
 #define TLSBROKER_CLIENT_LIB_TOOLS_RUN_DAEMON_H_
@@ -17,18 +17,28 @@ namespace tlsbroker::tools {
 
 class Daemon {
  public:
+  // A group of its own would take a daemon that is started by hand away from its terminal.
+  enum class Group { kOwn, kRunners };
+
   // Returns when the traps are in place and the program is about to be executed; if that fails the
   // child says so on standard error and ends with status 127. `traps` is what LoadTraps() gave. 0
   // or -errno.
-  static int Start(const std::vector<std::string>& command, Daemon& daemon, UniqueFd& traps);
+  static int Start(const std::vector<std::string>& command, Group group, Daemon& daemon,
+                   UniqueFd& traps);
 
   pid_t pid() const { return pid_; }
   void Signal(int signal) const;
-  // How the daemon ended, as waitpid(2) tells; nullopt while it runs.
+  // How the first process ended, as waitpid(2) tells; nullopt while it runs, and later.
   std::optional<int> Ended();
+  // SIGKILL to all processes of the group; to the first one, if the group is the runner's.
+  void Kill() const;
+  // Returns when no process of its own group is left.
+  void KillAndWait() const;
 
  private:
   pid_t pid_ = -1;
+  Group group_ = Group::kRunners;
+  bool ended_ = false;
 };
 
 }  // namespace tlsbroker::tools

@@ -26,6 +26,9 @@ namespace {
 
 // How long the last bytes of a daemon that has ended may take.
 constexpr std::chrono::seconds kEndTime{5};
+// From the supervisor's second SIGTERM to the daemon's SIGKILL: less than to our own, behind which
+// nobody would know the daemon's processes.
+constexpr std::chrono::seconds kUrgentTime{3};
 constexpr std::chrono::milliseconds kMemoryPause{100};
 constexpr size_t kDescriptorsPerBridge = 6;
 constexpr size_t kSpareDescriptors = 64;
@@ -94,7 +97,8 @@ int Runner::Start() {
     return FromEnvironment() || error == -EACCES ? kExitPermanent : kExitTemporary;
   }
   UniqueFd traps;
-  if (const int error = Daemon::Start(options_.program, daemon_, traps); error < 0) {
+  const auto group = FromEnvironment() ? Daemon::Group::kOwn : Daemon::Group::kRunners;
+  if (const int error = Daemon::Start(options_.program, group, daemon_, traps); error < 0) {
     log::Error("the daemon cannot be started: " + std::string(strerror(-error)) + service_);
     return kExitPermanent;
   }
@@ -122,6 +126,7 @@ int Runner::Run() {
     KeepTime();
   }
   for (auto& [id, served] : bridges_) served.bridge.Cut("daemon: it has ended");
+  daemon_.KillAndWait();  // those that the first process has left
   return ExitStatus();
 }
 
@@ -189,7 +194,7 @@ void Runner::Dispatch(uint64_t token, uint32_t events) {
 
 Runner::Clock::time_point Runner::NextTime() const {
   if (!busy_.empty()) return Clock::now();
-  Clock::time_point next = exit_status_ ? end_at_ : Clock::time_point::max();
+  Clock::time_point next = std::min(exit_status_ ? end_at_ : Clock::time_point::max(), kill_at_);
   next = std::min(next, heartbeat_.due());
   if (!waiting_.empty() && listener_) next = std::min(next, retry_at_);
   if (!held_.empty()) next = std::min(next, sweep_at_);
@@ -211,6 +216,11 @@ void Runner::KeepTime() {
     MoveBridge(id);
   }
   if (!held_.empty() && now >= sweep_at_) SweepHeld();
+  if (now >= kill_at_) {
+    kill_at_ = Clock::time_point::max();
+    if (!exit_status_) log::Warning("the daemon does not end by SIGTERM, killed" + service_);
+    daemon_.Kill();
+  }
   // With direct connections it is not known here which ones the daemon still has.
   if (queue_ || exit_status_ || serving() || options_.direct) return;
   if (std::exchange(told_to_end_, true)) return;
@@ -296,9 +306,17 @@ void Runner::MoveBridge(uint64_t id) {
   }
 }
 
+// The second one says that it is urgent (PROTOCOL.md section 1.2).
+void Runner::NoteSigterm() {
+  if (std::exchange(got_sigterm_, true) && FromEnvironment()) {
+    kill_at_ = std::min(kill_at_, Clock::now() + kUrgentTime);
+  }
+}
+
 void Runner::TakeSignals() {
   signalfd_siginfo info;
   while (read(signals_.get(), &info, sizeof(info)) == sizeof(info)) {
+    if (info.ssi_signo == SIGTERM) NoteSigterm();
     if (info.ssi_signo == SIGCHLD) {
       Reap();
     } else if (info.ssi_signo == SIGTERM && FinishFirst()) {

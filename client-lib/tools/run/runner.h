@@ -112,6 +112,7 @@ class Runner {
   void MoveBridge(uint64_t id);
 
   void TakeSignals();
+  void NoteSigterm();
   void Reap();
   bool Finished() const;
   int ExitStatus() const;
@@ -146,6 +147,7 @@ class Runner {
   bool queue_watched_ = false;
   bool finishing_ = false;  // take no more connections; then tell the daemon to end
   bool told_to_end_ = false;
+  bool got_sigterm_ = false;
   uint64_t strangers_ = 0;
   bool refusal_logged_ = false;
   std::set<uint16_t> other_ports_;  // that were logged
@@ -154,6 +156,7 @@ class Runner {
   Clock::time_point sweep_at_{};
   std::optional<int> exit_status_;  // of the daemon, once it has ended
   Clock::time_point end_at_ = Clock::time_point::max();
+  Clock::time_point kill_at_ = Clock::time_point::max();
 };
 
 }  // namespace tlsbroker::tools
