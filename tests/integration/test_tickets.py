@@ -139,7 +139,8 @@ class Number(unittest.TestCase):
 
     def test_nor_who_has_to_wait_for_the_worker(self):
         """Its kernel still has a part when it closes. Until the worker reads, nobody has said anything for some time."""
-        self.assertEqual(self.upload(ssl.TLSVersion.TLSv1_3, b"LATE\n", 12_000_000), "saw end after 12000000")
+        told = self.upload(ssl.TLSVersion.TLSv1_3, b"LATE\n", 12_000_000)
+        self.assertEqual(told, "saw end after 12000000")
 
     def upload(self, version, command, size):
         start = len(self.broker.log)
