@@ -47,4 +47,19 @@ void Prepare(const Shared& shared, const Service& service, TcpConnection& connec
   if (!connection.has_ulp) connection.ulp_reason = "ulp-refused";
 }
 
+std::string WhyNotKtls(const Shared& shared, const Service& service,
+                       const TcpConnection& connection, TlsVersion version,
+                       std::optional<Suite> suite) {
+  if (service.terms.ktls == supervision::KtlsMode::kNever) return "ktls-never";
+  if (!connection.has_ulp) return connection.ulp_reason;
+  if (!suite) return "suite-unknown";
+  if (!shared.ktls.Usable(version, *suite)) return shared.ktls.Reason(version, *suite);
+  const bool may_rekey = version == TlsVersion::kTls13;
+  if (may_rekey && service.terms.rekey == supervision::RekeyMode::kRequire &&
+      !shared.ktls.CanRekey()) {
+    return "kernel-no-rekey";
+  }
+  return "";
+}
+
 }  // namespace tlsbroker
