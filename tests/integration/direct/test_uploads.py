@@ -49,7 +49,7 @@ class Uploads(unittest.TestCase):
 
     def test_all_comes_that_the_client_has_sent(self):
         """A close with the ticket unread is a reset, and the kernel throws away what it has not sent (tcp_close() in
-        net/ipv4/tcp.c)."""
+        net/ipv4/tcp.c): most of a large upload, and perhaps the end of a small one, if Nagle's algorithm holds it back."""
         for kind in ("daemon", "library"):  # `exec` ends its program in such a case
             for size in (20_000, SIZE):
                 with self.subTest(kind=kind, size=size):
@@ -60,7 +60,6 @@ class Uploads(unittest.TestCase):
                     self.assertTrue(sent.flags & packets.RST)
                     self.assertTrue(upload.right)
                     self.assertEqual((upload.size, upload.ended), (on_the_wire, ended))
-                    self.assertEqual(ended, on_the_wire == size, "the end is behind everything, or missing")
 
 
 if __name__ == "__main__":
