@@ -69,8 +69,8 @@ class Upload:
 class UploadService(ExecService):
     """A service for each kind of program and number of tickets."""
 
-    def __init__(self, ktls="prefer"):
-        pairs = {service_name(kind, tickets): (kind, tickets) for kind in KINDS for tickets in TICKETS}
+    def __init__(self, ktls, kinds=KINDS):
+        pairs = {service_name(kind, tickets): (kind, tickets) for kind in kinds for tickets in TICKETS}
         super().__init__({name: PROGRAMS[kind] for name, (kind, _) in pairs.items()},
                          service_lines={name: f"tickets = {tickets}" for name, (_, tickets) in pairs.items()}, ktls=ktls,
                          commands=[name for name in pairs if name.startswith("library")],
