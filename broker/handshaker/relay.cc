@@ -105,8 +105,8 @@ void Relay::PrepareTickets() {
   }
 }
 
-// It is not, if the worker has not taken all of what it has said, since then nobody has looked for
-// more; nor in the middle of a record.
+// A peer is not silent while the worker has not taken all that it has said, since the relay does
+// not look for more then; nor in the middle of a record.
 bool Relay::PeerIsSilent() const {
   return silent_ && to_worker_.empty() && SSL_has_pending(ssl_.get()) == 0;
 }
