@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Installs packages that are missing, builds, and runs the test suites: natively, then in guests that have kernel TLS. Usage:
-# tests/run.sh [--suite NAME]... [--build DIR] Suites: unit isolation integration sanitize vm-6.1 vm-latest (vm: both). The exit
-# status is 0 if nothing failed. The last line is "N passed, N failed, N skipped".
+# tests/run.sh [--suite NAME]... [--build DIR] Suites: unit isolation integration sanitize vm-6.1 vm-latest (vm: both), and, only
+# if it is named, programs. The exit status is 0 if nothing failed. The last line is "N passed, N failed, N skipped".
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
@@ -14,8 +14,8 @@ while [ $# -gt 0 ]; do
     --suite)
       case ${2-} in
         vm) suites="$suites vm-6.1 vm-latest" ;;
-        unit | isolation | integration | sanitize | vm-6.1 | vm-latest) suites="$suites $2" ;;
-        *) echo "run.sh: no suite '${2-}'; there are: $all_suites" >&2; exit 2 ;;
+        unit | isolation | integration | sanitize | vm-6.1 | vm-latest | programs) suites="$suites $2" ;;
+        *) echo "run.sh: no suite '${2-}'; there are: $all_suites programs" >&2; exit 2 ;;
       esac
       shift 2 ;;
     --build) build=${2:?a directory}; shift 2 ;;
@@ -116,10 +116,12 @@ failures() { # NAME FILE
     END { over(); if (!said) for (i = NR - 19; i <= NR; i++) if (i > 0) print last[i % 20] }' "$2"
 }
 
+log_name() { printf %s "$1" | tr -c 'a-zA-Z0-9.\n' _; } # NAME
+
 run_one() { # NAME COMMAND...
   local name=$1 log status=0
   shift
-  log=$logs/$(printf %s "$name" | tr -c 'a-zA-Z0-9.\n' _)
+  log=$logs/$(log_name "$name")
   timeout 900 "$@" >"$log" 2>&1 </dev/null || status=$?
   count_output "$name" "$status" "$log"
 }
@@ -192,7 +194,10 @@ for suite in $suites; do
   esac
 done
 
-install_packages tests/packages tests/vm/packages
+packages=(tests/packages tests/vm/packages)
+# A gigabyte of other people's programs, which no other suite needs.
+case " $suites " in *" programs "*) packages+=(tests/programs/packages) ;; esac
+install_packages "${packages[@]}"
 # Fetches in the background, so that nothing waits for the network later. A fetch that fails here is tried again, and reported,
 # when a guest starts.
 set -m # a process group, so that all of it can be ended
@@ -218,6 +223,12 @@ native_suite() { # SUITE
       run_programs isolation "$build"
       run_python isolation tests/isolation ;;
     integration) run_python integration tests/integration ;;
+    programs)
+      # One file after the other: some of them look how long a program takes.
+      for file in tests/programs/test_*.py; do
+        run_one "${file#tests/}" /usr/bin/python3 tests/testlib/run_suite.py tests/programs "${file##*/}"
+        grep '^|' "$logs/$(log_name "${file#tests/}")" # its tables
+      done ;;
     sanitize)
       # Not optimized: that halves the time to build, and nothing is optimized away that the sanitizers would find. Several files
       # are compiled at once, which halves the rest; the build above compiles them one by one, as people do who work on them.

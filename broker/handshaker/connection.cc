@@ -69,7 +69,8 @@ asio::awaitable<void> Serve(Shared& shared, const Listener& listener, TcpConnect
   const ActiveConnection active(shared);
   const Clock::time_point started = Clock::now();
   Service& service = listener.service;
-  HandshakeResult result = co_await Handshake(connection, *service.tls, shared.handshake_timeout);
+  HandshakeResult result =
+      co_await Handshake(shared, service, connection, shared.handshake_timeout);
   if (!result.done) {
     Count(shared, result.failure);
     SayFailure(shared, service, connection.peer, result);

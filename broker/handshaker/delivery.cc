@@ -24,8 +24,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 // In the order in which they are called.
-std::string WhyNotKtls(const Shared& shared, const Service& service,
-                       const TcpConnection& connection, const Handshaken& handshake);
 KtlsSocket::Outcome InstallKeys(Shared& shared, const Handshaken& handshake, UniqueFd socket,
                                 bool of_worker);
 std::vector<uint8_t> TokenFor(const Shared& shared, const Handshaken& handshake, int socket);
@@ -46,7 +44,8 @@ asio::awaitable<Delivery> Deliver(Shared& shared, Service& service, TcpConnectio
   handoff::Description description = Describe(service.name, connection, handshake.ssl());
   ++(description.resumed ? shared.counters.handshakes_resumed : shared.counters.handshakes_full);
 
-  description.reason = WhyNotKtls(shared, service, connection, handshake);
+  description.reason =
+      WhyNotKtls(shared, service, connection, handshake.version(), handshake.suite());
   Sealer sealer = Sealer::kOpenssl;
   if (description.reason.empty()) {
     auto outcome =
@@ -76,24 +75,6 @@ asio::awaitable<Delivery> Deliver(Shared& shared, Service& service, TcpConnectio
 }
 
 namespace {
-
-// Why this connection will not be handed over as a kernel TLS socket; empty if it may.
-std::string WhyNotKtls(const Shared& shared, const Service& service,
-                       const TcpConnection& connection, const Handshaken& handshake) {
-  if (service.terms.ktls == supervision::KtlsMode::kNever) return "ktls-never";
-  if (!connection.has_ulp) return connection.ulp_reason;
-  const std::optional<Suite> suite = handshake.suite();
-  if (!suite) return "suite-unknown";
-  if (!shared.ktls.Usable(handshake.version(), *suite)) {
-    return shared.ktls.Reason(handshake.version(), *suite);
-  }
-  const bool may_rekey = handshake.version() == TlsVersion::kTls13;
-  if (may_rekey && service.terms.rekey == supervision::RekeyMode::kRequire &&
-      !shared.ktls.CanRekey()) {
-    return "kernel-no-rekey";
-  }
-  return "";
-}
 
 // Installs both keys in the kernel. If that fails on a worker's own socket, it may be the worker's
 // doing, so other connections go on using kernel TLS.

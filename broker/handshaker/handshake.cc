@@ -62,9 +62,11 @@ enum class Speaks { kFirst, kSecond };
 class Handshaker {
  public:
   using NewSsl = std::function<absl::StatusOr<SslPtr>(Tls13Secrets*)>;
+  // What is said of a connection of TLS 1.3, on a server, as soon as its suite is known.
+  using TicketsLater = std::function<bool(std::optional<Suite>)>;
 
-  Handshaker(AsyncFd& socket, Speaks we, const NewSsl& new_ssl)
-      : socket_(socket), we_(we), new_ssl_(new_ssl) {}
+  Handshaker(AsyncFd& socket, Speaks we, const NewSsl& new_ssl, const TicketsLater& tickets_later)
+      : socket_(socket), we_(we), new_ssl_(new_ssl), tickets_later_(tickets_later) {}
 
   asio::awaitable<HandshakeResult> Run() {
     const auto executor = co_await asio::this_coro::executor;
@@ -84,6 +86,7 @@ class Handshaker {
       if (!sent) co_return Fail(HandshakeFailure::kPeerGone);
       if (step == SSL_ERROR_NONE) break;
       if (step != SSL_ERROR_WANT_READ || too_long_) co_return Refused(error);
+      DecideTickets();
       if (records % kHandshakeRecordsPerTurn == 0)
         co_await asio::post(executor, asio::use_awaitable);
       const auto failure = co_await ReadRecord(nullptr);
@@ -166,6 +169,16 @@ class Handshaker {
     return SSL_get_error(done_.ssl(), SSL_do_handshake(done_.ssl()));
   }
 
+  // OpenSSL sends the tickets in the step that finds the client's Finished, which it waits for.
+  void DecideTickets() {
+    const SSL_CIPHER* cipher = SSL_get_pending_cipher(done_.ssl());
+    const bool tls13 = SSL_version(done_.ssl()) == TLS1_3_VERSION;
+    if (we_ == Speaks::kFirst || !tls13 || cipher == nullptr) return;
+    if (tickets_later_(SuiteOf(SSL_CIPHER_get_protocol_id(cipher)))) {
+      SSL_set_num_tickets(done_.ssl(), 0);
+    }
+  }
+
   static std::string ErrorText() {
     const unsigned long error = ERR_peek_error();
     const char* reason = error != 0 ? ERR_reason_error_string(error) : nullptr;
@@ -189,6 +202,7 @@ class Handshaker {
   AsyncFd& socket_;
   const Speaks we_;
   const NewSsl& new_ssl_;
+  const TicketsLater& tickets_later_;
   Handshaken done_;
   std::vector<uint8_t> record_;  // the one that came last; empty before the first
   bool too_long_ = false;        // only its header is there
@@ -245,10 +259,11 @@ namespace {
 
 asio::awaitable<HandshakeResult> RunHandshake(TcpConnection& connection, Speaks we,
                                               const Handshaker::NewSsl& new_ssl,
+                                              const Handshaker::TicketsLater& tickets_later,
                                               std::chrono::milliseconds limit) {
   const auto executor = co_await asio::this_coro::executor;
   const Deadline deadline(executor, limit, connection.socket);
-  Handshaker handshaker(connection.socket, we, new_ssl);
+  Handshaker handshaker(connection.socket, we, new_ssl, tickets_later);
   HandshakeResult result = co_await handshaker.Run();
   if (deadline.passed()) {
     const bool silent = result.failure == HandshakeFailure::kNothingSent;
@@ -260,17 +275,19 @@ asio::awaitable<HandshakeResult> RunHandshake(TcpConnection& connection, Speaks 
 
 }  // namespace
 
-asio::awaitable<HandshakeResult> Handshake(TcpConnection& connection, const TlsContext& tls,
+asio::awaitable<HandshakeResult> Handshake(const Shared& shared, const Service& service,
+                                           TcpConnection& connection,
                                            std::chrono::milliseconds limit) {
-  // The kernel has to take a connection over after its session ticket was sent. A relay sends the
-  // ticket only when the worker has the connection, so that the worker gets it sooner.
-  const bool ticket_later = !connection.has_ulp;
-  const Handshaker::NewSsl new_ssl = [&tls, ticket_later](Tls13Secrets* secrets) {
-    auto ssl = tls.NewConnection(secrets);
-    if (ssl.ok() && ticket_later) SSL_set_num_tickets(ssl->get(), 0);
-    return ssl;
+  const Handshaker::NewSsl new_ssl = [&service](Tls13Secrets* secrets) {
+    return service.tls->NewConnection(secrets);
   };
-  HandshakeResult result = co_await RunHandshake(connection, Speaks::kSecond, new_ssl, limit);
+  // The kernel has to take a connection over after its session ticket was sent. A relay sends the
+  // ticket itself (relay.h says when).
+  const Handshaker::TicketsLater tickets_later = [&](std::optional<Suite> suite) {
+    return !WhyNotKtls(shared, service, connection, TlsVersion::kTls13, suite).empty();
+  };
+  HandshakeResult result =
+      co_await RunHandshake(connection, Speaks::kSecond, new_ssl, tickets_later, limit);
   // The client's Finished and its first data are two small writes. Without a ticket nothing of ours
   // would carry the acknowledgement of the first, and a client without TCP_NODELAY would wait 40 ms
   // for it (tcp_delack_min) before it sends the second.
@@ -284,7 +301,8 @@ asio::awaitable<HandshakeResult> Handshake(TcpConnection& connection, const Clie
   const Handshaker::NewSsl new_ssl = [&tls, &expected](Tls13Secrets* secrets) {
     return tls.NewConnection(expected, secrets);
   };
-  HandshakeResult result = co_await RunHandshake(connection, Speaks::kFirst, new_ssl, limit);
+  const Handshaker::TicketsLater none;
+  HandshakeResult result = co_await RunHandshake(connection, Speaks::kFirst, new_ssl, none, limit);
   co_return result;
 }
 

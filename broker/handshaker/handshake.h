@@ -82,8 +82,10 @@ struct HandshakeResult {
 };
 
 // Does the handshake as the server. Gives up after `limit` in all. The socket stays with
-// `connection`.
-asio::awaitable<HandshakeResult> Handshake(TcpConnection& connection, const TlsContext& tls,
+// `connection`. A connection that has to be relayed (WhyNotKtls) has got no tickets of TLS 1.3
+// then.
+asio::awaitable<HandshakeResult> Handshake(const Shared& shared, const Service& service,
+                                           TcpConnection& connection,
                                            std::chrono::milliseconds limit);
 
 // Does the handshake as a client of `expected`, which has to outlive the call.

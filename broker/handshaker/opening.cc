@@ -166,8 +166,8 @@ Result ResultOf(const HandshakeResult& failed) {
   return Result::kFailed;
 }
 
-asio::awaitable<HandshakeResult> HandshakeFor(const Service& service, TcpConnection& connection,
-                                              const Task& task) {
+asio::awaitable<HandshakeResult> HandshakeFor(const Shared& shared, const Service& service,
+                                              TcpConnection& connection, const Task& task) {
   const auto left =
       std::max(std::chrono::ceil<std::chrono::milliseconds>(task.until - Clock::now()),
                std::chrono::milliseconds(1));
@@ -175,7 +175,7 @@ asio::awaitable<HandshakeResult> HandshakeFor(const Service& service, TcpConnect
   if (task.expected) {
     result = co_await Handshake(connection, *service.client, *task.expected, left);
   } else {
-    result = co_await Handshake(connection, *service.tls, left);
+    result = co_await Handshake(shared, service, connection, left);
   }
   co_return result;
 }
@@ -191,7 +191,7 @@ asio::awaitable<void> Open(Shared& shared, Service& service, Task task, UniqueFd
     co_return;
   }
   Prepare(shared, service, *connection);
-  HandshakeResult result = co_await HandshakeFor(service, *connection, task);
+  HandshakeResult result = co_await HandshakeFor(shared, service, *connection, task);
   if (!result.done) {
     Count(shared, result.failure);
     (void)fcntl(connection->socket.get(), F_SETFL, flags);

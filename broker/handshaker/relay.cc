@@ -105,6 +105,12 @@ void Relay::PrepareTickets() {
   }
 }
 
+// A peer is not silent while the worker has not taken all that it has said, since the relay does
+// not look for more then; nor in the middle of a record.
+bool Relay::PeerIsSilent() const {
+  return silent_ && to_worker_.empty() && SSL_has_pending(ssl_.get()) == 0;
+}
+
 // If there is no room for the tickets now, the next write sends them.
 void Relay::SendTicketsInSilence() {
   silent_ = true;
@@ -112,7 +118,7 @@ void Relay::SendTicketsInSilence() {
   timer->async_wait([timer, relay = weak_from_this()](const asio::error_code&) {
     const auto self = relay.lock();
     if (!self || self->peer_.cancelled() || self->peer_ended_ || self->tickets_owed_ == 0) return;
-    if (!self->silent_) return self->SendTicketsInSilence();
+    if (!self->PeerIsSilent()) return self->SendTicketsInSilence();
     self->PrepareTickets();
     (void)SSL_do_handshake(self->ssl_.get());
   });

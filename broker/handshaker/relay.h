@@ -99,6 +99,7 @@ class Relay : public std::enable_shared_from_this<Relay> {
   // OpenSSL sends them before what it is given next.
   void PrepareTickets();
   void SendTicketsInSilence();
+  bool PeerIsSilent() const;
   // Continues one direction until it has to wait. Called again when the wait is over.
   void Advance(Direction direction);
   void Wait(Need need, Direction direction);

@@ -52,4 +52,19 @@ void AcknowledgeNow(int socket) {
   setsockopt(socket, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof(on));
 }
 
+std::string WhyNotKtls(const Shared& shared, const Service& service,
+                       const TcpConnection& connection, TlsVersion version,
+                       std::optional<Suite> suite) {
+  if (service.terms.ktls == supervision::KtlsMode::kNever) return "ktls-never";
+  if (!connection.has_ulp) return connection.ulp_reason;
+  if (!suite) return "suite-unknown";
+  if (!shared.ktls.Usable(version, *suite)) return shared.ktls.Reason(version, *suite);
+  const bool may_rekey = version == TlsVersion::kTls13;
+  if (may_rekey && service.terms.rekey == supervision::RekeyMode::kRequire &&
+      !shared.ktls.CanRekey()) {
+    return "kernel-no-rekey";
+  }
+  return "";
+}
+
 }  // namespace tlsbroker

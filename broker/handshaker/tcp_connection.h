@@ -5,11 +5,13 @@
 #ifndef TLSBROKER_BROKER_HANDSHAKER_TCP_CONNECTION_H_
 #define TLSBROKER_BROKER_HANDSHAKER_TCP_CONNECTION_H_
 
+#include <optional>
 #include <string>
 
 #include "broker/handshaker/admission.h"
 #include "broker/handshaker/async_fd.h"
 #include "broker/handshaker/service.h"
+#include "broker/handshaker/traffic_secrets.h"
 #include "protocol/handoff.h"
 
 namespace tlsbroker {
@@ -30,6 +32,12 @@ void Prepare(const Shared& shared, const Service& service, TcpConnection& connec
 // Acknowledges at once what was read last, in case nothing is sent that would carry the
 // acknowledgement.
 void AcknowledgeNow(int socket);
+
+// Why this connection will not be handed over as a kernel TLS socket; empty if it may. `suite` is
+// nullopt for one that the kernel does not know. Why not once is why not for ever.
+std::string WhyNotKtls(const Shared& shared, const Service& service,
+                       const TcpConnection& connection, TlsVersion version,
+                       std::optional<Suite> suite);
 
 }  // namespace tlsbroker
 

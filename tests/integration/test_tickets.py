@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Session tickets: every handshaker takes them, after a reload and after a handshaker's death, and no other service does."""
 
-import contextlib
 import json
 import os
 import ssl
@@ -10,6 +9,7 @@ import unittest
 
 import broker as testlib
 import echo_service
+import memory_client
 
 VERSIONS = (ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2)
 
@@ -135,17 +135,19 @@ class Number(unittest.TestCase):
         for version in VERSIONS:
             with self.subTest(version=version.name):
                 for _ in range(20):
-                    self.assertEqual(self.upload(version, 101_701), "saw end after 101701")
+                    self.assertEqual(self.upload(version, b"COUNT\n", 101_701), "saw end after 101701")
 
-    def upload(self, version, size):
+    def test_nor_who_has_to_wait_for_the_worker(self):
+        """Its kernel still has a part when it closes. Until the worker reads, nobody has said anything for some time."""
+        told = self.upload(ssl.TLSVersion.TLSv1_3, b"LATE\n", 12_000_000)
+        self.assertEqual(told, "saw end after 12000000")
+
+    def upload(self, version, command, size):
         start = len(self.broker.log)
-        tls = self.broker.connect(service="t1", context=self.broker.context(version))
-        tls.sendall(b"COUNT\n" + bytes(size))
-        tls.setblocking(False)
-        with contextlib.suppress(ssl.SSLWantReadError):
-            tls.unwrap()
-        tls.close()
-        return self.broker.wait_for_log(r"worker\.t1\S* (saw \w+ after \d+)", start=start).group(1)
+        with memory_client.Client(self.broker, version, "t1") as client:
+            client.send(command + bytes(size))
+            client.end()
+        return self.broker.wait_for_log(r"worker\.t1\S* (saw \w+ after \d+)", start=start, timeout=30).group(1)
 
 
 if __name__ == "__main__":

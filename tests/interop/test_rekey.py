@@ -148,6 +148,20 @@ class Policy(unittest.TestCase):
                 if not direct:
                     self.assertEqual(told["reason"], "kernel-no-rekey")
 
+    def test_who_writes_and_closes_is_not_cut_by_a_ticket(self):
+        """A relayed connection gets its tickets later than a direct one; whether the kernel has TLS does not matter."""
+        echo_service.require_ktls()
+        if testlib.expects("rekey"):
+            return
+        with echo_service.EchoService(lines='rekey = "require"') as service:
+            for _ in range(5):
+                start = len(service.log)
+                with Client(service, ssl.TLSVersion.TLSv1_3) as client:
+                    client.send(b"COUNT\n" + bytes(1_000_000))
+                    client.end()
+                ended = service.wait_for_log(r"worker\.echo\S* (saw \w+ after \d+)", start=start, timeout=30)
+                self.assertEqual(ended.group(1), "saw end after 1000000")
+
 
 class Tokens(unittest.TestCase):
     """A worker that misuses tokens; echo_worker.py is written by PROTOCOL.md alone."""

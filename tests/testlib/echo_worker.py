@@ -10,6 +10,7 @@
     ABORT             closes it without an end
     WATCH             says "watching", reads to the end, and logs which end it was
     COUNT             the same, and says nothing
+    LATE              the same, but only begins to read when tickets that come in silence would have come
     PID               the worker's process id
     SHUTDOWN-QUEUE    shuts the queue down, which no worker should do
     PEEK              the error of looking at what waits in the queue without taking it
@@ -313,6 +314,9 @@ def serve(stream, told):
             stream.send(b"watching\n")
             watch(stream)
         elif command == "COUNT":
+            watch(stream)
+        elif command == "LATE":
+            time.sleep(2.5)
             watch(stream)
         elif command == "PID":
             stream.send(b"%d\n" % os.getpid())

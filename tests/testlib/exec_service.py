@@ -34,9 +34,10 @@ user = "www-data"
 
 
 class ExecService(testlib.Broker):
-    """`programs` maps the names of services to commands, lists of words; `lines` go into their worker sections. In a command
-    {home} is a directory that everybody may read; its subdirectory `writable` is one that programs may write to. `commands` and
-    `daemons` name the services whose program is a worker itself, or listens and accepts."""
+    """`programs` maps the names of services to commands, lists of words; `lines` go into their worker sections, `service_lines`
+    into those of the services themselves: for all of them, or a dictionary with lines for some. In a command {home} is a
+    directory that everybody may read; its subdirectory `writable` is one that programs may write to. `commands` and `daemons`
+    name the services whose program is a worker itself, or listens and accepts."""
 
     def __init__(self, programs, lines="", service_lines="", ktls="prefer", commands=(), daemons=(), **options):
         self.home = tempfile.mkdtemp(prefix="tlsbroker-exec-")
@@ -46,14 +47,15 @@ class ExecService(testlib.Broker):
         os.chmod(self.writable, 0o777)
         self.certificate = testlib.Certificate(self.home)
         self.ports = {name: testlib.free_port() for name in programs}
+        lines_for = echo_service.EchoService.lines_for
         config = BROKER.format(chain=self.certificate.chain, key=self.certificate.key)
         for name, words in programs.items():
             words = [word.replace("{home}", self.home) for word in words]
             kind = "command" if name in commands else "daemon" if name in daemons else "exec"
             config += SERVICE.format(
-                name=name, port=self.ports[name], ktls=ktls, kind=kind, service_lines=service_lines,
+                name=name, port=self.ports[name], ktls=ktls, kind=kind, service_lines=lines_for(service_lines, name),
                 command=", ".join("'''" + word + "'''" for word in words),
-                lines=echo_service.EchoService.lines_for(lines, name).replace("{home}", self.home))
+                lines=lines_for(lines, name).replace("{home}", self.home))
         self.contexts = {}
         super().__init__(config, **options)
 

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // A worker for tests that uses libtlsbroker: it sends back what it gets, with a thread for each
-// connection, and logs how reading ended. With an argument N it changes its own keys every N MiB.
+// connection, and logs how reading ended. With an argument N it changes its own keys every N MiB;
+// with "count" it sends nothing back, and logs how much it got, with the Adler-32 (RFC 1950).
 
 #include <signal.h>
 
+#include <cinttypes>
 #include <cstdio>
 #include <string>
 #include <thread>
@@ -20,6 +22,24 @@ ssize_t WriteAll(tlsbroker::Connection& connection, std::string_view bytes) {
     bytes.remove_prefix(static_cast<size_t>(n));
   }
   return 0;
+}
+
+void Count(tlsbroker::Connection connection) {
+  uint64_t size = 0, low = 1, high = 0;
+  std::vector<unsigned char> buffer(65536);
+  ssize_t n;
+  while ((n = connection.Read(buffer.data(), buffer.size())) > 0) {
+    size += static_cast<uint64_t>(n);
+    for (auto byte = buffer.begin(); byte != buffer.begin() + n; ++byte) {
+      low += *byte;
+      high += low;
+    }
+    low %= 65521;  // no sooner: 64 bits are enough for so many bytes
+    high %= 65521;
+  }
+  std::fprintf(stderr, "upload %s %" PRIu64 " %" PRIu64 " from %s\n", n == 0 ? "end" : "cut", size,
+               high << 16 | low, connection.peer().data());
+  n == 0 ? (void)connection.Close() : connection.Abort();
 }
 
 void Serve(tlsbroker::Connection connection, uint64_t update_after) {
@@ -44,7 +64,8 @@ void Serve(tlsbroker::Connection connection, uint64_t update_after) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const uint64_t update_after = argc > 1 ? std::stoull(argv[1]) << 20 : 0;
+  const bool counts = argc > 1 && argv[1] == std::string_view("count");
+  const uint64_t update_after = argc > 1 && !counts ? std::stoull(argv[1]) << 20 : 0;
   signal(SIGPIPE, SIG_IGN);
   tlsbroker::Queue queue;
   if (tlsbroker::Queue::FromEnvironment(nullptr, queue) < 0) return 1;
@@ -52,6 +73,8 @@ int main(int argc, char** argv) {
     tlsbroker::Connection connection;
     const int error = queue.Accept(connection);
     if (error == TLSBROKER_E_GONE) return 0;
-    if (error == 0) std::thread(Serve, std::move(connection), update_after).detach();
+    if (error != 0) continue;
+    counts ? std::thread(Count, std::move(connection)).detach()
+           : std::thread(Serve, std::move(connection), update_after).detach();
   }
 }

@@ -288,6 +288,17 @@ TEST_P(RelayTls13Test, TooManyKeyUpdatesWithAnswers) {
 class RelayTicketTest : public RelayTest {
  protected:
   RelayTicketTest() : RelayTest(2) {}
+
+  // Whether the client gets anything in twice the time of silence.
+  bool Come() {
+    return testlib::RunUntil(
+        handshaker_.io,
+        [this] {
+          char byte;
+          return recv(wire_.second.get(), &byte, 1, MSG_PEEK) >= 0;
+        },
+        2 * kTicketSilence);
+  }
 };
 INSTANTIATE_TEST_SUITE_P(Version, RelayTicketTest, testing::Values(TLS1_3_VERSION));
 
@@ -319,16 +330,47 @@ TEST_P(RelayTicketTest, ComeInSilence) {
   EXPECT_EQ(tickets_, 2);
 }
 
+// The relay has not read all of what the client has said so far.
+TEST_P(RelayTicketTest, DoNotComeBeforeTheWorkerHasTakenAll) {
+  const std::string piece(16384, 'x');
+  size_t said = 0;
+  while (SSL_write(client_.get(), piece.data(), static_cast<int>(piece.size())) > 0) {
+    said += piece.size();
+    Run();
+  }
+  EXPECT_FALSE(Come());
+  // The client has to finish the record that it has begun.
+  bool finished = false;
+  size_t taken = 0;
+  while (taken < said + piece.size()) {
+    finished =
+        finished || SSL_write(client_.get(), piece.data(), static_cast<int>(piece.size())) > 0;
+    Run();
+    taken += WorkerReads().size();
+  }
+  EXPECT_TRUE(finished);
+  EXPECT_TRUE(Come());
+}
+
+TEST_P(RelayTicketTest, DoNotComeInTheMiddleOfARecord) {
+  SSL_set0_wbio(client_.get(), BIO_new(BIO_s_mem()));
+  ClientWrites("a slow one");
+  std::array<char, 256> record;
+  const int size = BIO_read(SSL_get_wbio(client_.get()), record.data(), record.size());
+  ASSERT_GT(size, 20);
+  EXPECT_EQ(send(wire_.second.get(), record.data(), 20, 0), 20);
+  EXPECT_FALSE(Come());
+  EXPECT_EQ(send(wire_.second.get(), record.data() + 20, static_cast<size_t>(size) - 20, 0),
+            size - 20);
+  Run();
+  EXPECT_EQ(WorkerReads(), "a slow one");
+  EXPECT_TRUE(Come());
+}
+
 TEST_P(RelayTicketTest, DoNotComeToWhoHasEnded) {
   ClientWrites("all");
   SSL_shutdown(client_.get());
-  EXPECT_FALSE(testlib::RunUntil(
-      handshaker_.io,
-      [this] {
-        char byte;
-        return recv(wire_.second.get(), &byte, 1, MSG_PEEK) >= 0;
-      },
-      2 * kTicketSilence));
+  EXPECT_FALSE(Come());
   EXPECT_EQ(WorkerReads(), "all");
   EXPECT_EQ(WorkerReads(), "end");
 }
