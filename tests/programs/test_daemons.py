@@ -57,9 +57,9 @@ TIMES = []
 def tearDownModule():
     if not TIMES:
         return
-    print(f"\n  {'milliseconds, median':59} {'plain':>7}  {'broker':>7}")
+    print(f"\n  {'milliseconds, median':61} {'plain':>7}  {'broker':>7}")
     for name, what, plain, broker in TIMES:
-        print(f"  {name:20} {what:38} {plain:7.2f}  {broker:7.2f}", flush=True)
+        print(f"  {name:20} {what:40} {plain:7.2f}  {broker:7.2f}", flush=True)
 
 
 def median(seconds):
