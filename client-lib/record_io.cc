@@ -39,7 +39,8 @@ constexpr uint8_t kKeyUpdateMessage = 24;  // section 4.6.3
 
 // Empty records of application data in a row. They are lawful (RFC 8446 section 5.1), for example
 // against traffic analysis, but a peer could send nothing else. As many as OpenSSL takes, which
-// reads them on relayed connections.
+// reads them on relayed connections. splice(2) shows each of them; recv(2) takes them and waits for
+// what follows, so that Read() hardly ever sees one.
 constexpr int kMaxEmptyRecords = 32;
 
 int SendAlert(int socket, uint8_t level, uint8_t number, int flags) {

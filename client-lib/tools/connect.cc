@@ -5,6 +5,7 @@
 
 #include <fcntl.h>
 #include <netdb.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -144,6 +145,15 @@ class Listening {
   bool ended_ = false;
 };
 
+// After a read or write of `fd` that failed: whether to try it again. Waits until that is worth it.
+// O_NONBLOCK belongs to the open pipe and not to a process, and callers such as distcc leave it on.
+bool TryAgain(int fd, short event) {
+  if (errno != EAGAIN) return errno == EINTR;
+  pollfd ready{.fd = fd, .events = event, .revents = 0};
+  poll(&ready, 1, -1);
+  return true;
+}
+
 // Sends the input to its end, and then the end itself, but not at once: TLS lets a server that is
 // told of the end drop what it has not written yet, and nginx does so. A server that has enough
 // closes before; Receive() finds out whether that was right.
@@ -151,7 +161,7 @@ void Send(Connection& connection, const ConnectOptions& options, Listening& list
   std::array<char, 64 * 1024> buffer;
   for (;;) {
     const ssize_t n = read(STDIN_FILENO, buffer.data(), buffer.size());
-    if (n < 0 && errno == EINTR) continue;
+    if (n < 0 && TryAgain(STDIN_FILENO, POLLIN)) continue;
     if (n < 0) return;  // no end is sent: the input is not complete
     if (n == 0) {
       listening.AwaitSilence(options.end_after);
@@ -177,7 +187,7 @@ int Receive(Connection& connection, Listening& listening) {
     std::string_view rest(buffer.data(), static_cast<size_t>(n));
     while (!rest.empty()) {
       const ssize_t written = write(STDOUT_FILENO, rest.data(), rest.size());
-      if (written < 0 && errno == EINTR) continue;
+      if (written < 0 && TryAgain(STDOUT_FILENO, POLLOUT)) continue;
       if (written < 0) return -errno;
       rest.remove_prefix(static_cast<size_t>(written));
     }

@@ -260,6 +260,39 @@ class ByHand(unittest.TestCase):
         thread.join(30)
         self.assertEqual((len(done.stdout), done.returncode, received), (size, 0, [size]), done.stderr)
 
+    def test_pipes_that_do_not_block(self):
+        """O_NONBLOCK belongs to the open pipe and not to a process; distcc leaves it on."""
+        size = 8 << 20
+        listener = self.enterContext(socket.create_server(("127.0.0.1", 0)))
+        command = [TOOL, "connect", "--socket", self.socket_of(), "localhost", str(listener.getsockname()[1])]
+        (stdin, feeder), (drain, stdout) = os.pipe(), os.pipe()
+        for end in stdin, stdout:
+            os.set_blocking(end, False)
+        with open(feeder, "wb") as feeder, open(drain, "rb") as drain:
+            with subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE) as tool:
+                self.addCleanup(tool.kill)
+                os.close(stdin)
+                os.close(stdout)
+                received = []
+
+                def serve():
+                    with listener.accept()[0] as raw, self.server.context.wrap_socket(raw, server_side=True) as tls:
+                        received.append(len(testlib.both_ways(tls, bytes(size))))
+                        tls.settimeout(30 * testlib.PATIENCE)
+                        tls.unwrap().close()
+
+                def feed():
+                    feeder.write(bytes(size))
+                    feeder.close()
+
+                threads = [threading.Thread(target=function, daemon=True) for function in (serve, feed)]
+                for thread in threads:
+                    thread.start()
+                came = len(drain.read())
+                for thread in threads:
+                    thread.join(30)
+                self.assertEqual((came, tool.wait(20 * testlib.PATIENCE), received), (size, 0, [size]), tool.stderr.read())
+
     def wrapped(self, *program, service="hand"):
         """A client's plain socket, and the tool, which has the other end of the connection."""
         listener = self.enterContext(socket.create_server(("127.0.0.1", 0)))

@@ -2,56 +2,97 @@
 """What a peer sends after the handshake, lawful or not, and what has to come of it: the same in each mode, whoever the program is.
 The cases print a table."""
 
-import os
-import re
-import unittest
+import contextlib
 
 import broker as testlib
 import record_client
 from exec_service import ExecService
 from record_client import ALERT, DATA, FATAL, HANDSHAKE, V1_2, V1_3, WARNING, RecordClient
 
-UNEXPECTED_MESSAGE, BAD_RECORD_MAC, RECORD_OVERFLOW, ILLEGAL_PARAMETER, DECODE_ERROR, PROTOCOL_VERSION, USER_CANCELED, NO_RENEGOTIATION = (
-    10, 20, 22, 47, 50, 70, 90, 100)
+UNEXPECTED_MESSAGE, BAD_RECORD_MAC, RECORD_OVERFLOW, ILLEGAL_PARAMETER, DECODE_ERROR = 10, 20, 22, 47, 50
+PROTOCOL_VERSION, INTERNAL_ERROR, USER_CANCELED, NO_RENEGOTIATION = 70, 80, 90, 100
 CLOSE_NOTIFY = record_client.CLOSE_NOTIFY
 NAMES = {CLOSE_NOTIFY: "close_notify", UNEXPECTED_MESSAGE: "unexpected_message", BAD_RECORD_MAC: "bad_record_mac",
          RECORD_OVERFLOW: "record_overflow", ILLEGAL_PARAMETER: "illegal_parameter", DECODE_ERROR: "decode_error",
-         PROTOCOL_VERSION: "protocol_version", NO_RENEGOTIATION: "no_renegotiation"}
+         PROTOCOL_VERSION: "protocol_version", INTERNAL_ERROR: "internal_error", NO_RENEGOTIATION: "no_renegotiation"}
+COUNTING_WORKER = testlib.program("tests/testlib/counting-worker")
 TEXT = b"x" * 5000
 KEY_UPDATE = bytes([24, 0, 0, 1])
 
-# A program for each connection: counts what comes up to its end. It is stopped at a cut (tlsbroker-exec(1)).
-PROGRAM = """
-import os
-size = 0
-while data := os.read(0, 65536):
-    size += len(data)
-os.write(2, b"saw end after %d\\n" % size)
-"""
-# A daemon: the same for each connection that it accepts.
-DAEMON = """
-import socket, sys, threading
-def serve(connection):
-    size, how = 0, "end"
+ANSWER = b"a" * 200_000
+
+# All programs count what comes up to its end, and say it. A client that begins with "A" is answered after that, one that begins
+# with "F" before, and the program ends its direction then.
+COMMON = """
+import errno, os, socket, sys, threading
+def serve(read, write, end):
+    begin, size, how = b"", 0, "end"
     try:
-        while data := connection.recv(65536):
+        while data := read(65536):
+            if not size:
+                begin = data[:1]
+                if begin == b"F":
+                    write(b"a" * %d)
+                    end()
             size += len(data)
-    except OSError:
-        how = "cut"
-    print("saw", how, "after", size, file=sys.stderr, flush=True)
+    except OSError as error:
+        how = "cut" if error.errno == errno.ECONNRESET else errno.errorcode[error.errno]
+    os.write(2, b"saw %%s after %%d\\n" %% (how.encode(), size))
+    if begin == b"A":
+        write(b"a" * %d)
+""" % (len(ANSWER), len(ANSWER))
+# For each connection one that knows standard input and output. It is stopped at a cut (tlsbroker-exec(1)).
+STDIO = COMMON + """
+serve(lambda size: os.read(0, size), lambda data: os.write(1, data), lambda: os.close(1))
+"""
+SOCKET = COMMON + """
+connection = socket.socket(fileno=0)
+serve(connection.recv, connection.sendall, lambda: connection.shutdown(socket.SHUT_WR))
+"""
+DAEMON = COMMON + """
+def accepted(connection):
+    serve(connection.recv, connection.sendall, lambda: connection.shutdown(socket.SHUT_WR))
     connection.close()
 listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
 while True:
-    threading.Thread(target=serve, args=listener.accept()[:1]).start()
+    threading.Thread(target=accepted, args=listener.accept()[:1]).start()
 """
+# tlsbroker.h: what reading gives where the library itself has the TCP socket.
+TRUNCATED, BY_ALERT, REKEY, PROTOCOL = -5001, -5002, -5003, -5004
+RESULTS = {TRUNCATED: "truncated", BY_ALERT: "alert", REKEY: "rekey", PROTOCOL: "protocol"}
 
 
 class Case:
     """`send(client)` sends; then the program sees `program`, and the client gets `alert` and FIN. None: does not matter; a tuple: one of
     these."""
 
-    def __init__(self, name, send, program="end", size=len(TEXT), alert=CLOSE_NOTIFY, versions=(V1_2, V1_3)):
+    def __init__(self, name, send, program="end", size=len(TEXT), alert=CLOSE_NOTIFY, versions=(V1_2, V1_3), answer=b""):
         self.name, self.send, self.program, self.size, self.alert, self.versions = name, send, program, size, alert, versions
+        self.answer = answer
+
+
+class ProgramFirst(Case):
+    """The program answers and ends its direction. The client waits for that, and then goes on."""
+
+    def __init__(self, name):
+        super().__init__(name, None, size=2 * len(TEXT) + 1, answer=ANSWER)
+
+    @staticmethod
+    def exchange(client, ends):
+        """`ends`: whether the end is to be seen before the client's. Returns what the client got before its own end."""
+        client.data(b"F" + TEXT)
+        data, alert = b"", None
+        with contextlib.suppress(EOFError):
+            while len(data) < len(ANSWER) or ends and alert is None:
+                kind, content = client.receive()
+                if kind == ALERT:
+                    alert = content[1]
+                else:
+                    data += content
+        client.data(TEXT)
+        client.close_notify()
+        client.finish()
+        return data, alert
 
 
 def ends(client, *pieces):
@@ -73,6 +114,14 @@ def unlawful(name, send, alert, versions=(V1_2, V1_3)):
 def behind(*acts):
     def act(client):
         client.data(TEXT)
+        for one in acts:
+            one(client)
+    return act
+
+
+def asks(*acts):
+    def act(client):
+        client.data(b"A" + TEXT)
         for one in acts:
             one(client)
     return act
@@ -133,60 +182,150 @@ CASES = [
              (DECODE_ERROR, ILLEGAL_PARAMETER), (V1_3,)),  # the latter is OpenSSL's
     Case("user_canceled, then more", lambda client: ends(client, (ALERT, bytes([WARNING, USER_CANCELED])), (DATA, b"x")),
          size=len(TEXT) + 1),
+    Case("close_notify, FIN; then the program answers", asks(RecordClient.close_notify, RecordClient.finish),
+         size=len(TEXT) + 1, answer=ANSWER),
+    Case("close_notify; then the program answers", asks(RecordClient.close_notify), size=len(TEXT) + 1, answer=ANSWER),
+    ProgramFirst("the program answers and ends; then the client sends more"),
     Case("a fatal alert", behind(lambda client: client.send(ALERT, bytes([FATAL, 80]))), "cut", None, None),
 ]
+
+
+# What a program reads by itself from a connection whose records the kernel does, where that is not all of the data and then EIO.
+ALL = f"after {len(TEXT)}"
+EMPTY = f"EIO {ALL}", f"end {ALL}"  # recv(2) gives 0 for empty records of which a close_notify is the next
+PLAIN = {
+    "FIN alone": (f"end {ALL}",),
+    "reset alone": (f"cut {ALL}",),
+    "1 empty record": EMPTY,
+    "3 empty records": EMPTY,
+    "padded records": EMPTY,
+    "100 empty records": (f"end {ALL}",),  # they are nothing; the client's FIN is behind them
+    "a record of 2^14 + 1": (f"EMSGSIZE {ALL}",),
+    "a record that is far too long": (f"EMSGSIZE {ALL}",),
+    "an older version in the header": (f"EINVAL {ALL}",),
+    "an unknown version in the header": (f"EINVAL {ALL}",),
+    "a wrong tag": (f"EBADMSG {ALL}",),
+    "a ClientHello, then more": (f"EIO {ALL}",),
+    "a KeyUpdate": (f"EIO {ALL}",),
+    "a KeyUpdate with request": (f"EIO {ALL}",),
+    "user_canceled, then more": (f"EIO {ALL}",),
+}
 
 
 class RecordCases:
     """A subclass sets `KTLS`, what [service] has for ktls, and `DIRECT`, whether the connections then are direct."""
 
     KTLS, DIRECT = "never", False
+    # The columns of the table: services, and what they are.
+    WAYS = {"exec": "exec", "socket": 'exec, style = "socket"', "daemon": "daemon", "plain": "daemon, direct = true",
+            "library": "library"}
 
     @classmethod
     def setUpClass(cls):
-        cls.ways = ["exec", "daemon"]
-        python, port = ["/usr/bin/python3", "-S", "-c"], testlib.free_port()
+        python = ["/usr/bin/python3", "-S", "-c"]
+        ports = {way: str(testlib.free_port()) for way in ("daemon", "plain")}
         cls.service = cls.enterClassContext(ExecService(
-            {"exec": [*python, PROGRAM], "daemon": [*python, DAEMON, str(port)]}, daemons=("daemon",), ktls=cls.KTLS,
-            lines={"daemon": f"port = {port}"}))
+            {"exec": [*python, STDIO], "socket": [*python, SOCKET], "daemon": [*python, DAEMON, ports["daemon"]],
+             "plain": [*python, DAEMON, ports["plain"]], "library": [COUNTING_WORKER, str(len(ANSWER))]},
+            commands=("library",), daemons=("daemon", "plain"), ktls=cls.KTLS,
+            lines={"socket": 'style = "socket"', "daemon": f"port = {ports['daemon']}",
+                   "plain": f"port = {ports['plain']}\ndirect = true\nnetwork = true"}))
         cls.table = []
 
     @classmethod
     def tearDownClass(cls):
-        width = max(len(case.name) for case in CASES)
-        print(f"\n{'':{width}}  version  " + "  ".join(f"{way:41}" for way in cls.ways))
-        for name, version, cells in cls.table:
-            print(f"{name:{width}}  {version}  " + "  ".join(f"{cell:41}" for cell in cells))
+        rows = [("", "version", list(cls.WAYS.values())), *cls.table]
+        rows = [[name, version, *cells] for name, version, cells in rows]
+        widths = [max(map(len, column)) for column in zip(*rows)]
+        print("", *["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths)).rstrip() for row in rows], sep="\n")
 
     def follows(self, case):
         """Whether a KeyUpdate is followed: on a direct connection by kernels that can change keys. Others end it."""
-        return "a KeyUpdate" not in case.name or not self.DIRECT or testlib.expects("rekey")
+        return case.program == "cut" or "a KeyUpdate" not in case.name or not self.DIRECT or testlib.expects("rekey")
+
+    def unnoticed(self, way, case):
+        """Whether nobody but the client can end the connection. recv(2), by which tlsbroker_read() reads, takes empty records and
+        waits for more; splice(2), by which exec and run read, stops at each."""
+        return self.DIRECT and (way == "plain" and case.program == "cut" or way == "library" and case.name == "100 empty records")
 
     def outcome(self, way, case, version):
+        """What the program says, and what the client gets: data, the number of an alert, and how it ends."""
         start = len(self.service.log)
         context = testlib.tls_context(self.service.certificate)
         with RecordClient(self.service.ports[way], context, version) as client:
             client.raw.settimeout(30 * testlib.PATIENCE)
-            self.service.wait_for_log(rf"connection conn=\w+ service={way} peer=127.0.0.1:{client.raw.getsockname()[1]} ", start=start)
-            case.send(client)
-            alert, how = None, None
-            if client.raw.fileno() >= 0:
-                _, alert, how = client.end()
+            port = client.raw.getsockname()[1]
+            self.service.wait_for_log(rf"connection conn=\w+ service={way} peer=127.0.0.1:{port} ", start=start)
+            before = b"", None
+            if isinstance(case, ProgramFirst):
+                # A program's closed standard output is no end yet: its exit status decides which one it is (tlsbroker-exec(1)).
+                before = case.exchange(client, ends=way != "exec")
+            else:
+                # A program that has the socket itself may have closed before all was sent.
+                with contextlib.suppress(*[OSError] if way == "plain" and self.DIRECT else []):
+                    case.send(client)
+                    if self.unnoticed(way, case) and client.raw.fileno() >= 0:
+                        client.finish()
+            data, alert, how = client.end() if client.raw.fileno() >= 0 else (b"", None, None)
+            got = before[0] + data, before[1] if alert is None else alert, how
         # exec stops its program at a cut, perhaps before that can say anything.
-        said = self.service.wait_for_log(rf"worker\.{way}\S* .*?(?:saw (end after \d+|cut)|exec: ended .* why=)", start=start, timeout=30)
-        return said.group(1) or "cut", alert, how
+        said = self.service.wait_for_log(
+            rf"worker\.{way}\S* .*?(?:saw (\w+) after (\d+)(?: result=(\S+))?|exec: ended .* why=)", start=start, timeout=30)
+        how_read, size, result = said.groups()
+        return how_read or "stopped", size and int(size), result and int(result), *got
+
+    def check(self, way, case, told):
+        said, size, result, data, alert, how = told
+        lawful = case.program == "end" and self.follows(case)
+        if way == "plain" and self.DIRECT:
+            self.check_plain(case, told)
+            return
+        if way in ("exec", "socket") and not lawful:
+            self.assertIn(said, ("stopped", "cut"))
+        else:
+            self.assertEqual((said, size), ("end", case.size) if lawful else ("cut", len(TEXT)))
+        if way == "library":
+            self.assertEqual(result, 0 if lawful else TRUNCATED if self.unnoticed(way, case) else self.result(case))
+        self.assertEqual(data, case.answer)
+        expected = case.alert if self.follows(case) else INTERNAL_ERROR
+        if expected is not None and not self.unnoticed(way, case):
+            self.assertIn(alert, expected if isinstance(expected, tuple) else (expected,))
+            self.assertEqual(how, "fin")
+
+    def result(self, case):
+        """Of tlsbroker_read() at the end of a case that is not lawful."""
+        if not self.DIRECT:
+            return TRUNCATED  # the broker reads alerts and records
+        if not self.follows(case):
+            return REKEY
+        return BY_ALERT if case.name == "a fatal alert" else TRUNCATED if case.alert is None else PROTOCOL
+
+    def check_plain(self, case, told):
+        """What tlsbroker-run(1) says of --direct, where nobody reads control records for the program, and nobody sends any."""
+        said, size, _, data, alert, how = told
+        self.assertIn(f"{said} after {size}", PLAIN.get(case.name, (f"EIO after {case.size or len(TEXT)}",)))
+        self.assertEqual(data, case.answer)
+        self.assertIsNone(alert)
+        self.assertIn(how, ("fin", "reset", None))
+
+    @staticmethod
+    def cell(told):
+        said, size, result, data, alert, how = told
+        read = said if size is None else f"{said} after {size}"
+        return ", ".join(filter(None, [read + (f" ({RESULTS[result]})" if result else ""), data and f"{len(data)} bytes",
+                                       NAMES.get(alert, alert and str(alert)), how]))
 
     def test_all(self):
         for case in CASES:
             for version in case.versions:
                 cells = []
-                for way in self.ways:
+                for way in self.WAYS:
+                    if way == "socket" and testlib.GUEST and not case.answer:
+                        cells.append("")  # a program takes a second to start there
+                        continue
                     with self.subTest(case=case.name, version=version.name, way=way):
-                        said, alert, how = self.outcome(way, case, version)
-                        cells.append(", ".join(filter(None, [said, NAMES.get(alert, alert and str(alert)), how])))
-                        lawful = case.program == "end" and self.follows(case)
-                        self.assertEqual(said, f"end after {case.size}" if lawful else "cut")
-                        if case.alert is not None and self.follows(case):
-                            self.assertIn(alert, case.alert if isinstance(case.alert, tuple) else (case.alert,))
-                            self.assertEqual(how, "fin")
+                        cells.append("?")
+                        told = self.outcome(way, case, version)
+                        cells[-1] = self.cell(told)
+                        self.check(way, case, told)
                 self.table.append((case.name, version.name, cells))

@@ -328,6 +328,9 @@ TLSBROKER_API int tlsbroker_conn_set_nonblocking(tlsbroker_conn* conn, int nonbl
  *   -EINVAL                size is 0
  *   other -errno           recvmsg(2)
  *
+ * In direct mode the kernel itself takes records without data and waits on, however many come: only
+ * tlsbroker_splice_read() sees each, and ends with TLSBROKER_E_PROTOCOL after 32 in a row.
+ *
  * 0 and the TLSBROKER_E_ results repeat at each further call; after one of the latter the
  * connection is only good for closing.
  */
