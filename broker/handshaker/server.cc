@@ -269,6 +269,7 @@ asio::awaitable<void> Server::FollowSupervisor() {
 // Without a keyholder a handshake can only fail. It is better for the clients to wait in the
 // backlog until the next generation takes over.
 asio::awaitable<void> Server::WatchKeyholder() {
+  if (keyholder_->broken()) co_return;  // while the certificates were loaded; Beat() says so
   AsyncFd watched(io_->get_executor(), UniqueFd(fcntl(keyholder_->fd(), F_DUPFD_CLOEXEC, 0)));
   const bool gone = co_await watched.WaitHangup();
   if (!gone) co_return;
