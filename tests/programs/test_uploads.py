@@ -3,6 +3,7 @@
 table. Natively the broker relays; in a guest the kernel does the records, and the clients that start slowly are left out."""
 
 import concurrent.futures
+import contextlib
 import os
 import subprocess
 import tempfile
@@ -10,7 +11,8 @@ import unittest
 
 import broker as testlib
 import echo_service
-from upload_cases import DATA, KINDS, SIZES, TICKETS, UploadService, service_name
+import packets
+from upload_cases import DATA, KINDS, SIZES, TICKETS, UploadService, data_on_the_wire, service_name
 
 CLIENTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "clients")
 VERSIONS = ("1.2", "1.3")
@@ -47,16 +49,29 @@ class Uploads(unittest.TestCase):
         """How many of the uploads are whole."""
         service, start, whole = service_name(kind, tickets), len(self.service.log), 0
         with self.subTest(client=name, version=version, kind=kind, tickets=tickets, size=size):
-            run("127.0.0.1", self.service.ports[service], size, version, self.service.certificate.chain, TIMES[size])
-            uploads = self.service.uploads(service, start, TIMES[size], 120)
+            port = self.service.ports[service]
+            traced = DIRECT and version == "1.3" and tickets
+            with packets.Trace() if traced else contextlib.nullcontext() as trace:
+                run("127.0.0.1", port, size, version, self.service.certificate.chain, TIMES[size])
+                uploads = self.service.uploads(service, start, TIMES[size], 120)
+                senders = trace.senders() if traced else {}
             whole = sum(upload.whole(size) for upload in uploads)
             self.assertEqual([upload.size for upload in uploads if not upload.right], [], "other bytes than were sent")
             self.assertTrue(all(upload.size == size for upload in uploads if upload.ended), "a part that looks like the whole")
-            # On a direct connection the client's kernel throws away what it has not sent, when the client closes with the
-            # ticket unread; tests/integration/direct/test_uploads.py has the proof.
-            if not (DIRECT and version == "1.3" and tickets):
+            if traced:
+                self.check_by_trace(kind, uploads, {source: sent for (source, target), sent in senders.items() if target == port})
+            else:
                 self.assertEqual(whole, TIMES[size], [(upload.ended, upload.size) for upload in uploads])
         return whole
+
+    def check_by_trace(self, kind, uploads, senders):
+        """When a client closes with its ticket unread, its kernel throws away what it has not sent. What it has sent comes."""
+        sent = {port: data_on_the_wire(sender.stream) for port, sender in senders.items()}
+        come = {int(upload.peer.rpartition(":")[2]): (upload.size, upload.ended) for upload in uploads}
+        if kind == "exec":  # it ends its program by SIGTERM when there is no end: what the program has read by then is open
+            sent = {port: what for port, what in sent.items() if what[1]}
+            come = {port: what for port, what in come.items() if what[1]}
+        self.assertEqual(come, sent)
 
     @staticmethod
     def run_client(*command):

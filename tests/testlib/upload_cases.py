@@ -5,11 +5,14 @@ import re
 import zlib
 
 import broker as testlib
+import wire
 from exec_service import ExecService
 
 SIZES = (100, 20_000, 101_701, 4_000_000)
 KINDS = ("exec", "daemon", "library")
 TICKETS = (0, 1)
+TAG = 16  # of AES-GCM and of ChaCha20-Poly1305; a record of TLS 1.3 has its type before it
+CLOSE_NOTIFY = 2  # bytes of an alert
 DATA = bytes(i % 251 for i in range(max(SIZES)))
 
 # All of them say "upload HOW SIZE ADLER-32 from PEER". HOW is "end", or "cut" if the data had no authenticated end: `exec` sends
@@ -47,6 +50,13 @@ PROGRAMS = {
     "library": [testlib.program("tests/interop/library-worker"), "count"],
 }
 UPLOAD = r'worker\.{service}\[\d+\]: (?:exec: stderr conn=\w+ text=")?upload (\w+) (\d+) (\d+) from ([\d.]+:\d+)'
+
+
+def data_on_the_wire(stream):
+    """How many bytes of data are in whole records that a TLS 1.3 client has sent, and whether close_notify is behind them."""
+    sizes = [size - 1 - TAG for kind, size in wire.records(stream)[0] if kind == wire.APPLICATION_DATA]
+    ended = sizes[-1] == CLOSE_NOTIFY
+    return sum(sizes[1:]) - (CLOSE_NOTIFY if ended else 0), ended  # the first is Finished
 
 
 def service_name(kind, tickets):

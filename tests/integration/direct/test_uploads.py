@@ -8,20 +8,10 @@ import unittest
 import echo_service
 import memory_client
 import packets
-import wire
-from upload_cases import DATA, UploadService, service_name
+from upload_cases import DATA, UploadService, data_on_the_wire, service_name
 
 KINDS = ("daemon", "library")  # `exec` ends its program when the connection is cut
 SIZE = 1_000_000
-TAG = 16  # of AES-GCM and of ChaCha20-Poly1305; a record of TLS 1.3 has its type before it
-CLOSE_NOTIFY = 2
-
-
-def data_on_the_wire(stream):
-    """How many bytes of data are in whole records that a TLS 1.3 client has sent, and whether close_notify is behind them."""
-    sizes = [size - 1 - TAG for kind, size in wire.records(stream)[0] if kind == wire.APPLICATION_DATA]
-    ended = sizes[-1] == CLOSE_NOTIFY
-    return sum(sizes[1:]) - (CLOSE_NOTIFY if ended else 0), ended  # the first is Finished
 
 
 class Uploads(unittest.TestCase):
