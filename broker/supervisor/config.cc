@@ -589,7 +589,9 @@ class Reader {
   void CheckWhole() {
     CheckAddressesDiffer();
     if (config_.services.empty()) {
-      diagnostics_.Error({}, "there is no service", "add a section [service.NAME]");
+      // As the package installs it: an administrator starts the broker, and then adds services.
+      diagnostics_.Warning({}, "there is no service, nothing is served",
+                           "add a section [service.NAME]");
     }
     if (std::max({config_.services.size(), config_.certificates.size(), config_.upstreams.size()}) >
         kMaxEntries) {

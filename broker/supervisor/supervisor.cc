@@ -108,7 +108,7 @@ asio::awaitable<void> Supervisor::Live() {
   bool started = false;
   if (good) started = co_await Introduce(setup_);
   if (started) {
-    notifier_.Ready("serving");
+    notifier_.Ready(StatusLine());
     serves_ = true;
     co_await Serve();
   } else if (!stopping()) {
@@ -256,6 +256,11 @@ asio::awaitable<void> Supervisor::Adopt(std::shared_ptr<const Setup> setup, Serv
               log::Field("removed", absl::StrJoin(removed_services_, ",")));
 }
 
+std::string Supervisor::StatusLine() const {
+  if (services_.empty()) return "serving nothing: the configuration has no service";
+  return "serving";
+}
+
 asio::awaitable<void> Supervisor::Reload() {
   notifier_.Reloading();
   const uint64_t number = ++reloads_;
@@ -268,10 +273,10 @@ asio::awaitable<void> Supervisor::Reload() {
     last_reload_->removed = removed_services_;
   }
   if (reloaded) {
-    notifier_.Ready("serving");
+    notifier_.Ready(StatusLine());
   } else if (!stopping()) {
     log::Error("reload failed; the previous configuration stays in force");
-    notifier_.Ready("serving; the last reload failed: " + failure_.front());
+    notifier_.Ready(StatusLine() + "; the last reload failed: " + failure_.front());
   }
 }
 

@@ -64,6 +64,8 @@ class Supervisor {
   void OpenStatusSocket();
   PorterStart PorterStartOf(const Setup& setup) const;
   std::string Status() const;
+  // For the service manager.
+  std::string StatusLine() const;
   void Sweep();
 
   bool stopping() const { return stop_ != Stop::kNo; }

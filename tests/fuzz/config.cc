@@ -15,6 +15,6 @@ int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   for (const std::string& line : diagnostics.errors()) {
     FUZZ_ASSERT(line.starts_with("f:") && line.find('\n') == std::string::npos);
   }
-  FUZZ_ASSERT(diagnostics.failed() || !config.services.empty());
+  FUZZ_ASSERT(diagnostics.failed() || !config.services.empty() || !diagnostics.warnings().empty());
   return diagnostics.failed() ? kRefused : 0;
 }

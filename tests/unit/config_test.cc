@@ -534,9 +534,13 @@ TEST(ConfigTest, KeyWrittenTwiceIsAnError) {
   EXPECT_EQ(ErrorsOf("[broker]\nuser = \"a\"\nuser = \"b\"\n").size(), 1u);
 }
 
-TEST(ConfigTest, EmptyFileHasNoService) {
-  EXPECT_THAT(ErrorsOf(""),
-              ElementsAre("f:1:1: there is no service; add a section [service.NAME]"));
+TEST(ConfigTest, EmptyFileServesNothing) {
+  Diagnostics diagnostics("f");
+  const Config config = ParseConfig("", diagnostics);
+  EXPECT_TRUE(config.services.empty());
+  EXPECT_THAT(diagnostics.errors(), ::testing::IsEmpty());
+  EXPECT_THAT(diagnostics.warnings(), ElementsAre("f:1:1: there is no service, nothing is served; "
+                                                  "add a section [service.NAME]"));
 }
 
 TEST(ConfigTest, AllErrorsComeInTheOrderOfTheFile) {
