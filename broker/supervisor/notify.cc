@@ -55,7 +55,9 @@ void Notifier::Ready(std::string_view status) const {
 
 void Notifier::Reloading() const { Send("RELOADING=1\nMONOTONIC_USEC=" + MonotonicMicroseconds()); }
 
-void Notifier::Stopping() const { Send("STOPPING=1"); }
+void Notifier::Stopping(std::chrono::microseconds longest) const {
+  Send("STOPPING=1\nEXTEND_TIMEOUT_USEC=" + std::to_string(longest.count()));
+}
 
 // A service manager that cannot be told does not keep the broker from working.
 void Notifier::Send(const std::string& state) const {

@@ -25,7 +25,9 @@ class Notifier {
   // `status` becomes one line, of bounded length.
   void Ready(std::string_view status) const;
   void Reloading() const;
-  void Stopping() const;
+  // `longest`: how long it may take until this process has ended. The service manager ends a
+  // service that takes longer than it was told (TimeoutStopSec=, EXTEND_TIMEOUT_USEC=).
+  void Stopping(std::chrono::microseconds longest) const;
 
  private:
   void Send(const std::string& state) const;

@@ -27,6 +27,10 @@ using std::chrono::milliseconds;
 // How long the kernel may take to end the processes after SIGKILL.
 constexpr milliseconds kReapTimeout{5'000};
 
+// How long a stop may take beyond 'drain_timeout': workers have several seconds to end, each
+// process has until it is reaped, and the log has one second.
+constexpr milliseconds kEndMargin{30'000};
+
 // Reports what a reload cannot change.
 void CheckUnchanged(const Setup& old_setup, const Setup& new_setup, Diagnostics& diagnostics) {
   const auto& old_dir = old_setup.config.broker.runtime_dir;
@@ -347,7 +351,7 @@ bool Supervisor::All(bool (ServiceBroker::*state)() const) const {
 }
 
 asio::awaitable<void> Supervisor::End() {
-  notifier_.Stopping();
+  notifier_.Stopping(setup_->config.broker.drain_timeout + kEndMargin);
   log::Notice(stop_ == Stop::kNow ? "stopping now" : "stopping");
   // Closes listeners and key files, since nothing is started any more.
   Setup closed{
