@@ -136,6 +136,19 @@ class Reporter {
     return about == About::kChain ? config.chain : config.key;
   }
 
+  // When a key was renewed, and its certificate, a reload finds the credential as it was before.
+  std::string CopyHint() const {
+    const CertificateConfig& config = *subject_->config;
+    const auto is_copy = [](const Source& source) {
+      return source.kind == Source::Kind::kCredential;
+    };
+    const bool copies = is_copy(config.chain.value) || is_copy(config.key.value) ||
+                        (config.passphrase && is_copy(config.passphrase->value));
+    if (!copies) return "";
+    return "; a credential is a copy that the service manager made when it started the broker, so "
+           "restart the broker if the file behind it was renewed (tlsbroker.toml(5))";
+  }
+
   void Say(bool error, About about, const std::string& wrong, const std::string& right) {
     const At<Source>& source = SourceOf(about);
     const std::string file = source.value.kind == Source::Kind::kCredential
@@ -143,7 +156,7 @@ class Reporter {
                                  : source.value.text;
     const std::string text =
         absl::StrCat("certificate \"", subject_->config->name.value, "\": ", file, ": ", wrong);
-    error ? diagnostics_.Error(source.position, text, right)
+    error ? diagnostics_.Error(source.position, text, right + CopyHint())
           : diagnostics_.Warning(source.position, text, right);
   }
   void Warn(const std::string& wrong, const std::string& right) {

@@ -8,6 +8,7 @@
 #include "broker/supervisor/event_loop.h"
 #include "broker/supervisor/generation.h"
 #include "broker/supervisor/inspections.h"
+#include "broker/supervisor/privileges.h"
 #include "broker/supervisor/start_failure.h"
 #include "broker/support/coroutines.h"
 
@@ -87,11 +88,29 @@ std::vector<std::string> LookAtCertificates(const Setup& setup, const Programs& 
   return lines;
 }
 
+// Whoever runs the check has more rights than the broker has under its unit.
+void WarnOfUnreadable(const Config& config, Diagnostics& diagnostics) {
+  const auto check = [&diagnostics](const At<Source>& source) {
+    if (source.value.kind != Source::Kind::kPath || CanReadWithoutPower(source.value.text)) return;
+    diagnostics.Warning(source.position,
+                        "\"" + source.value.text +
+                            "\" can be read here, but not by a broker under tlsbroker.service, "
+                            "which has no power over the files of others",
+                        "chown it to root, or give root's group the right to read it");
+  };
+  for (const CertificateConfig& certificate : config.certificates) {
+    check(certificate.key);
+    if (!certificate.one_file) check(certificate.chain);
+    if (certificate.passphrase) check(*certificate.passphrase);
+  }
+}
+
 }  // namespace
 
 std::vector<std::string> CheckConfiguration(Diagnostics& diagnostics) {
   const Setup setup = CheckSetup(diagnostics);
   if (diagnostics.failed()) return {};
+  WarnOfUnreadable(setup.config, diagnostics);
   const Programs programs = FindPrograms();
   std::vector<std::string> lines = LookAtCertificates(setup, programs, diagnostics);
   if (diagnostics.failed()) return lines;

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "broker/supervisor/privileges.h"
 
+#include <fcntl.h>
 #include <sys/capability.h>
 #include <sys/prctl.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <memory>
 
 #include "broker/supervisor/accounts.h"
 #include "broker/support/status.h"
+#include "protocol/unique_fd.h"
 
 namespace tlsbroker::supervisor {
 namespace {
@@ -59,6 +62,20 @@ absl::Status LimitChildren() {
 }
 
 }  // namespace
+
+bool CanReadWithoutPower(const std::string& path) {
+  constexpr std::array kPower = {CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH};
+  const CapabilitySet all(cap_get_proc(), cap_free);
+  const CapabilitySet less(all ? cap_dup(all.get()) : nullptr, cap_free);
+  if (!less ||
+      cap_set_flag(less.get(), CAP_EFFECTIVE, kPower.size(), kPower.data(), CAP_CLEAR) != 0)
+    return true;
+  if (cap_set_proc(less.get()) != 0) return true;
+  const UniqueFd file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
+  const bool refused = !file && errno == EACCES;
+  (void)cap_set_proc(all.get());
+  return !refused;
+}
 
 absl::Status ReducePrivileges() {
   if (prctl(PR_SET_DUMPABLE, 0) != 0) return ErrnoStatus("PR_SET_DUMPABLE");

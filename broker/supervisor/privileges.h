@@ -6,6 +6,8 @@
 #ifndef TLSBROKER_BROKER_SUPERVISOR_PRIVILEGES_H_
 #define TLSBROKER_BROKER_SUPERVISOR_PRIVILEGES_H_
 
+#include <string>
+
 #include "absl/status/status.h"
 
 namespace tlsbroker::supervisor {
@@ -14,6 +16,10 @@ namespace tlsbroker::supervisor {
 // root there is nothing to give up. From here on neither core dumps nor other processes of the same
 // user get at this process's memory, which holds the ticket keys.
 absl::Status ReducePrivileges();
+
+// Whether this process could read the file without root's power over the files of others, which a
+// broker that root has started by hand keeps, and one under tlsbroker.service never had.
+bool CanReadWithoutPower(const std::string& path);
 
 }  // namespace tlsbroker::supervisor
 

@@ -4,6 +4,7 @@
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 import unittest
 
@@ -30,7 +31,70 @@ class Watchdog(unittest.TestCase):
                 service.notifications(1, timeout=0.5)
 
 
+class Notifications(unittest.TestCase):
+    def test_a_stop_says_how_long_it_may_take(self):
+        """drain_timeout and half a minute, in microseconds: the service manager waits at least as long."""
+        for drain, expected in ((None, 60_000_000), ("10m", 630_000_000)):
+            lines = echo_service.BROKER_LINES + (f'\ndrain_timeout = "{drain}"' if drain else "")
+            with self.subTest(drain), echo_service.EchoService({"echo": "never"}, broker_lines=lines) as service:
+                service.signal(signal.SIGTERM)
+                (state,) = service.notifications(1)
+                self.assertEqual(state, f"STOPPING=1\nEXTEND_TIMEOUT_USEC={expected}")
+
+    def test_a_configuration_without_services_is_served(self):
+        """As it is after an installation. A reload adds the first service."""
+        service = echo_service.EchoService({"echo": "never"})
+        text = service.text()
+        service.write_config('[broker]\nruntime_dir = "{runtime_dir}"\nuser = "nobody"\n')
+        with service:
+            service.wait_for_log(r"there is no service, nothing is served; add a section \[service.NAME\]")
+            self.assertEqual(service.status()["services"], [])
+            service.write_config('[broker]\nruntime_dir = "{runtime_dir}"\nuser = "nobody"\n')
+            service.signal(signal.SIGHUP)
+            states = service.notifications(2)
+            self.assertEqual(states[1], "READY=1\nSTATUS=serving nothing: the configuration has no service")
+            start = len(service.log)
+            service.write_config(text)
+            service.signal(signal.SIGHUP)
+            service.wait_for_log("in force .*services=1", start=start)
+            self.assertEqual(service.notifications(2)[1], "READY=1\nSTATUS=serving")
+            self.assertTrue(service.ask())
+            self.assertEqual(service.stop(), 0)
+
+
 class Credentials(unittest.TestCase):
+    def test_a_renewed_key_whose_credential_is_the_old_copy(self):
+        """The reload fails, and says why."""
+        with tempfile.TemporaryDirectory() as credentials:
+            broker = testlib.Broker("")
+            certificate = testlib.Certificate(broker.directory)
+            shutil.move(certificate.key, os.path.join(credentials, "web.key"))
+            port = testlib.free_port()
+            broker.write_config(f'[certificate.c]\nchain = "{certificate.chain}"\nkey = "cred:web.key"\n'
+                                f'[service.web]\nlisten = ["127.0.0.1:{port}"]\ncertificates = ["c"]\n')
+            broker.environment = {"CREDENTIALS_DIRECTORY": credentials}
+            with broker:
+                renewed = testlib.Certificate(broker.directory)
+                self.assertEqual(renewed.chain, certificate.chain)
+                broker.signal(signal.SIGHUP)
+                broker.wait_for_log("does not match .*; a credential is a copy that the service manager made when")
+                broker.wait_for_log("reload failed; the previous configuration stays in force")
+
+    @unittest.skipUnless(os.geteuid() == 0, "needs root")
+    def test_a_key_that_the_unit_could_not_read_is_said_by_the_check(self):
+        broker = testlib.Broker("")
+        self.addCleanup(shutil.rmtree, broker.directory)
+        certificate = testlib.Certificate(broker.directory)
+        broker.write_config(f'[certificate.c]\nchain = "{certificate.chain}"\nkey = "{certificate.key}"\n'
+                            '[service.web]\nlisten = ["127.0.0.1:1"]\ncertificates = ["c"]\n')
+        for owner, warns in (("root", False), ("nobody", True)):
+            shutil.chown(certificate.key, owner)
+            os.chmod(certificate.key, 0o600)
+            done = subprocess.run([testlib.program("broker/supervisor/tlsbrokerd"), "--config", broker.config_file, "--check"],
+                                  capture_output=True, text=True, timeout=60 * testlib.PATIENCE, check=False)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual("but not by a broker under tlsbroker.service" in done.stderr, warns, done.stderr)
+
     def test_key_and_chain(self):
         with tempfile.TemporaryDirectory() as credentials:
             broker = testlib.Broker("")
