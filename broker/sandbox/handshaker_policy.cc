@@ -24,7 +24,7 @@ namespace {
 
 // No network namespace: a handshaker's listeners, and what it accepts, are in that of the
 // supervisor, and one of its own would take nothing from it that the filter does not take.
-constexpr int kHandshakerNamespaces = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS;
+constexpr int kHandshakerNamespaces = CLONE_NEWNS | CLONE_NEWIPC;
 
 // The loop itself, and its timer, were made before. What x86-64 has as epoll_wait and poll other
 // machines have as epoll_pwait and ppoll alone.

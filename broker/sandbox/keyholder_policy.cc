@@ -11,7 +11,7 @@
 namespace tlsbroker::sandbox {
 namespace {
 
-constexpr int kKeyholderNamespaces = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET;
+constexpr int kKeyholderNamespaces = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWNET;
 
 // For its pipes, the log, and the files of keys that the supervisor has opened for it.
 constexpr int kFiles[] = {SCMP_SYS(poll),  SCMP_SYS(ppoll), SCMP_SYS(read),

@@ -11,7 +11,7 @@
 namespace tlsbroker::sandbox {
 namespace {
 
-constexpr int kLoggerNamespaces = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET;
+constexpr int kLoggerNamespaces = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWNET;
 
 // For the control socket, pipes, and an output that is no socket.
 constexpr int kDescriptors[] = {SCMP_SYS(recvmsg), SCMP_SYS(poll),  SCMP_SYS(ppoll),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A process's own view of the machine: mounts, IPC, host name, network, and a root directory with
+// A process's own view of the machine: mounts, IPC, network, and a root directory with
 // nothing in it. Runs in each process of the broker while it is confined and still has
 // CAP_SYS_ADMIN.
 
@@ -10,7 +10,7 @@
 
 namespace tlsbroker::sandbox {
 
-// `flags`: CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWUTS, CLONE_NEWNET. A new network namespace is empty
+// `flags`: CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWNET. A new network namespace is empty
 // but for a loopback interface that is down; sockets that are open stay where they are.
 absl::Status EnterNamespaces(int flags);
 

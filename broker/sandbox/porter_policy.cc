@@ -15,7 +15,7 @@ namespace tlsbroker::sandbox {
 namespace {
 
 // A Unix socket with a name is found by its file, whatever network namespace the listener is in.
-constexpr int kPorterNamespaces = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET;
+constexpr int kPorterNamespaces = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWNET;
 
 constexpr int kPorterConnections[] = {SCMP_SYS(listen), SCMP_SYS(accept4), SCMP_SYS(sendmsg),
                                       SCMP_SYS(poll),   SCMP_SYS(ppoll),   SCMP_SYS(close)};

@@ -192,7 +192,7 @@ absl::Status AllowFiles(const WorkerPolicy& policy, Landlock& files) {
 }
 
 int NamespacesOf(const WorkerPolicy& policy) {
-  constexpr int kAlways = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS;
+  constexpr int kAlways = CLONE_NEWNS | CLONE_NEWIPC;
   return policy.network ? kAlways : kAlways | CLONE_NEWNET;
 }
 
