@@ -46,6 +46,13 @@ absl::Status DropCapabilities() {
   return absl::OkStatus();
 }
 
+bool HasCapability(int capability) {
+  const Capabilities mine(cap_get_proc());
+  cap_flag_value_t value = CAP_CLEAR;
+  if (mine != nullptr) cap_get_flag(mine.get(), capability, CAP_EFFECTIVE, &value);
+  return value == CAP_SET;
+}
+
 absl::StatusOr<bool> AllCapabilitySetsEmpty() {
   const Capabilities none(cap_init());
   const Capabilities mine(cap_get_proc());

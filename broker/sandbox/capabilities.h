@@ -23,6 +23,9 @@ absl::Status ForbidGainingCapabilities(KeepCaps keep_caps = KeepCaps::kLocked);
 // Empties the effective, permitted, inheritable and ambient sets, and reads all of them back.
 absl::Status DropCapabilities();
 
+// Whether it is effective, a CAP_ of <linux/capability.h>.
+bool HasCapability(int capability);
+
 // True when all five sets are empty.
 absl::StatusOr<bool> AllCapabilitySetsEmpty();
 

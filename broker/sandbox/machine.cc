@@ -9,19 +9,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "broker/sandbox/capabilities.h"
 #include "broker/sandbox/landlock.h"
 #include "broker/support/log.h"
 
 namespace tlsbroker::sandbox {
 namespace {
-
-bool HasCapability(cap_value_t capability) {
-  const cap_t mine = cap_get_proc();
-  cap_flag_value_t value = CAP_CLEAR;
-  if (mine != nullptr) cap_get_flag(mine, capability, CAP_EFFECTIVE, &value);
-  cap_free(mine);
-  return value == CAP_SET;
-}
 
 // Without flags it does nothing, unless a filter refuses it (unshare(2)).
 bool MayUnshare() { return HasCapability(CAP_SYS_ADMIN) && unshare(0) == 0; }

@@ -14,9 +14,10 @@ namespace tlsbroker::sandbox {
 // but for a loopback interface that is down; sockets that are open stay where they are.
 absl::Status EnterNamespaces(int flags);
 
-// Lets the processes of a new network namespace reach each other by 127.0.0.1 and ::1, and nobody
-// else. Needs CAP_NET_ADMIN.
-absl::Status BringLoopbackUp();
+// Enters a network namespace of one's own, whose processes reach each other by 127.0.0.1 and ::1,
+// and nobody else. With CAP_NET_ADMIN it is made here. Without it, as under tlsbroker.service, the
+// service manager makes it (tlsbroker-loopback.socket).
+absl::Status EnterLoopbackNetwork();
 
 // Makes an empty, read-only file system the root and working directory. To be called in a mount
 // namespace of one's own.

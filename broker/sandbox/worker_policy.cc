@@ -193,7 +193,8 @@ absl::Status AllowFiles(const WorkerPolicy& policy, Landlock& files) {
 
 int NamespacesOf(const WorkerPolicy& policy) {
   constexpr int kAlways = CLONE_NEWNS | CLONE_NEWIPC;
-  return policy.network ? kAlways : kAlways | CLONE_NEWNET;
+  const bool own_network = !policy.network && !policy.runs_daemon;
+  return own_network ? kAlways | CLONE_NEWNET : kAlways;
 }
 
 absl::Status GivePrivateTmp(const WorkerPolicy& policy, Landlock& files) {
@@ -265,8 +266,8 @@ absl::Status ConfineWorker(const WorkerPolicy& policy) {
     const int namespaces = NamespacesOf(policy);
     RETURN_IF_ERROR(EnterNamespaces(machine.mounts ? namespaces : namespaces & ~CLONE_NEWNS));
   }
+  if (own_loopback) RETURN_IF_ERROR(EnterLoopbackNetwork());
   if (machine.mounts && policy.private_tmp) RETURN_IF_ERROR(GivePrivateTmp(policy, files));
-  if (own_loopback) RETURN_IF_ERROR(BringLoopbackUp());
   if (machine.root) {
     RETURN_IF_ERROR(ForbidGainingCapabilities(KeepCaps::kNotLocked));
     RETURN_IF_ERROR(BecomeUser(policy.uid, policy.gid));

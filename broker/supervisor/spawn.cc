@@ -151,9 +151,10 @@ bool ReadSome(int fd, std::string& text) {
 }
 
 // What the child said when it could not become the program; empty if it could.
-asio::awaitable<std::string> AwaitExec(asio::any_io_executor executor, int error_pipe) {
+asio::awaitable<std::string> AwaitExec(asio::any_io_executor executor, int error_pipe,
+                                       std::chrono::milliseconds time_limit) {
   const auto watch = std::make_shared<Watch>(executor, error_pipe);
-  asio::steady_timer deadline(executor, kSpawnTimeout);
+  asio::steady_timer deadline(executor, time_limit);
   deadline.async_wait([watch](const asio::error_code& cancelled) {
     if (!cancelled) watch->Cancel();
   });
@@ -161,7 +162,7 @@ asio::awaitable<std::string> AwaitExec(asio::any_io_executor executor, int error
   for (bool over = false; !over; over = ReadSome(error_pipe, failure)) {
     const bool readable = co_await watch->Readable();
     if (!readable) {
-      co_return "the program was not executed within " + std::to_string(kSpawnTimeout.count()) +
+      co_return "the program was not executed within " + std::to_string(time_limit.count()) +
           " ms: somebody has stopped it, or the machine is overloaded";
     }
   }
@@ -176,7 +177,8 @@ asio::awaitable<absl::StatusOr<Process>> Spawn(asio::any_io_executor executor,
   absl::StatusOr<Starting> begun = Begin(request);
   if (!begun.ok()) co_return begun.status();
   Starting starting = *std::move(begun);
-  const std::string failure = co_await AwaitExec(executor, starting.error_pipe.get());
+  const std::string failure =
+      co_await AwaitExec(executor, starting.error_pipe.get(), request.time_limit);
   if (failure.empty()) co_return std::move(starting.process);
   const auto failed = std::make_shared<ChildProcess>(executor, std::move(starting.process));
   failed->Signal(SIGKILL);

@@ -24,6 +24,10 @@ namespace tlsbroker::supervisor {
 // The first descriptor besides standard input, output and error that a child gets.
 inline constexpr int kChildFd = 3;
 
+// The time from fork to exec. Another process of the user that the child becomes on the way can
+// stop the child there (SIGSTOP): then the child is killed.
+inline constexpr std::chrono::milliseconds kSpawnTimeout{2'000};
+
 struct SpawnRequest {
   std::vector<std::string> arguments;    // the first is the absolute path of the program
   std::vector<std::string> environment;  // "NAME=value"
@@ -33,16 +37,13 @@ struct SpawnRequest {
   bool listen_pid = false;               // adds LISTEN_PID, which only the child knows
   // Runs last before exec, in the child; it may log.
   std::function<absl::Status()> confine;
+  std::chrono::milliseconds time_limit = kSpawnTimeout;
 };
 
 struct Process {
   pid_t pid = -1;
   UniqueFd pidfd;
 };
-
-// The time from fork to exec. Another process of the user that the child becomes on the way can
-// stop the child there (SIGSTOP): then the child is killed.
-inline constexpr std::chrono::milliseconds kSpawnTimeout{2'000};
 
 // Completes when the program runs or could not be started, and then says at which step and why. The
 // event loop goes on meanwhile. `request` has to live as long.

@@ -27,6 +27,8 @@ constexpr int kScaleLooks = 5;
 // How long a worker may take to get ready. Until then connections may wait and no other worker is
 // started.
 constexpr milliseconds kStartTime{1'000};
+// For a worker whose network the service manager may have to make (sandbox/namespaces).
+constexpr milliseconds kNetworkTimeout{15'000};
 // The pause between the end of a worker that was started on demand and the next look at the queue.
 // It bounds what a worker costs that ends without taking the connection that it was started for.
 constexpr milliseconds kDemandPause{10};
@@ -257,6 +259,7 @@ asio::awaitable<absl::StatusOr<Process>> WorkerPool::SpawnWorker(Slot& slot) con
       .log_stdout = true,
       .listen_pid = true,
       .confine = [this] { return sandbox::ConfineWorker(PolicyOf(spec_)); },
+      .time_limit = spec_.runs_daemon ? kNetworkTimeout : kSpawnTimeout,
   };
   absl::StatusOr<Process> process = co_await Spawn(executor_, request);
   if (slot.log && process.ok()) slot.log->Name("[" + std::to_string(process->pid) + "]: ");
