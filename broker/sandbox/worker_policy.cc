@@ -7,6 +7,8 @@
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -165,6 +167,21 @@ absl::Status AllowResolver(Landlock& files) {
                               Access::kRead);
 }
 
+// Devices, FIFOs and sockets can be written to wherever they are.
+absl::Status CheckWritable(const std::string& path) {
+  struct stat file {};
+  struct statvfs system {};
+  if (stat(path.c_str(), &file) != 0 || statvfs(path.c_str(), &system) != 0)
+    return ErrnoStatus(path);
+  const bool stored = S_ISREG(file.st_mode) || S_ISDIR(file.st_mode);
+  if (!stored || (system.f_flag & ST_RDONLY) == 0) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("'read_write' has ", path,
+                   ", which is on a file system that is read-only here; under systemd "
+                   "add ReadWritePaths=",
+                   path, " to the unit, in a drop-in"));
+}
+
 absl::Status AllowFiles(const WorkerPolicy& policy, Landlock& files) {
   if (policy.profile == WorkerProfile::kStrict) {
     RETURN_IF_ERROR(AllowOnlyProgram(files, policy.program));
@@ -187,6 +204,7 @@ absl::Status AllowFiles(const WorkerPolicy& policy, Landlock& files) {
   }
   for (const std::string& path : policy.read_write) {
     RETURN_IF_ERROR(files.Allow(path, Access::kReadWrite));
+    RETURN_IF_ERROR(CheckWritable(path));
   }
   return absl::OkStatus();
 }

@@ -6,19 +6,80 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import unittest
 
 import broker as testlib
 import echo_service
+import exec_service
 
 UNITS = testlib.program("broker/systemd")
 LAUNCHER = os.path.join(testlib.SOURCE, "tests/testlib/under_unit.py")
+LOOPBACK_SOCKET = "/run/tlsbroker-loopback.sock"
+# Two processes that answer whom they serve; the second one comes from fork(2).
+DAEMON = """
+import os, socket, sys
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+os.fork()
+while True:
+    connection, address = listener.accept()
+    with connection:
+        connection.sendall(address[0].encode())
+"""
 
 
 def unit(name):
     return os.path.join(UNITS, name + ".service")
+
+
+def settings(name):
+    """Of [Service]: each with the list of its values."""
+    values = {}
+    with open(unit(name), encoding="utf-8") as file:
+        for line in file:
+            key, found, value = line.strip().partition("=")
+            if found and not line.startswith("#"):
+                values.setdefault(key, []).append(value)
+    return values
+
+
+class Loopbacks:
+    """Does what systemd does for tlsbroker-loopback.socket and its service: starts a process for each connection, in a new
+    network with a loopback interface that is up."""
+
+    def __init__(self, new_network=True):
+        self.command = [testlib.program("broker/loopback/tlsbroker-loopback")]
+        if new_network:
+            self.command = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$0"', *self.command]
+        self.answered = 0
+
+    def __enter__(self):
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.listener.bind(LOOPBACK_SOCKET)
+        self.listener.listen(16)
+        self.thread = threading.Thread(target=self.serve, daemon=True)
+        self.thread.start()
+        return self
+
+    def serve(self):
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            with connection:
+                subprocess.run(self.command, stdin=connection, check=False, timeout=60 * testlib.PATIENCE,
+                               env=dict(os.environ, **testlib.sanitizer_environment()))
+            self.answered += 1
+
+    def __exit__(self, *unused):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        self.thread.join(60 * testlib.PATIENCE)
+        os.unlink(LOOPBACK_SOCKET)
 
 
 @unittest.skipUnless(shutil.which("systemd-analyze"), "no systemd-analyze")
@@ -36,8 +97,12 @@ class Units(unittest.TestCase):
     def test_exposure_with_attached_ones_alone(self):
         self.assertLessEqual(self.exposure("tlsbroker-attached"), 2.0)
 
+    def test_exposure_of_the_one_that_gives_networks(self):
+        self.assertLessEqual(self.exposure("tlsbroker-loopback@"), 2.0)
+
     def test_they_are_well_formed(self):
-        for name in ("tlsbroker.service", "tlsbroker-attached.service", "tlsbroker.socket"):
+        for name in ("tlsbroker.service", "tlsbroker-attached.service", "tlsbroker.socket", "tlsbroker-loopback.socket",
+                     "tlsbroker-loopback@.service"):
             path = os.path.join(testlib.SOURCE if name.endswith("socket") else testlib.BUILD, "broker/systemd", name)
             shown = subprocess.run(["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", path],
                                    capture_output=True, text=True, timeout=60, check=False)
@@ -99,6 +164,115 @@ class Units(unittest.TestCase):
             finally:
                 worker.kill()
                 worker.wait()
+
+
+class DropIns(unittest.TestCase):
+    """The examples of drop-ins: systemd knows each setting, also those that are behind a #."""
+
+    @unittest.skipUnless(shutil.which("systemd-analyze"), "no systemd-analyze")
+    def test_settings(self):
+        directory = os.path.join(testlib.SOURCE, "examples/systemd")
+        for name in sorted(os.listdir(directory)):
+            if not name.endswith(".conf"):
+                continue
+            with open(os.path.join(directory, name), encoding="utf-8") as file:
+                lines = [line.lstrip("#") for line in file.read().splitlines() if re.match(r"#?\w+=|\[", line)]
+            broker = testlib.Broker("")
+            self.addCleanup(shutil.rmtree, broker.directory)
+            path = os.path.join(broker.directory, "tried.service")
+            with open(path, "w", encoding="utf-8") as file:
+                file.write("\n".join([*lines, "ExecStart=/bin/true"]) + "\n")
+            shown = subprocess.run(["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", path], capture_output=True,
+                                   text=True, timeout=60, check=False).stderr
+            complaints = [line for line in shown.splitlines() if "tried.service" in line]
+            if name == "renewed-credentials.conf":  # of systemd 260
+                complaints = [line for line in complaints if "RefreshOnReload" not in line]
+            self.assertEqual(complaints, [], name)
+
+
+class Stops(unittest.TestCase):
+    def test_only_the_supervisor_is_told_and_has_the_time(self):
+        """The supervisor says how long it needs (tests/integration/test_service_manager.py); the unit's time is enough for the
+        default of drain_timeout, 30 s, and for what comes behind it."""
+        for name in ("tlsbroker", "tlsbroker-attached"):
+            values = settings(name)
+            self.assertEqual(values["KillMode"], ["process"])
+            self.assertGreaterEqual(int(values["TimeoutStopSec"][0]), 60)
+
+
+@unittest.skipUnless(os.geteuid() == 0, "needs root")
+class UnderTheUnit(unittest.TestCase):
+    """Uses that the manual has, with the restrictions of tlsbroker.service."""
+
+    def start(self, service):
+        service._launcher = [sys.executable, LAUNCHER, unit("tlsbroker"), service.directory]
+        return self.enterContext(service)
+
+    @staticmethod
+    def daemon(count=1):
+        words = ["/usr/bin/python3", "-c", DAEMON, "8080"]
+        names = [f"daemon{number}" for number in range(count)]
+        return exec_service.ExecService(dict.fromkeys(names, words), daemons=names)
+
+    @unittest.skipIf(os.path.exists(LOOPBACK_SOCKET), "systemd gives networks here")
+    def test_a_daemon_serves(self):
+        """Two of them, each in a network of its own: both listen on the same port."""
+        with Loopbacks() as loopbacks:
+            service = self.start(self.daemon(2))
+            for name in ("daemon0", "daemon1"):
+                self.assertEqual(service.talk(name), b"127.0.0.1")
+            self.assertGreaterEqual(loopbacks.answered, 2)
+            workers = service.processes()["worker"]
+            networks = {os.readlink(f"/proc/{pid}/ns/net") for pid in workers}
+            self.assertEqual(len(networks), 2)
+            self.assertNotIn(os.readlink("/proc/self/ns/net"), networks)
+
+    @unittest.skipIf(os.path.exists(LOOPBACK_SOCKET), "systemd gives networks here")
+    def test_a_daemon_does_not_get_the_network_of_the_machine(self):
+        with Loopbacks(new_network=False):
+            service = self.start(self.daemon())
+            service.wait_for_log("systemd cannot make a network for tlsbroker-loopback@.service here")
+
+    @unittest.skipIf(os.path.exists(LOOPBACK_SOCKET), "systemd gives networks here")
+    def test_a_daemon_without_a_network_says_what_is_missing(self):
+        service = self.start(self.daemon())
+        service.wait_for_log("needs CAP_NET_ADMIN, or tlsbroker-loopback.socket of systemd: /run/tlsbroker-loopback.sock")
+
+    def test_read_write_says_what_is_missing(self):
+        service = exec_service.ExecService({"writer": ["/bin/sh", "-c", "echo written >{home}/writable/file && echo done"]},
+                                           lines='read_write = ["{home}/writable"]')
+        self.start(service)
+        service.wait_for_log(f"read-only here; under systemd add ReadWritePaths={service.writable} to the unit")
+
+    def test_read_write_works_where_the_unit_allows_it(self):
+        directory = testlib.Broker("").directory
+        self.addCleanup(shutil.rmtree, directory, ignore_errors=True)
+        os.mkdir(f"{directory}/writable")
+        os.chmod(f"{directory}/writable", 0o777)
+        service = exec_service.ExecService({"writer": ["/bin/sh", "-c", f"echo written >{directory}/writable/file && echo done"]},
+                                           lines=f'read_write = ["{directory}/writable"]', directory=directory)
+        self.start(service)
+        self.assertEqual(service.talk("writer"), b"done\n")
+
+    def reload(self, service):
+        """What `systemctl reload` runs, confined like everything of the unit."""
+        (command,) = settings("tlsbroker")["ExecReload"]
+        words = command.replace("${RUNTIME_DIRECTORY}", os.path.join(service.directory, "run")).split()
+        words[0] = testlib.program("client-lib/tools/tlsbroker")
+        return subprocess.run([sys.executable, LAUNCHER, unit("tlsbroker"), service.directory, *words], capture_output=True,
+                              text=True, timeout=60 * testlib.PATIENCE, check=False)
+
+    def test_a_reload_fails_when_it_has_failed(self):
+        service = echo_service.EchoService({"echo": "prefer"})
+        self.start(service)
+        service.write_config(service.text().replace('["127.0.0.1', '["127.0.0.1", "nonsense'))
+        done = self.reload(service)
+        self.assertEqual((done.returncode, done.stdout), (100, ""))
+        self.assertIn("the previous configuration stays in force", done.stderr)
+        service.write_config(service.text())
+        done = self.reload(service)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertTrue(service.ask())
 
 
 if __name__ == "__main__":

@@ -94,8 +94,8 @@ def load_argument_filter(unit):
     for name, flag in NAMESPACES.items():
         if name in permitted:
             continue
-        for call in (b"unshare", b"clone"):
-            add_rule(filter_, ERRNO | 1, seccomp.seccomp_syscall_resolve_name(call), Condition(0, MASKED_EQ, flag, flag))
+        for call, argument in ((b"unshare", 0), (b"clone", 0), (b"setns", 1)):
+            add_rule(filter_, ERRNO | 1, seccomp.seccomp_syscall_resolve_name(call), Condition(argument, MASKED_EQ, flag, flag))
     check(seccomp.seccomp_load(ctypes.c_void_p(filter_)), "seccomp_load")
 
 
