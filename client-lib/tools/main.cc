@@ -62,7 +62,7 @@ int Run(std::span<char* const> arguments) {
     return FinishStdout(kExitOk);
   }
   if (first == "--complete") {  // for the shell, as each command's (options.cc)
-    for (const Command& command : kCommands) puts(command.name);
+    for (const Command& command : kCommands) printf("%s\t%s\n", command.name, command.summary);
     return FinishStdout(kExitOk);
   }
   NoteWorker(first);

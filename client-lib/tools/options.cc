@@ -16,6 +16,7 @@ namespace {
 
 constexpr size_t kWidth = 88;       // of the help
 constexpr size_t kMostIndent = 26;  // of what an option is for
+constexpr char kHelpHelp[] = "this text";
 
 // The text in lines of at most kWidth; `indent` blanks stand before each line but the first.
 std::string Wrap(std::string_view text, size_t indent) {
@@ -43,7 +44,7 @@ std::string Words(const Option& option) {
 }
 
 std::string Help(const CommandLine& line) {
-  const Option help{.name = "help", .value = "", .help = "this text", .needed = "", .take = {}};
+  const Option help{.name = "help", .value = "", .help = kHelpHelp, .needed = "", .take = {}};
   std::vector<Option> options = line.options;
   options.push_back(help);
   size_t indent = 0;
@@ -62,10 +63,10 @@ std::string Help(const CommandLine& line) {
   return text + "\n" + Wrap("Exit status: " + line.exit_status, 0);
 }
 
-// For the shell: one word in a line.
+// For the shell: a word, a tab and what the word is for in each line.
 std::string Completion(const CommandLine& line) {
-  std::string words = "--help\n";
-  for (const Option& option : line.options) words += "--" + option.name + "\n";
+  std::string words = std::string("--help\t") + kHelpHelp + "\n";
+  for (const Option& option : line.options) words += "--" + option.name + "\t" + option.help + "\n";
   return words;
 }
 

@@ -3,13 +3,14 @@
 
 import os
 import re
+import shutil
 import subprocess
 import unittest
 
 import broker as testlib
 
 TOOL = testlib.program("client-lib/tools/tlsbroker")
-COMPLETION = os.path.join(testlib.SOURCE, "client-lib/tools/completion.bash")
+COMPLETION = os.path.join(testlib.SOURCE, "client-lib/tools/completion.")
 USAGE = 100
 
 
@@ -17,8 +18,15 @@ def run(*arguments):
     return subprocess.run([TOOL, *arguments], capture_output=True, text=True, timeout=30 * testlib.PATIENCE, check=False)
 
 
+def completion(*command):
+    """The words that the shell completes, without what each is for."""
+    lines = [line.split("\t") for line in run(*command, "--complete").stdout.splitlines()]
+    assert all(len(line) == 2 and line[1] for line in lines), lines
+    return [word for word, _ in lines]
+
+
 def commands():
-    return run("--complete").stdout.split()
+    return completion()
 
 
 def manual(command):
@@ -35,7 +43,7 @@ class Commands(unittest.TestCase):
         """The command and its manual page have the same options, and the page has the exit statuses that all commands share."""
         for command in self.commands:
             with self.subTest(command):
-                options = set(run(command, "--complete").stdout.split()) - {"--help"}
+                options = set(completion(command)) - {"--help"}
                 page = manual(command)
                 # Pages in man(7), and in mdoc(7), which adds one of the dashes itself.
                 described = set(re.findall(r"^\.(?:B|BR|BI) \"?(--[a-z-]+)", page, re.M))
@@ -52,7 +60,7 @@ class Commands(unittest.TestCase):
                 self.assertEqual((done.returncode, done.stderr), (0, ""))
                 self.assertTrue(done.stdout.startswith(f"usage: tlsbroker {command} "))
                 self.assertLessEqual(max(map(len, done.stdout.splitlines())), 88)
-                for option in run(command, "--complete").stdout.split():
+                for option in completion(command):
                     self.assertRegex(done.stdout, rf"(?m)^  {option}\b")
                 self.assertEqual(run(command, "-h").stdout, done.stdout)
 
@@ -79,13 +87,26 @@ class Commands(unittest.TestCase):
 
     def test_bash_completes(self):
         def complete(*words):
-            script = f'source {COMPLETION}; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _tlsbroker; echo "${{COMPREPLY[*]}}"'
+            script = f'source {COMPLETION}bash; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _tlsbroker; echo "${{COMPREPLY[*]}}"'
             return subprocess.run(["bash", "-c", script, "bash", TOOL, *words], capture_output=True, text=True, timeout=30,
                                   check=True).stdout.split()
         self.assertEqual(complete("st"), ["status"])
         self.assertEqual(complete(""), self.commands)
         self.assertEqual(complete("exec", "--max"), ["--max-connections", "--max-per-source"])
         self.assertEqual(complete("exec", "/bin/c"), [])
+
+    @unittest.skipUnless(shutil.which("zsh"), "no zsh")
+    def test_zsh_completes(self):
+        """zsh's own functions for completion, which only work in a terminal, are replaced by some that print what they are given."""
+        def complete(*words):
+            script = (f'_describe() {{ print -rl -- "${{(@P)argv[-1]}}" }}; _files() {{ print files }}; '
+                      f'words=("$@"); CURRENT=$#; source {COMPLETION}zsh')
+            shown = subprocess.run(["zsh", "-fc", script, "zsh", TOOL, *words], capture_output=True, text=True, timeout=30, check=True)
+            return dict(line.replace("\\:", "\t").split(":", 1) if ":" in line else (line, "") for line in shown.stdout.splitlines())
+        self.assertEqual(list(complete("")), self.commands)
+        self.assertEqual(complete("")["wrap"], "run a program behind TLS on the TCP connection that is stdin")
+        self.assertEqual(list(complete("exec", "-")), completion("exec"))
+        self.assertEqual(complete("exec", "/bin/c"), {"files": ""})
 
 
 if __name__ == "__main__":
