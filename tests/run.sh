@@ -208,8 +208,8 @@ build=$(realpath -m "$build")
 case " $suites " in
   *" unit "*) say "style"; for style in tests/style/*; do run_one "style-$(basename "$style")" "$style"; done ;;
 esac
-# The same code, with less information for debuggers: that saves a tenth of the compile time.
-debug_options=(-Ddebug=false -Dcpp_args=-g1 -Dc_args=-g1)
+# Warnings are errors here. The same code, with less information for debuggers: that saves a tenth of the compile time.
+debug_options=(-Dwerror=true -Ddebug=false -Dcpp_args=-g1 -Dc_args=-g1)
 build_tree "$build" "${debug_options[@]}" || exit 1
 export TLSBROKER_BUILD="$build"
 
