@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # Installs packages that are missing, builds, and runs the test suites: natively, then in guests that have kernel TLS. Usage:
 # tests/run.sh [--suite NAME]... [--build DIR] Suites: unit isolation integration sanitize vm-6.1 vm-latest (vm: both), and, only
-# if it is named, programs. The exit status is 0 if nothing failed. The last line is "N passed, N failed, N skipped".
+# if they are named, programs and packages. The exit status is 0 if nothing failed. The last line is "N passed, N failed, N skipped".
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
 all_suites="unit isolation integration sanitize vm-6.1 vm-latest"
+named_suites="programs packages" # that run only if they are named
 suites=""
 build=build
 while [ $# -gt 0 ]; do
@@ -14,8 +15,8 @@ while [ $# -gt 0 ]; do
     --suite)
       case ${2-} in
         vm) suites="$suites vm-6.1 vm-latest" ;;
-        unit | isolation | integration | sanitize | vm-6.1 | vm-latest | programs) suites="$suites $2" ;;
-        *) echo "run.sh: no suite '${2-}'; there are: $all_suites programs" >&2; exit 2 ;;
+        unit | isolation | integration | sanitize | vm-6.1 | vm-latest | programs | packages) suites="$suites $2" ;;
+        *) echo "run.sh: no suite '${2-}'; there are: $all_suites $named_suites" >&2; exit 2 ;;
       esac
       shift 2 ;;
     --build) build=${2:?a directory}; shift 2 ;;
@@ -197,6 +198,7 @@ done
 packages=(tests/packages tests/vm/packages)
 # A gigabyte of other people's programs, which no other suite needs.
 case " $suites " in *" programs "*) packages+=(tests/programs/packages) ;; esac
+case " $suites " in *" packages "*) packages+=(tests/packaging/packages) ;; esac
 install_packages "${packages[@]}"
 # Fetches in the background, so that nothing waits for the network later. A fetch that fails here is tried again, and reported,
 # when a guest starts.
@@ -210,7 +212,8 @@ case " $suites " in
 esac
 # Warnings are errors here. The same code, with less information for debuggers: that saves a tenth of the compile time.
 debug_options=(-Dwerror=true -Ddebug=false -Dcpp_args=-g1 -Dc_args=-g1)
-build_tree "$build" "${debug_options[@]}" || exit 1
+# The packages are built in a tree of their own.
+[ "$suites" = " packages" ] || build_tree "$build" "${debug_options[@]}" || exit 1
 export TLSBROKER_BUILD="$build"
 
 native_suite() { # SUITE
@@ -229,6 +232,14 @@ native_suite() { # SUITE
         run_one "${file#tests/}" /usr/bin/python3 tests/testlib/run_suite.py tests/programs "${file##*/}"
         grep '^|' "$logs/$(log_name "${file#tests/}")" # its tables
       done ;;
+    packages)
+      # The build takes longer than the time limit of tests where processors are slow or busy.
+      if ! broker/packaging/build-deb --output "$logs/packages" >"$logs/build-deb" 2>&1; then
+        tail -n 40 "$logs/build-deb"
+        count build-deb 0 1 0
+        return
+      fi
+      TLSBROKER_PACKAGES="$logs/packages" run_python packages tests/packaging ;;
     sanitize)
       # Not optimized: that halves the time to build, and nothing is optimized away that the sanitizers would find. Several files
       # are compiled at once, which halves the rest; the build above compiles them one by one, as people do who work on them.
