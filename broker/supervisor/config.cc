@@ -2,11 +2,9 @@
 #include "broker/supervisor/config.h"
 
 #include <algorithm>
-#include <cstring>
-#include <fstream>
-#include <sstream>
 
 #include "broker/sandbox/private_tmp.h"
+#include "broker/supervisor/config_files.h"
 #include "broker/supervisor/config_section.h"
 
 namespace tlsbroker::supervisor {
@@ -58,7 +56,7 @@ class Reader {
 
  private:
   template <typename T>
-  std::optional<T> Accept(Parsed<T> parsed, Position position) {
+  std::optional<T> Accept(Parsed<T> parsed, const Position& position) {
     if (auto* complaint = std::get_if<Complaint>(&parsed)) {
       diagnostics_.Error(position, complaint->wrong, complaint->right);
       return std::nullopt;
@@ -316,7 +314,7 @@ class Reader {
   // `kind` is that of the section which defines it.
   template <typename T>
   std::optional<size_t> Find(const std::vector<T>& all, const std::string& kind,
-                             const std::string& name, Position position) {
+                             const std::string& name, const Position& position) {
     std::vector<std::string> names;
     for (const T& one : all) names.push_back(one.name.value);
     const auto found = std::ranges::find(names, name);
@@ -606,26 +604,18 @@ class Reader {
 }  // namespace
 
 Config ParseConfig(std::string_view text, Diagnostics& diagnostics) {
-  try {
-    const toml::table root = toml::parse(text);
-    return Reader(diagnostics).Read(root);
-  } catch (const toml::parse_error& error) {
-    diagnostics.Error(PositionOf(error.source()), error.description(), "TOML 1.0 is needed");
-    return {};
-  }
+  const toml::table root = ParseTables(text, /*file=*/"", diagnostics);
+  return diagnostics.failed() ? Config() : Reader(diagnostics).Read(root);
 }
 
+// A file that cannot be parsed, or whose variables are missing, would cause errors in others.
 Config ReadConfig(Diagnostics& diagnostics) {
-  std::ifstream file(diagnostics.file());
-  std::ostringstream text;
-  const bool empty = file && file.peek() == std::ifstream::traits_type::eof() && !file.bad();
-  if (file && !empty) text << file.rdbuf();
-  if (!empty && (!file || text.fail())) {
-    diagnostics.Error({}, std::string("cannot be read: ") + std::strerror(errno),
-                      "a readable TOML file is needed");
-    return {};
-  }
-  return ParseConfig(text.str(), diagnostics);
+  std::vector<std::string> files;
+  const toml::table root = ReadTables(files, diagnostics);
+  if (diagnostics.failed()) return {};
+  Config config = Reader(diagnostics).Read(root);
+  config.files = std::move(files);
+  return config;
 }
 
 }  // namespace tlsbroker::supervisor

@@ -35,7 +35,8 @@ std::string TypeName(const toml::node& node) {
 
 Position PositionOf(const toml::source_region& source) {
   // Tables that no header names, and the file itself, have no position of their own.
-  return {std::max<uint32_t>(source.begin.line, 1), std::max<uint32_t>(source.begin.column, 1)};
+  return {std::max<uint32_t>(source.begin.line, 1), std::max<uint32_t>(source.begin.column, 1),
+          source.path};
 }
 
 const toml::node* Section::Find(std::string_view key) {

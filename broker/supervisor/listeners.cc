@@ -177,7 +177,7 @@ class Opener {
     return static_cast<int>(std::ranges::count_if(leaving_, is_there));
   }
 
-  std::vector<SharedFd> FindInherited(const SystemdSocket& wanted, Position position) const {
+  std::vector<SharedFd> FindInherited(const SystemdSocket& wanted, const Position& position) const {
     std::vector<SharedFd> found;
     for (const auto& [name, socket] : inherited_) {
       if (name == wanted.name) found.push_back(socket);

@@ -80,12 +80,13 @@ int Check(const Options& options) {
   log::Init("tlsbrokerd", log::Level::kWarning);
   RaiseDescriptorLimit();
   Diagnostics diagnostics(options.config);
-  for (const std::string& line : CheckConfiguration(diagnostics)) std::puts(line.c_str());
+  const Checked checked = CheckConfiguration(diagnostics);
+  for (const std::string& line : checked.certificates) std::puts(line.c_str());
   for (const std::string& line : diagnostics.warnings())
     std::fprintf(stderr, "%s (warning)\n", line.c_str());
   for (const std::string& line : diagnostics.errors()) std::fprintf(stderr, "%s\n", line.c_str());
   if (diagnostics.failed()) return EX_CONFIG;
-  std::printf("%s: ok\n", options.config.c_str());
+  for (const std::string& file : checked.files) std::printf("%s: ok\n", file.c_str());
   return EXIT_SUCCESS;
 }
 

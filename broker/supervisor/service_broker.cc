@@ -358,10 +358,13 @@ void ServiceBroker::UpdateWorkers() {
   if (!setup_->config.worker) return;
   WorkerSpec spec = WorkerSpecOf(*setup_, programs_);
   PathIdentities paths = LookUpPaths(spec.paths(), name_);
+  const std::string where =
+      Diagnostics(setup_->file).Where(setup_->config.worker->command.position);
   const bool same = pool_ && pool_->spec() == spec && pool_->queue() == setup_->queue;
   if (same && !WorkerPathsChanged(paths)) {
     // Those that were not looked up in time when the workers were started.
     std::erase_if(paths, [](const auto& found) { return found.second.error != 0; });
+    pool_->SetWhere(where);
     return worker_paths_.merge(paths);
   }
   worker_paths_ = std::move(paths);
@@ -369,8 +372,6 @@ void ServiceBroker::UpdateWorkers() {
     pool_->Stop(milliseconds(0), setup_->drain_timeout);
     old_pools_.push_back(std::exchange(pool_, nullptr));
   }
-  const std::string where =
-      Diagnostics(setup_->file).Where(setup_->config.worker->command.position);
   auto log = logs_.ForService(name_);
   if (!log.ok()) {
     return log::Error(where + ": no worker can be started: " + std::string(log.status().message()));

@@ -219,6 +219,7 @@ std::string StatusReport(const StatusSource& source) {
   const ordered_json report = {
       {"version", TLSBROKER_VERSION},
       {"config", source.setup.file},
+      {"config_files", source.setup.config.files},
       {"state", source.state},
       {"started", Seconds(source.started)},
       {"uptime_seconds", Seconds(now) - Seconds(source.started)},

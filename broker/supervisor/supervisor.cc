@@ -251,6 +251,7 @@ asio::awaitable<void> Supervisor::Adopt(std::shared_ptr<const Setup> setup, Serv
   };
   co_await Until(settled);
   log::Notice("in force" + log::Field("config", setup_->file) +
+              log::Field("files", std::to_string(setup_->config.files.size())) +
               log::Field("services", std::to_string(services_.size())) +
               log::Field("started", absl::StrJoin(started_services_, ",")) +
               log::Field("removed", absl::StrJoin(removed_services_, ",")));
