@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <utility>
 
@@ -22,6 +23,22 @@ namespace {
 
 Position StartOf(const std::string& path) {
   return {1, 1, std::make_shared<const std::string>(path)};
+}
+
+void Expand(toml::node& node, Diagnostics& diagnostics) {
+  if (toml::table* table = node.as_table()) {
+    for (auto&& [key, child] : *table) Expand(child, diagnostics);
+  } else if (toml::array* array = node.as_array()) {
+    for (toml::node& child : *array) Expand(child, diagnostics);
+  } else if (auto* text = node.as_string()) {
+    auto value = ExpandVariables(text->get(),
+                                 [](const std::string& name) { return std::getenv(name.c_str()); });
+    if (const auto* complaint = std::get_if<Complaint>(&value)) {
+      diagnostics.Error(PositionOf(node.source()), complaint->wrong, complaint->right);
+    } else {
+      text->get() = std::get<std::string>(std::move(value));
+    }
+  }
 }
 
 Complaint CannotBeRead() {
@@ -133,6 +150,7 @@ class Merger {
 toml::table ParseTables(std::string_view text, std::string_view file, Diagnostics& diagnostics) {
   try {
     toml::table root = toml::parse(text, file);
+    Expand(root, diagnostics);
     return root;
   } catch (const toml::parse_error& error) {
     diagnostics.Error(PositionOf(error.source()), error.description(), "TOML 1.0 is needed");

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The files of the configuration: the main one, and those in the directory conf.d beside it, which
-// make one configuration together. Runs in the supervisor; whoever writes these files is trusted.
+// make one configuration together. Runs in the supervisor; whoever writes these files is trusted,
+// as is the environment that the supervisor was started with.
 
 #ifndef TLSBROKER_BROKER_SUPERVISOR_CONFIG_FILES_H_
 #define TLSBROKER_BROKER_SUPERVISOR_CONFIG_FILES_H_
@@ -15,8 +16,9 @@
 
 namespace tlsbroker::supervisor {
 
-// The tables of one text. `file` is empty for the main one. The result is for use only if
-// `diagnostics` has not failed.
+// The tables of one text. Variables of the environment in its strings are replaced after it was
+// parsed, so that no value of theirs becomes a key or a table. `file` is empty for the main one.
+// The result is for use only if `diagnostics` has not failed.
 toml::table ParseTables(std::string_view text, std::string_view file, Diagnostics& diagnostics);
 
 // The tables of all files. `files` gets their names.

@@ -110,6 +110,25 @@ size_t EditDistance(std::string_view a, std::string_view b) {
   return row[b.size()];
 }
 
+// `inside` is what stands between the braces.
+Parsed<std::string> Variable(std::string_view inside, const ValueOf& value_of) {
+  const std::string whole = "\"${" + std::string(inside) + "}\"";
+  const size_t colon = inside.find(":-");
+  const std::string name(inside.substr(0, colon));
+  if (!IsVariableName(name) || inside.find("${") != std::string_view::npos) {
+    return Complaint{
+        whole + " names no variable of the environment",
+        "write \"${NAME}\" or \"${NAME:-default}\", or \"$${\" for a \"${\" that stays"};
+  }
+  const char* value = value_of(name);
+  if (colon != std::string_view::npos && (value == nullptr || *value == '\0'))
+    return std::string(inside.substr(colon + 2));
+  if (value != nullptr) return std::string(value);
+  return Complaint{"the variable " + name + " is not in the environment of the broker",
+                   "set it, write \"${" + name + ":-default}\", or \"$${" + name +
+                       "}\" for a \"${" + name + "}\" that stays"};
+}
+
 bool IsLowerOrDigit(char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); }
 
 }  // namespace
@@ -256,6 +275,31 @@ bool IsReservedVariable(std::string_view name, bool of_exec) {
   if (name.starts_with("LISTEN_") || name.starts_with("TLSBROKER_")) return true;
   return of_exec && (name.starts_with("SSL_") ||
                      std::ranges::find(kOfConnections, name) != std::end(kOfConnections));
+}
+
+Parsed<std::string> ExpandVariables(std::string_view text, const ValueOf& value_of) {
+  std::string expanded;
+  for (;;) {
+    const size_t last = text.find("${");
+    if (last == std::string_view::npos) return expanded.append(text);
+    const size_t first = text.find_last_not_of('$', last) + 1;  // npos + 1 is 0
+    const size_t dollars = last + 1 - first;
+    expanded.append(text.substr(0, first)).append(dollars / 2, '$');
+    text.remove_prefix(last + 2);
+    if (dollars % 2 == 0) {
+      expanded += '{';
+      continue;
+    }
+    const size_t end = text.find('}');
+    if (end == std::string_view::npos) {
+      return Complaint{"\"${\" without a \"}\"",
+                       "write \"${NAME}\", or \"$${\" for a \"${\" that stays"};
+    }
+    auto value = Variable(text.substr(0, end), value_of);
+    if (std::holds_alternative<Complaint>(value)) return value;
+    expanded += std::get<std::string>(value);
+    text.remove_prefix(end + 1);
+  }
 }
 
 std::string Closest(std::string_view word, const std::vector<std::string>& candidates) {

@@ -6,6 +6,7 @@
 #define TLSBROKER_BROKER_SUPERVISOR_CONFIG_VALUES_H_
 
 #include <chrono>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -78,6 +79,12 @@ bool IsCertificateName(std::string_view name);
 bool IsVariableName(std::string_view name);
 // Whether the broker sets the variable for its workers, or for each program that `exec` starts.
 bool IsReservedVariable(std::string_view name, bool of_exec);
+
+// The text with ${NAME} and ${NAME:-default} replaced: as compose and systemd have it, of several $
+// in front of a brace each two are one that stays. All other $ stay as they are. `value_of` gives a
+// variable's value, or null.
+using ValueOf = std::function<const char*(const std::string& name)>;
+Parsed<std::string> ExpandVariables(std::string_view text, const ValueOf& value_of);
 
 // The candidate that differs from `word` by a typing mistake; empty if none is that close.
 std::string Closest(std::string_view word, const std::vector<std::string>& candidates);

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The keys of the configuration: the reader, the manual, and the file from which the fuzzer starts have to know the same ones. And its
-files, as a running broker has them."""
+files and variables, as a running broker has them."""
 
 import functools
 import os
@@ -175,6 +175,28 @@ class Files(unittest.TestCase):
         os.chown(self.directory, 65534, 65534)
         os.chmod(self.directory, 0o700)
         self.assertRegex(self.check()[2], "conf.d:1:1: cannot be read: Permission denied; a directory that the broker may read")
+
+
+class Variables(unittest.TestCase):
+    def test_reach_no_other_process(self):
+        """Workers get those that `environment` gives them."""
+        service = echo_service.EchoService({"echo": "never"}, worker_lines='environment = { GIVEN = "<${TB_GIVEN}>" }')
+        service.environment = {"TB_GIVEN": "given", "TB_PORT": str(service.ports["echo"])}
+        service.write_config(service.text().replace(f':{service.ports["echo"]}"', ':${TB_PORT}"'))
+        with service:
+            self.assertTrue(service.ask())
+            for role, pids in service.processes().items():
+                with open(f"/proc/{pids[0]}/environ", "rb") as file:
+                    variables = file.read().split(b"\0")
+                named = [variable for variable in variables if b"TB_" in variable or variable.startswith(b"GIVEN=")]
+                if role != "supervisor":
+                    self.assertEqual(named, [b"GIVEN=<given>"] if role == "worker" else [])
+
+    def test_that_are_missing(self):
+        with self.assertRaises(AssertionError) as raised, testlib.Broker('[service."a"]\nlisten = ["127.0.0.1:${TB_PORT}"]\n'):
+            pass
+        self.assertRegex(str(raised.exception), r'broker.toml:5:11: the variable TB_PORT is not in the environment of the broker; set it, '
+                                                r'write "\$\{TB_PORT:-default\}", or "\$\$\{TB_PORT\}"')
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One configuration in several files: what belongs together, and that each fault is reported in the
-// file where it is.
+// One configuration in several files, and variables of the environment in it: what belongs
+// together, and that each fault is reported in the file where it is.
 
 #include <fcntl.h>
 #include <gmock/gmock.h>
@@ -8,8 +8,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -18,7 +20,9 @@
 namespace tlsbroker::supervisor {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::StartsWith;
 
@@ -157,6 +161,98 @@ TEST_F(FilesTest, MainFileThatIsADirectory) {
   mkdir(Path("broker.toml").c_str(), 0755);
   EXPECT_THAT(Errors(), ElementsAre("broker.toml:1:1: cannot be read: Is a directory; a readable "
                                     "TOML file is needed"));
+}
+
+// ---- Variables ----
+
+std::string Expanded(const std::string& text) {
+  const std::map<std::string, std::string> values = {
+      {"A", "a"}, {"EMPTY", ""}, {"_B2", "${A}\" = 1\n[broker]"}};
+  const auto value = ExpandVariables(text, [&values](const std::string& name) {
+    const auto found = values.find(name);
+    return found == values.end() ? nullptr : found->second.c_str();
+  });
+  if (const auto* complaint = std::get_if<Complaint>(&value))
+    return "! " + complaint->wrong + "; " + complaint->right;
+  return std::get<std::string>(value);
+}
+
+TEST(VariablesTest, AreReplaced) {
+  EXPECT_EQ(Expanded("${A}"), "a");
+  EXPECT_EQ(Expanded("x${A}y${A}${A}z"), "xayaaz");
+  EXPECT_EQ(Expanded("<${EMPTY}>"), "<>");
+  EXPECT_EQ(Expanded("${_B2}"), "${A}\" = 1\n[broker]")
+      << "what a variable says is not looked into";
+}
+
+TEST(VariablesTest, OtherDollarsStay) {
+  for (const char* text : {"", "$", "$$", "a$", "$A", "{A}", "$ {A}", "}", "kill $$; echo $1$"})
+    EXPECT_EQ(Expanded(text), text);
+}
+
+TEST(VariablesTest, TwoDollarsInFrontOfABraceAreOneThatStays) {
+  EXPECT_EQ(Expanded("$${A}"), "${A}");
+  EXPECT_EQ(Expanded("$${"), "${");
+  EXPECT_EQ(Expanded("$$${A}"), "$a");
+  EXPECT_EQ(Expanded("$$$${A}"), "$${A}");
+  EXPECT_EQ(Expanded("$${X:-${A}}"), "${X:-a}");
+}
+
+TEST(VariablesTest, HaveDefaults) {
+  EXPECT_EQ(Expanded("${NO:-b c}"), "b c");
+  EXPECT_EQ(Expanded("${NO:-}"), "");
+  EXPECT_EQ(Expanded("${EMPTY:-b}"), "b");
+  EXPECT_EQ(Expanded("${A:-b}"), "a");
+  EXPECT_EQ(Expanded("${NO:-http://x:-y$}"), "http://x:-y$");
+}
+
+TEST(VariablesTest, ThatAreMissing) {
+  EXPECT_EQ(Expanded("${NO}"),
+            "! the variable NO is not in the environment of the broker; set it, write "
+            "\"${NO:-default}\", or \"$${NO}\" for a \"${NO}\" that stays");
+}
+
+TEST(VariablesTest, ThatAreMalformed) {
+  EXPECT_EQ(Expanded("a${A"),
+            "! \"${\" without a \"}\"; write \"${NAME}\", or \"$${\" for a \"${\" that stays");
+  for (const char* inside : {"", "1", "A B", "A-b", "A%.*", "#A", "A:?x", "A:-${A", "\xc3\xa4"}) {
+    EXPECT_THAT(Expanded("${" + std::string(inside) + "}"),
+                AllOf(StartsWith("! \"${" + std::string(inside) + "}\" names no variable"),
+                      HasSubstr("\"$${\" for a \"${\" that stays")));
+  }
+}
+
+TEST_F(FilesTest, VariablesInAllStrings) {
+  setenv("TLSBROKER_TEST_A", "www", 1);
+  setenv("TLSBROKER_TEST_TOML", "\"]\nuser = \"root", 1);
+  Write("conf.d/web.toml",
+        std::string(kService) +
+            "alpn = [\"x\", \"${TLSBROKER_TEST_A}\"]\n"
+            "worker = { command = [\"/bin/sh\", \"-c\", '''$${X} $1 ${TLSBROKER_TEST_A}''', "
+            "\"${TLSBROKER_TEST_TOML}\"], environment = { A = \"${TLSBROKER_TEST_A}\" } }\n");
+  const Config config = Read();
+  EXPECT_THAT(errors_, IsEmpty());
+  const ServiceConfig& service = config.services.at(0);
+  EXPECT_THAT(service.terms.alpn, ElementsAre("x", "www"));
+  EXPECT_THAT(service.worker->command.value,
+              ElementsAre("/bin/sh", "-c", "${X} $1 www", "\"]\nuser = \"root"));
+  EXPECT_THAT(service.worker->environment, ElementsAre("A=www"));
+  EXPECT_FALSE(service.worker->user);
+}
+
+TEST_F(FilesTest, VariablesThatAreMissing) {
+  unsetenv("TLSBROKER_TEST_NO");
+  Write("broker.toml", std::string(kCertificate) + "[broker]\nuser = \"${TLSBROKER_TEST_NO}\"\n");
+  Write("conf.d/web.toml", std::string(kService) + "alpn = [\"x\",\n  \"${TLSBROKER_TEST_NO}\"]\n");
+  EXPECT_THAT(Errors(),
+              ElementsAre(StartsWith("broker.toml:5:8: the variable TLSBROKER_TEST_NO is "
+                                     "not in the environment of the broker; "),
+                          StartsWith("conf.d/web.toml:5:3: the variable TLSBROKER_TEST_NO")));
+}
+
+TEST_F(FilesTest, KeysHaveNoVariables) {
+  Write("conf.d/web.toml", std::string(kService) + "\"${HOME}\" = 1\n");
+  EXPECT_THAT(Errors(), ElementsAre(StartsWith("conf.d/web.toml:4:1: unknown key '${HOME}'")));
 }
 
 }  // namespace
