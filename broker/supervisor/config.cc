@@ -2,6 +2,7 @@
 #include "broker/supervisor/config.h"
 
 #include <algorithm>
+#include <map>
 
 #include "broker/sandbox/private_tmp.h"
 #include "broker/supervisor/config_files.h"
@@ -244,6 +245,7 @@ class Reader {
     if (const auto tickets = section.Number("tickets", 0, kMaxTickets))
       service.terms.tickets = tickets->value;
     ReadKeepalive(section, service.terms.keepalive_s);
+    Take(section.Boolean("freebind"), service.freebind);
     service.backlog.position = section.position();
     Take(section.Number("backlog", 1, kMaxBacklog), service.backlog);
     service.limits = config_.broker.limits;
@@ -282,14 +284,26 @@ class Reader {
   // Of two equal addresses the one later in the file is reported, whatever the order of reading.
   void CheckAddressesDiffer() {
     std::ranges::sort(addresses_, {}, &At<ListenAddress>::position);
-    for (auto address = addresses_.begin(); address != addresses_.end(); ++address) {
-      const auto same =
-          std::ranges::find(addresses_.begin(), address, address->value, &At<ListenAddress>::value);
-      if (same == address) continue;
-      diagnostics_.Error(address->position,
-                         "\"" + ToString(address->value) + "\" is listened on twice, also at " +
-                             diagnostics_.Where(same->position),
+    std::map<std::string, std::vector<const At<ListenAddress>*>> of_port;
+    for (const auto& address : addresses_) {
+      auto& before = of_port[PortOf(address.value)];
+      const auto same = std::ranges::find_if(
+          before, [&address](const auto* other) { return Overlap(address.value, other->value); });
+      if (same != before.end()) ReportOverlap(address, **same);
+      before.push_back(&address);
+    }
+  }
+
+  void ReportOverlap(const At<ListenAddress>& address, const At<ListenAddress>& other) {
+    const std::string where = diagnostics_.Where(other.position);
+    const std::string text = "\"" + ToString(address.value) + "\"";
+    if (address.value == other.value) {
+      diagnostics_.Error(address.position, text + " is listened on twice, also at " + where,
                          "each address can be in one service only");
+    } else {
+      diagnostics_.Error(
+          address.position, text + " overlaps with \"" + ToString(other.value) + "\" at " + where,
+          "an address that stands for all of the machine leaves none of that port for others");
     }
   }
 

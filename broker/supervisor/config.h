@@ -100,6 +100,7 @@ struct ServiceConfig {
   std::vector<At<ListenAddress>> listen;
   std::vector<size_t> certificates;  // indices into Config::certificates; the first is the default
   supervision::ServiceTerms terms;
+  bool freebind = false;
   At<uint32_t> backlog{256, {}};
   ServiceLimits limits;
   uint32_t min_handshakers = 1;

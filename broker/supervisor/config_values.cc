@@ -232,6 +232,21 @@ std::string ToString(const ListenAddress& address) {
   return "systemd:" + std::get<SystemdSocket>(address).name;
 }
 
+std::string PortOf(const ListenAddress& address) {
+  const auto* endpoint = std::get_if<handoff::Endpoint>(&address);
+  if (endpoint == nullptr) return ToString(address);
+  return (endpoint->ipv6 ? "6:" : "4:") + std::to_string(endpoint->port);
+}
+
+bool Overlap(const ListenAddress& a, const ListenAddress& b) {
+  const auto is_wildcard = [](const ListenAddress& address) {
+    const auto* endpoint = std::get_if<handoff::Endpoint>(&address);
+    return endpoint != nullptr &&
+           std::ranges::all_of(endpoint->address, [](auto byte) { return byte == 0; });
+  };
+  return PortOf(a) == PortOf(b) && (a == b || is_wildcard(a) || is_wildcard(b));
+}
+
 Parsed<Source> ParseSource(std::string_view text) {
   constexpr std::string_view kCredential = "cred:";
   if (text.starts_with('/')) return Source{Source::Kind::kPath, std::string(text)};

@@ -48,6 +48,10 @@ using ListenAddress = std::variant<handoff::Endpoint, SystemdSocket>;
 // "192.0.2.1:443", "[2001:db8::1]:443" or "systemd:NAME". Never a host name: the broker has no DNS.
 Parsed<ListenAddress> ParseListenAddress(std::string_view text);
 std::string ToString(const ListenAddress& address);
+// Equal for all addresses that can overlap.
+std::string PortOf(const ListenAddress& address);
+// Whether nobody can listen on both: they are equal, or one is "0.0.0.0" or "[::]".
+bool Overlap(const ListenAddress& a, const ListenAddress& b);
 
 // The same without "systemd:NAME".
 Parsed<handoff::Endpoint> ParseAddress(std::string_view text);

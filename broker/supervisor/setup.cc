@@ -239,8 +239,10 @@ Setup OpenSetup(Diagnostics& diagnostics, const InheritedSockets& inherited,
           others.insert(others.end(), other->listeners.begin(), other->listeners.end());
       }
     }
-    Listeners listeners =
-        OpenListeners(service.config, inherited, own, others, leaving, diagnostics);
+    const std::vector<MissingListener> missing =
+        before != nullptr ? before->missing : std::vector<MissingListener>();
+    Listeners listeners = OpenListeners(service.config, inherited, own, others, leaving,
+                                        previous == nullptr ? nullptr : &missing, diagnostics);
     service.listeners = std::move(listeners.open);
     service.missing = std::move(listeners.missing);
     if (before != nullptr && before->queue && !before->queue->Broken()) {

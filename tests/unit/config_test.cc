@@ -424,6 +424,20 @@ const BadCase kBadCases[] = {
      "[service.b]\nlisten = [\"[::1]:1\", \"[0:0::1]:1\"]\ncertificates = [\"example\"]\n",
      {"f:9:22: \"[::1]:1\" is listened on twice, also at f:9:11; each address can be in one "
       "service only"}},
+    {"AddressInAWildcard",
+     "[service.b]\nlisten = [\"0.0.0.0:443\", \"[::]:443\"]\ncertificates = [\"example\"]\n",
+     {"f:9:11: \"0.0.0.0:443\" overlaps with \"127.0.0.1:443\" at f:5:11; an address that stands "
+      "for "
+      "all of the machine leaves none of that port for others"}},
+    {"WildcardFirst",
+     "[service.b]\nlisten = [\"[::]:444\", \"127.0.0.1:444\", \"[::1]:444\", \"[::]:444\"]\n"
+     "certificates = [\"example\"]\n",
+     {"f:9:40: \"[::1]:444\" overlaps with \"[::]:444\" at f:9:11; an address that stands for all "
+      "of "
+      "the machine leaves none of that port for others",
+      "f:9:53: \"[::]:444\" is listened on twice, also at f:9:11; each address can be in one "
+      "service "
+      "only"}},
     {"UnknownCertificate",
      "[service.b]\nlisten = [\"127.0.0.1:1\"]\ncertificates = [\"exampel\"]\n",
      {"f:10:17: there is no certificate \"exampel\"; did you mean \"example\"?"}},
