@@ -7,6 +7,7 @@
 #include "broker/sandbox/private_tmp.h"
 #include "broker/supervisor/config_files.h"
 #include "broker/supervisor/config_section.h"
+#include "broker/support/closest.h"
 
 namespace tlsbroker::supervisor {
 namespace {
@@ -30,6 +31,11 @@ constexpr size_t kMaxPins = 16;
 
 constexpr std::string_view kAbsolute = "write it from the root, beginning with /";
 
+// As a part of a table's title.
+std::string InTitle(const std::string& name) {
+  return name.find('.') == std::string::npos ? name : "\"" + name + "\"";
+}
+
 template <typename T>
 void Take(const std::optional<At<T>>& value, T& target) {
   if (value) target = value->value;
@@ -47,8 +53,12 @@ class Reader {
   Config Read(const toml::table& root) {
     Section file(root, "", diagnostics_);
     if (auto broker = file.Table("broker")) ReadBroker(*broker);
-    for (auto& [name, section] : file.Tables("certificate")) ReadCertificate(name, section);
-    for (auto& [name, section] : file.Tables("upstream")) ReadUpstream(name, section);
+    for (auto& [name, section] : file.Tables("certificate")) {
+      if (!IsPartOfName(name, section)) ReadCertificate(name, section);
+    }
+    for (auto& [name, section] : file.Tables("upstream")) {
+      if (!IsPartOfName(name, section)) ReadUpstream(name, section);
+    }
     for (auto& [name, section] : file.Tables("service")) ReadService(name, section);
     file.Finish();
     CheckWhole();
@@ -56,6 +66,16 @@ class Reader {
   }
 
  private:
+  // TOML takes [certificate.www.example.com] for a table "com" in "example" in "www".
+  bool IsPartOfName(const At<std::string>& name, const Section& section) {
+    const std::string rest = section.NameOfTables();
+    if (rest.empty()) return false;
+    const std::string kind = section.title().substr(0, section.title().find('.') + 1);
+    diagnostics_.Error(name.position, kind + name.value + rest + "] needs quotes for its dots",
+                       "write " + kind + "\"" + name.value + rest + "\"]");
+    return true;
+  }
+
   template <typename T>
   std::optional<T> Accept(Parsed<T> parsed, const Position& position) {
     if (auto* complaint = std::get_if<Complaint>(&parsed)) {
@@ -335,7 +355,7 @@ class Reader {
     if (found != names.end()) return static_cast<size_t>(found - names.begin());
     const std::string closest = Closest(name, names);
     diagnostics_.Error(position, "there is no " + kind + " \"" + name + "\"",
-                       closest.empty() ? "add a section [" + kind + "." + name + "]"
+                       closest.empty() ? "add a section [" + kind + "." + InTitle(name) + "]"
                                        : "did you mean \"" + closest + "\"?");
     return std::nullopt;
   }

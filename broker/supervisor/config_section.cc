@@ -5,7 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "broker/supervisor/config_values.h"
+#include "broker/support/closest.h"
 
 namespace tlsbroker::supervisor {
 namespace {
@@ -179,6 +179,18 @@ std::vector<std::pair<At<std::string>, Section>> Section::Tables(std::string_vie
     }
   }
   return sections;
+}
+
+std::string Section::NameOfTables() const {
+  std::string name;
+  for (const toml::table* table = &table_; table->size() == 1;) {
+    const auto only = table->begin();
+    const toml::table* inner = only->second.as_table();
+    if (inner == nullptr || inner->is_inline()) break;
+    name += "." + std::string(only->first.str());
+    table = inner;
+  }
+  return name;
 }
 
 std::vector<std::pair<At<std::string>, std::string>> Section::Texts(std::string_view key) {

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <numeric>
 #include <optional>
 
 #include "absl/strings/escaping.h"
@@ -44,12 +43,21 @@ bool LooksLikeHostName(std::string_view host) {
 }
 
 Complaint BadAddress(std::string_view text) {
+  if (text.starts_with("unix:") || text.starts_with('/')) {
+    return {
+        InQuotes(text) + " is no TCP address",
+        "the broker listens on TCP and connects by TCP only: write \"127.0.0.1:443\", for example"};
+  }
   return {InQuotes(text) + " is not an address and a port",
           "write \"192.0.2.1:443\", \"[2001:db8::1]:443\" or \"systemd:NAME\""};
 }
 
 Complaint BadHost(std::string_view text, std::string_view host) {
-  if (LooksLikeHostName(host)) {
+  if (host.find('%') != std::string_view::npos) {
+    return {InQuotes(text) + " has the name of an interface",
+            "an address without it is needed; a socket unit can have one, see \"systemd:NAME\""};
+  }
+  if (LooksLikeHostName(host) && !text.starts_with("unix:")) {
     return {InQuotes(text) + " has a host name, and there is no DNS in the broker",
             "write an address, such as \"127.0.0.1:443\" or \"[::]:443\""};
   }
@@ -93,21 +101,6 @@ bool HasScheme(std::string_view text) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '+' ||
            c == '-' || c == '.';
   });
-}
-
-size_t EditDistance(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), size_t{0});
-  for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = row[0];
-    row[0] = i;
-    for (size_t j = 1; j <= b.size(); ++j) {
-      const size_t replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      diagonal = row[j];
-      row[j] = std::min({replaced, row[j] + 1, row[j - 1] + 1});
-    }
-  }
-  return row[b.size()];
 }
 
 // `inside` is what stands between the braces.
@@ -315,19 +308,6 @@ Parsed<std::string> ExpandVariables(std::string_view text, const ValueOf& value_
     expanded += std::get<std::string>(value);
     text.remove_prefix(end + 1);
   }
-}
-
-std::string Closest(std::string_view word, const std::vector<std::string>& candidates) {
-  // Two mistakes in a long word, one in a short one; more would be guessing.
-  size_t best_distance = word.size() > 4 ? 3 : 2;
-  std::string best;
-  for (const std::string& candidate : candidates) {
-    const size_t distance = EditDistance(word, candidate);
-    if (distance >= best_distance) continue;
-    best_distance = distance;
-    best = candidate;
-  }
-  return best;
 }
 
 }  // namespace tlsbroker::supervisor

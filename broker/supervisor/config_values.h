@@ -10,7 +10,6 @@
 #include <string>
 #include <string_view>
 #include <variant>
-#include <vector>
 
 #include "protocol/handoff.h"
 #include "protocol/modes.h"
@@ -89,9 +88,6 @@ bool IsReservedVariable(std::string_view name, bool of_exec);
 // variable's value, or null.
 using ValueOf = std::function<const char*(const std::string& name)>;
 Parsed<std::string> ExpandVariables(std::string_view text, const ValueOf& value_of);
-
-// The candidate that differs from `word` by a typing mistake; empty if none is that close.
-std::string Closest(std::string_view word, const std::vector<std::string>& candidates);
 
 }  // namespace tlsbroker::supervisor
 

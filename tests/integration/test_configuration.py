@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The keys of the configuration: the reader, the manual, and the file from which the fuzzer starts have to know the same ones. And its
-files and variables, as a running broker has them."""
+"""The keys of the configuration: the reader, the manual, and the file from which the fuzzer starts have to know the same ones.
+And its files and variables, as a running broker has them."""
 
 import functools
 import os
@@ -109,8 +109,8 @@ class Files(unittest.TestCase):
         return self.service.wait_for_log(expect, start=start)
 
     def check(self, *launcher):
-        ran = subprocess.run([*launcher, testlib.program("broker/supervisor/tlsbrokerd"), "--check", "--config", self.service.config_file],
-                             capture_output=True, text=True, check=False)
+        ran = subprocess.run([*launcher, testlib.program("broker/supervisor/tlsbrokerd"), "--check",
+                              "--config", self.service.config_file], capture_output=True, text=True, check=False)
         return ran.returncode, ran.stdout, ran.stderr
 
     def test_are_read_again_by_a_reload(self):
@@ -175,6 +175,14 @@ class Files(unittest.TestCase):
         os.chown(self.directory, 65534, 65534)
         os.chmod(self.directory, 0o700)
         self.assertRegex(self.check()[2], "conf.d:1:1: cannot be read: Permission denied; a directory that the broker may read")
+        os.chown(self.directory, 0, 0)
+        os.chown(path, 0, 0)
+        self.assertEqual(self.check()[2], "")
+        os.chown(self.service.directory, 65534, 65534)
+        self.assertRegex(self.check()[2], 'broker.toml:3:15: "/.*/run" cannot be created: Permission denied')
+        os.mkdir(os.path.join(self.service.directory, "run"))
+        os.chown(os.path.join(self.service.directory, "run"), 65534, 65534)
+        self.assertRegex(self.check()[2], 'broker.toml:3:15: "/.*/run" cannot be written to: Permission denied')
 
 
 class Variables(unittest.TestCase):
@@ -195,8 +203,8 @@ class Variables(unittest.TestCase):
     def test_that_are_missing(self):
         with self.assertRaises(AssertionError) as raised, testlib.Broker('[service."a"]\nlisten = ["127.0.0.1:${TB_PORT}"]\n'):
             pass
-        self.assertRegex(str(raised.exception), r'broker.toml:5:11: the variable TB_PORT is not in the environment of the broker; set it, '
-                                                r'write "\$\{TB_PORT:-default\}", or "\$\$\{TB_PORT\}"')
+        self.assertRegex(str(raised.exception), r'broker.toml:5:11: the variable TB_PORT is not in the environment of the '
+                                                r'broker; set it, write "\$\{TB_PORT:-default\}", or "\$\$\{TB_PORT\}"')
 
 
 if __name__ == "__main__":

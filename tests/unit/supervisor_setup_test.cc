@@ -171,6 +171,38 @@ TEST_F(SetupTest, ProgramThatIsMissingOrNotExecutable) {
   EXPECT_THAT(CheckErrors(), ElementsAre(StartsWith("8:11: \"/etc/passwd\" is not executable; ")));
 }
 
+TEST_F(SetupTest, ProgramThatItsUserCannotExecute) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  const std::string program = directory_ + "/worker";
+  Write("worker", "#!/bin/true\n");
+  values_["command"] = "[\"" + program + "\"]";
+  chmod(directory_.c_str(), 0755);
+  chmod(program.c_str(), 0755);
+  EXPECT_THAT(CheckErrors(), IsEmpty());
+  const std::string wrong = "8:11: \"" + program +
+                            "\" cannot be executed by \"daemon\": Permission denied; the program, "
+                            "and each directory above it, needs x for that user";
+  chmod(program.c_str(), 0700);
+  EXPECT_THAT(CheckErrors(), ElementsAre(wrong));
+  chmod(program.c_str(), 0755);
+  chmod(directory_.c_str(), 0700);
+  EXPECT_THAT(CheckErrors(), ElementsAre(wrong));
+}
+
+TEST_F(SetupTest, RuntimeDirThatCannotBeUsed) {
+  values_["run"] = "not/there";
+  EXPECT_THAT(CheckErrors(),
+              ElementsAre("13:15: \"" + directory_ +
+                          "/not/there\" cannot be created: No such file or directory; a "
+                          "directory that the broker may create or write to is needed"));
+  values_["run"] = "b.toml";
+  EXPECT_THAT(CheckErrors(),
+              ElementsAre(HasSubstr("/b.toml\" cannot be written to: Not a directory")));
+  values_["run"] = "run/";
+  EXPECT_THAT(CheckErrors(), IsEmpty());
+  EXPECT_FALSE(std::filesystem::exists(directory_ + "/run"));
+}
+
 TEST_F(SetupTest, PathsOfTheWorkerExist) {
   values_["more"] = "read_only = [\"/etc\", \"/nonexistent\"]";
   EXPECT_THAT(CheckErrors(), ElementsAre(StartsWith("10:22: \"/nonexistent\" cannot be found: ")));
