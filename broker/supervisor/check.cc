@@ -107,18 +107,19 @@ void WarnOfUnreadable(const Config& config, Diagnostics& diagnostics) {
 
 }  // namespace
 
-std::vector<std::string> CheckConfiguration(Diagnostics& diagnostics) {
+Checked CheckConfiguration(Diagnostics& diagnostics) {
   const Setup setup = CheckSetup(diagnostics);
   if (diagnostics.failed()) return {};
   WarnOfUnreadable(setup.config, diagnostics);
   const Programs programs = FindPrograms();
-  std::vector<std::string> lines = LookAtCertificates(setup, programs, diagnostics);
-  if (diagnostics.failed()) return lines;
+  Checked checked{.certificates = LookAtCertificates(setup, programs, diagnostics),
+                  .files = setup.config.files};
+  if (diagnostics.failed()) return checked;
   for (const auto& service : setup.services) {
     const auto quiet = ToTry(*service, diagnostics);
     if (quiet) TryToStart(quiet, programs, diagnostics);
   }
-  return lines;
+  return checked;
 }
 
 }  // namespace tlsbroker::supervisor

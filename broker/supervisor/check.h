@@ -13,8 +13,12 @@
 
 namespace tlsbroker::supervisor {
 
-// Returns a line about each certificate.
-std::vector<std::string> CheckConfiguration(Diagnostics& diagnostics);
+struct Checked {
+  std::vector<std::string> certificates;  // a line about each
+  std::vector<std::string> files;         // of the configuration
+};
+
+Checked CheckConfiguration(Diagnostics& diagnostics);
 
 }  // namespace tlsbroker::supervisor
 

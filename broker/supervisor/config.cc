@@ -2,12 +2,12 @@
 #include "broker/supervisor/config.h"
 
 #include <algorithm>
-#include <cstring>
-#include <fstream>
-#include <sstream>
+#include <map>
 
 #include "broker/sandbox/private_tmp.h"
+#include "broker/supervisor/config_files.h"
 #include "broker/supervisor/config_section.h"
+#include "broker/support/closest.h"
 
 namespace tlsbroker::supervisor {
 namespace {
@@ -31,6 +31,11 @@ constexpr size_t kMaxPins = 16;
 
 constexpr std::string_view kAbsolute = "write it from the root, beginning with /";
 
+// As a part of a table's title.
+std::string InTitle(const std::string& name) {
+  return name.find('.') == std::string::npos ? name : "\"" + name + "\"";
+}
+
 template <typename T>
 void Take(const std::optional<At<T>>& value, T& target) {
   if (value) target = value->value;
@@ -48,8 +53,12 @@ class Reader {
   Config Read(const toml::table& root) {
     Section file(root, "", diagnostics_);
     if (auto broker = file.Table("broker")) ReadBroker(*broker);
-    for (auto& [name, section] : file.Tables("certificate")) ReadCertificate(name, section);
-    for (auto& [name, section] : file.Tables("upstream")) ReadUpstream(name, section);
+    for (auto& [name, section] : file.Tables("certificate")) {
+      if (!IsPartOfName(name, section)) ReadCertificate(name, section);
+    }
+    for (auto& [name, section] : file.Tables("upstream")) {
+      if (!IsPartOfName(name, section)) ReadUpstream(name, section);
+    }
     for (auto& [name, section] : file.Tables("service")) ReadService(name, section);
     file.Finish();
     CheckWhole();
@@ -57,8 +66,18 @@ class Reader {
   }
 
  private:
+  // TOML takes [certificate.www.example.com] for a table "com" in "example" in "www".
+  bool IsPartOfName(const At<std::string>& name, const Section& section) {
+    const std::string rest = section.NameOfTables();
+    if (rest.empty()) return false;
+    const std::string kind = section.title().substr(0, section.title().find('.') + 1);
+    diagnostics_.Error(name.position, kind + name.value + rest + "] needs quotes for its dots",
+                       "write " + kind + "\"" + name.value + rest + "\"]");
+    return true;
+  }
+
   template <typename T>
-  std::optional<T> Accept(Parsed<T> parsed, Position position) {
+  std::optional<T> Accept(Parsed<T> parsed, const Position& position) {
     if (auto* complaint = std::get_if<Complaint>(&parsed)) {
       diagnostics_.Error(position, complaint->wrong, complaint->right);
       return std::nullopt;
@@ -246,6 +265,7 @@ class Reader {
     if (const auto tickets = section.Number("tickets", 0, kMaxTickets))
       service.terms.tickets = tickets->value;
     ReadKeepalive(section, service.terms.keepalive_s);
+    Take(section.Boolean("freebind"), service.freebind);
     service.backlog.position = section.position();
     Take(section.Number("backlog", 1, kMaxBacklog), service.backlog);
     service.limits = config_.broker.limits;
@@ -284,14 +304,26 @@ class Reader {
   // Of two equal addresses the one later in the file is reported, whatever the order of reading.
   void CheckAddressesDiffer() {
     std::ranges::sort(addresses_, {}, &At<ListenAddress>::position);
-    for (auto address = addresses_.begin(); address != addresses_.end(); ++address) {
-      const auto same =
-          std::ranges::find(addresses_.begin(), address, address->value, &At<ListenAddress>::value);
-      if (same == address) continue;
-      diagnostics_.Error(address->position,
-                         "\"" + ToString(address->value) + "\" is listened on twice, also at " +
-                             diagnostics_.Where(same->position),
+    std::map<std::string, std::vector<const At<ListenAddress>*>> of_port;
+    for (const auto& address : addresses_) {
+      auto& before = of_port[PortOf(address.value)];
+      const auto same = std::ranges::find_if(
+          before, [&address](const auto* other) { return Overlap(address.value, other->value); });
+      if (same != before.end()) ReportOverlap(address, **same);
+      before.push_back(&address);
+    }
+  }
+
+  void ReportOverlap(const At<ListenAddress>& address, const At<ListenAddress>& other) {
+    const std::string where = diagnostics_.Where(other.position);
+    const std::string text = "\"" + ToString(address.value) + "\"";
+    if (address.value == other.value) {
+      diagnostics_.Error(address.position, text + " is listened on twice, also at " + where,
                          "each address can be in one service only");
+    } else {
+      diagnostics_.Error(
+          address.position, text + " overlaps with \"" + ToString(other.value) + "\" at " + where,
+          "an address that stands for all of the machine leaves none of that port for others");
     }
   }
 
@@ -316,14 +348,14 @@ class Reader {
   // `kind` is that of the section which defines it.
   template <typename T>
   std::optional<size_t> Find(const std::vector<T>& all, const std::string& kind,
-                             const std::string& name, Position position) {
+                             const std::string& name, const Position& position) {
     std::vector<std::string> names;
     for (const T& one : all) names.push_back(one.name.value);
     const auto found = std::ranges::find(names, name);
     if (found != names.end()) return static_cast<size_t>(found - names.begin());
     const std::string closest = Closest(name, names);
     diagnostics_.Error(position, "there is no " + kind + " \"" + name + "\"",
-                       closest.empty() ? "add a section [" + kind + "." + name + "]"
+                       closest.empty() ? "add a section [" + kind + "." + InTitle(name) + "]"
                                        : "did you mean \"" + closest + "\"?");
     return std::nullopt;
   }
@@ -608,26 +640,18 @@ class Reader {
 }  // namespace
 
 Config ParseConfig(std::string_view text, Diagnostics& diagnostics) {
-  try {
-    const toml::table root = toml::parse(text);
-    return Reader(diagnostics).Read(root);
-  } catch (const toml::parse_error& error) {
-    diagnostics.Error(PositionOf(error.source()), error.description(), "TOML 1.0 is needed");
-    return {};
-  }
+  const toml::table root = ParseTables(text, /*file=*/"", diagnostics);
+  return diagnostics.failed() ? Config() : Reader(diagnostics).Read(root);
 }
 
+// A file that cannot be parsed, or whose variables are missing, would cause errors in others.
 Config ReadConfig(Diagnostics& diagnostics) {
-  std::ifstream file(diagnostics.file());
-  std::ostringstream text;
-  const bool empty = file && file.peek() == std::ifstream::traits_type::eof() && !file.bad();
-  if (file && !empty) text << file.rdbuf();
-  if (!empty && (!file || text.fail())) {
-    diagnostics.Error({}, std::string("cannot be read: ") + std::strerror(errno),
-                      "a readable TOML file is needed");
-    return {};
-  }
-  return ParseConfig(text.str(), diagnostics);
+  std::vector<std::string> files;
+  const toml::table root = ReadTables(files, diagnostics);
+  if (diagnostics.failed()) return {};
+  Config config = Reader(diagnostics).Read(root);
+  config.files = std::move(files);
+  return config;
 }
 
 }  // namespace tlsbroker::supervisor

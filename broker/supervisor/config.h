@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The configuration as plain structs, and the reader of the file. Every value that can turn out
-// wrong later (a file, a user, an address in use) carries its place in the file. Runs in the
-// supervisor, the only process that reads the file; the administrator who wrote it is trusted.
+// The configuration as plain structs, and its reader. Every value that can turn out
+// wrong later (a file, a user, an address in use) carries its place in the files. Runs in the
+// supervisor, the only process that reads them; the administrator who wrote it is trusted.
 
 #ifndef TLSBROKER_BROKER_SUPERVISOR_CONFIG_H_
 #define TLSBROKER_BROKER_SUPERVISOR_CONFIG_H_
@@ -100,6 +100,7 @@ struct ServiceConfig {
   std::vector<At<ListenAddress>> listen;
   std::vector<size_t> certificates;  // indices into Config::certificates; the first is the default
   supervision::ServiceTerms terms;
+  bool freebind = false;
   At<uint32_t> backlog{256, {}};
   ServiceLimits limits;
   uint32_t min_handshakers = 1;
@@ -117,6 +118,7 @@ struct ServiceConfig {
 };
 
 struct Config {
+  std::vector<std::string> files;  // that it was read from, in this order
   BrokerConfig broker;
   std::vector<CertificateConfig> certificates;
   std::vector<UpstreamConfig> upstreams;
@@ -127,7 +129,7 @@ struct Config {
 // result is to be used only if that has not failed.
 Config ParseConfig(std::string_view text, Diagnostics& diagnostics);
 
-// The same for the file that `diagnostics` names.
+// The same for the file that `diagnostics` names, and those in conf.d beside it.
 Config ReadConfig(Diagnostics& diagnostics);
 
 }  // namespace tlsbroker::supervisor

@@ -5,7 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "broker/supervisor/config_values.h"
+#include "broker/support/closest.h"
 
 namespace tlsbroker::supervisor {
 namespace {
@@ -35,7 +35,8 @@ std::string TypeName(const toml::node& node) {
 
 Position PositionOf(const toml::source_region& source) {
   // Tables that no header names, and the file itself, have no position of their own.
-  return {std::max<uint32_t>(source.begin.line, 1), std::max<uint32_t>(source.begin.column, 1)};
+  return {std::max<uint32_t>(source.begin.line, 1), std::max<uint32_t>(source.begin.column, 1),
+          source.path};
 }
 
 const toml::node* Section::Find(std::string_view key) {
@@ -178,6 +179,18 @@ std::vector<std::pair<At<std::string>, Section>> Section::Tables(std::string_vie
     }
   }
   return sections;
+}
+
+std::string Section::NameOfTables() const {
+  std::string name;
+  for (const toml::table* table = &table_; table->size() == 1;) {
+    const auto only = table->begin();
+    const toml::table* inner = only->second.as_table();
+    if (inner == nullptr || inner->is_inline()) break;
+    name += "." + std::string(only->first.str());
+    table = inner;
+  }
+  return name;
 }
 
 std::vector<std::pair<At<std::string>, std::string>> Section::Texts(std::string_view key) {

@@ -51,6 +51,9 @@ class Section {
   // The tables of a table of tables, [certificate.*], with the positions of their names.
   std::vector<std::pair<At<std::string>, Section>> Tables(std::string_view key);
 
+  // If the table has nothing but a table, which has nothing but a table, and so on: ".their.names".
+  std::string NameOfTables() const;
+
   // The value of a key that is there, of whatever type.
   At<int64_t> IntegerOr(std::string_view key, int64_t otherwise);
   bool Has(std::string_view key) const { return table_.contains(key); }

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <numeric>
 #include <optional>
 
 #include "absl/strings/escaping.h"
@@ -44,12 +43,21 @@ bool LooksLikeHostName(std::string_view host) {
 }
 
 Complaint BadAddress(std::string_view text) {
+  if (text.starts_with("unix:") || text.starts_with('/')) {
+    return {
+        InQuotes(text) + " is no TCP address",
+        "the broker listens on TCP and connects by TCP only: write \"127.0.0.1:443\", for example"};
+  }
   return {InQuotes(text) + " is not an address and a port",
           "write \"192.0.2.1:443\", \"[2001:db8::1]:443\" or \"systemd:NAME\""};
 }
 
 Complaint BadHost(std::string_view text, std::string_view host) {
-  if (LooksLikeHostName(host)) {
+  if (host.find('%') != std::string_view::npos) {
+    return {InQuotes(text) + " has the name of an interface",
+            "an address without it is needed; a socket unit can have one, see \"systemd:NAME\""};
+  }
+  if (LooksLikeHostName(host) && !text.starts_with("unix:")) {
     return {InQuotes(text) + " has a host name, and there is no DNS in the broker",
             "write an address, such as \"127.0.0.1:443\" or \"[::]:443\""};
   }
@@ -95,19 +103,23 @@ bool HasScheme(std::string_view text) {
   });
 }
 
-size_t EditDistance(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), size_t{0});
-  for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = row[0];
-    row[0] = i;
-    for (size_t j = 1; j <= b.size(); ++j) {
-      const size_t replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      diagonal = row[j];
-      row[j] = std::min({replaced, row[j] + 1, row[j - 1] + 1});
-    }
+// `inside` is what stands between the braces.
+Parsed<std::string> Variable(std::string_view inside, const ValueOf& value_of) {
+  const std::string whole = "\"${" + std::string(inside) + "}\"";
+  const size_t colon = inside.find(":-");
+  const std::string name(inside.substr(0, colon));
+  if (!IsVariableName(name) || inside.find("${") != std::string_view::npos) {
+    return Complaint{
+        whole + " names no variable of the environment",
+        "write \"${NAME}\" or \"${NAME:-default}\", or \"$${\" for a \"${\" that stays"};
   }
-  return row[b.size()];
+  const char* value = value_of(name);
+  if (colon != std::string_view::npos && (value == nullptr || *value == '\0'))
+    return std::string(inside.substr(colon + 2));
+  if (value != nullptr) return std::string(value);
+  return Complaint{"the variable " + name + " is not in the environment of the broker",
+                   "set it, write \"${" + name + ":-default}\", or \"$${" + name +
+                       "}\" for a \"${" + name + "}\" that stays"};
 }
 
 bool IsLowerOrDigit(char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); }
@@ -213,6 +225,21 @@ std::string ToString(const ListenAddress& address) {
   return "systemd:" + std::get<SystemdSocket>(address).name;
 }
 
+std::string PortOf(const ListenAddress& address) {
+  const auto* endpoint = std::get_if<handoff::Endpoint>(&address);
+  if (endpoint == nullptr) return ToString(address);
+  return (endpoint->ipv6 ? "6:" : "4:") + std::to_string(endpoint->port);
+}
+
+bool Overlap(const ListenAddress& a, const ListenAddress& b) {
+  const auto is_wildcard = [](const ListenAddress& address) {
+    const auto* endpoint = std::get_if<handoff::Endpoint>(&address);
+    return endpoint != nullptr &&
+           std::ranges::all_of(endpoint->address, [](auto byte) { return byte == 0; });
+  };
+  return PortOf(a) == PortOf(b) && (a == b || is_wildcard(a) || is_wildcard(b));
+}
+
 Parsed<Source> ParseSource(std::string_view text) {
   constexpr std::string_view kCredential = "cred:";
   if (text.starts_with('/')) return Source{Source::Kind::kPath, std::string(text)};
@@ -258,17 +285,29 @@ bool IsReservedVariable(std::string_view name, bool of_exec) {
                      std::ranges::find(kOfConnections, name) != std::end(kOfConnections));
 }
 
-std::string Closest(std::string_view word, const std::vector<std::string>& candidates) {
-  // Two mistakes in a long word, one in a short one; more would be guessing.
-  size_t best_distance = word.size() > 4 ? 3 : 2;
-  std::string best;
-  for (const std::string& candidate : candidates) {
-    const size_t distance = EditDistance(word, candidate);
-    if (distance >= best_distance) continue;
-    best_distance = distance;
-    best = candidate;
+Parsed<std::string> ExpandVariables(std::string_view text, const ValueOf& value_of) {
+  std::string expanded;
+  for (;;) {
+    const size_t last = text.find("${");
+    if (last == std::string_view::npos) return expanded.append(text);
+    const size_t first = text.find_last_not_of('$', last) + 1;  // npos + 1 is 0
+    const size_t dollars = last + 1 - first;
+    expanded.append(text.substr(0, first)).append(dollars / 2, '$');
+    text.remove_prefix(last + 2);
+    if (dollars % 2 == 0) {
+      expanded += '{';
+      continue;
+    }
+    const size_t end = text.find('}');
+    if (end == std::string_view::npos) {
+      return Complaint{"\"${\" without a \"}\"",
+                       "write \"${NAME}\", or \"$${\" for a \"${\" that stays"};
+    }
+    auto value = Variable(text.substr(0, end), value_of);
+    if (std::holds_alternative<Complaint>(value)) return value;
+    expanded += std::get<std::string>(value);
+    text.remove_prefix(end + 1);
   }
-  return best;
 }
 
 }  // namespace tlsbroker::supervisor

@@ -6,10 +6,10 @@
 #define TLSBROKER_BROKER_SUPERVISOR_CONFIG_VALUES_H_
 
 #include <chrono>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <variant>
-#include <vector>
 
 #include "protocol/handoff.h"
 #include "protocol/modes.h"
@@ -47,6 +47,10 @@ using ListenAddress = std::variant<handoff::Endpoint, SystemdSocket>;
 // "192.0.2.1:443", "[2001:db8::1]:443" or "systemd:NAME". Never a host name: the broker has no DNS.
 Parsed<ListenAddress> ParseListenAddress(std::string_view text);
 std::string ToString(const ListenAddress& address);
+// Equal for all addresses that can overlap.
+std::string PortOf(const ListenAddress& address);
+// Whether nobody can listen on both: they are equal, or one is "0.0.0.0" or "[::]".
+bool Overlap(const ListenAddress& a, const ListenAddress& b);
 
 // The same without "systemd:NAME".
 Parsed<handoff::Endpoint> ParseAddress(std::string_view text);
@@ -79,8 +83,11 @@ bool IsVariableName(std::string_view name);
 // Whether the broker sets the variable for its workers, or for each program that `exec` starts.
 bool IsReservedVariable(std::string_view name, bool of_exec);
 
-// The candidate that differs from `word` by a typing mistake; empty if none is that close.
-std::string Closest(std::string_view word, const std::vector<std::string>& candidates);
+// The text with ${NAME} and ${NAME:-default} replaced: as compose and systemd have it, of several $
+// in front of a brace each two are one that stays. All other $ stay as they are. `value_of` gives a
+// variable's value, or null.
+using ValueOf = std::function<const char*(const std::string& name)>;
+Parsed<std::string> ExpandVariables(std::string_view text, const ValueOf& value_of);
 
 }  // namespace tlsbroker::supervisor
 

@@ -2,6 +2,7 @@
 #include "broker/supervisor/diagnostics.h"
 
 #include <algorithm>
+#include <tuple>
 
 #include "absl/strings/str_cat.h"
 #include "broker/support/log.h"
@@ -15,16 +16,25 @@ std::string Sentence(std::string_view wrong, std::string_view right) {
 
 }  // namespace
 
-void Diagnostics::Error(Position position, std::string_view wrong, std::string_view right) {
+std::strong_ordering operator<=>(const Position& a, const Position& b) {
+  const auto file = [](const Position& position) {
+    return position.file ? std::string_view(*position.file) : std::string_view();
+  };
+  return std::tuple(file(a), a.line, a.column) <=> std::tuple(file(b), b.line, b.column);
+}
+
+void Diagnostics::Error(const Position& position, std::string_view wrong, std::string_view right) {
   errors_.push_back({Sentence(wrong, right), position});
 }
 
-void Diagnostics::Warning(Position position, std::string_view wrong, std::string_view right) {
+void Diagnostics::Warning(const Position& position, std::string_view wrong,
+                          std::string_view right) {
   warnings_.push_back({Sentence(wrong, right), position});
 }
 
-std::string Diagnostics::Where(Position position) const {
-  return absl::StrCat(file_, ":", position.line, ":", position.column);
+std::string Diagnostics::Where(const Position& position) const {
+  return absl::StrCat(position.file ? *position.file : file_, ":", position.line, ":",
+                      position.column);
 }
 
 std::vector<std::string> Diagnostics::Lines(const List& list) const {

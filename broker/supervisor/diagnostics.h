@@ -8,17 +8,21 @@
 
 #include <compare>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace tlsbroker::supervisor {
 
-// A place in the configuration file; both count from 1, columns in characters.
+// A place in the configuration; both numbers count from 1, columns in characters. Places are
+// ordered as the files are read.
 struct Position {
   uint32_t line = 1;
   uint32_t column = 1;
-  friend auto operator<=>(const Position&, const Position&) = default;
+  std::shared_ptr<const std::string> file = nullptr;  // in conf.d; null: the main file
+  friend bool operator==(const Position& a, const Position& b) { return (a <=> b) == 0; }
+  friend std::strong_ordering operator<=>(const Position& a, const Position& b);
 };
 
 // A value and where it was written, for what can only be found wrong later.
@@ -30,18 +34,19 @@ struct At {
 
 class Diagnostics {
  public:
+  // `file` is the main one.
   explicit Diagnostics(std::string file) : file_(std::move(file)) {}
 
-  void Error(Position position, std::string_view wrong, std::string_view right);
-  void Warning(Position position, std::string_view wrong, std::string_view right);
+  void Error(const Position& position, std::string_view wrong, std::string_view right);
+  void Warning(const Position& position, std::string_view wrong, std::string_view right);
 
   bool failed() const { return !errors_.empty(); }
   const std::string& file() const { return file_; }
 
   // "file:line:column".
-  std::string Where(Position position) const;
+  std::string Where(const Position& position) const;
 
-  // In the order of the file.
+  // In the order of the files.
   std::vector<std::string> errors() const { return Lines(errors_); }
   std::vector<std::string> warnings() const { return Lines(warnings_); }
 

@@ -49,13 +49,16 @@ bool ShareAddress(int fd, int on) {
 }
 
 // Returns an invalid descriptor and sets errno on failure. With `beside`, other sockets have the
-// address already, and share it.
-UniqueFd Listen(const handoff::Endpoint& endpoint, bool beside) {
+// address already, and share it. With `freebind` the machine need not have the address (ip(7)).
+UniqueFd Listen(const handoff::Endpoint& endpoint, bool beside, bool freebind) {
   const SocketAddress address = ToSocketAddress(endpoint);
   UniqueFd fd(socket(address.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd || !Enable(fd.get(), SOL_SOCKET, SO_REUSEADDR)) return {};
   // "[::]:443" and "0.0.0.0:443" are two listeners, whatever the system's default.
   if (endpoint.ipv6 && !Enable(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY)) return {};
+  if (freebind && !(endpoint.ipv6 ? Enable(fd.get(), IPPROTO_IPV6, IPV6_FREEBIND)
+                                  : Enable(fd.get(), IPPROTO_IP, IP_FREEBIND)))
+    return {};
   // All sockets of the address have to set this (inet_csk_bind_conflict in net/ipv4), until
   // StartListening().
   if (beside && !Enable(fd.get(), SOL_SOCKET, SO_REUSEPORT)) return {};
@@ -116,7 +119,7 @@ const char* Advice(int error) {
     case EADDRINUSE:
       return "stop the program that listens there (ss -ltnp), or use another port";
     case EADDRNOTAVAIL:
-      return "an address of this machine is needed (ip address)";
+      return "an address of this machine (ip address) is needed, or freebind = true";
     case EACCES:
       return "a port from 1024 on, or CAP_NET_BIND_SERVICE, is needed";
     default:
@@ -126,18 +129,20 @@ const char* Advice(int error) {
 
 class Opener {
  public:
-  Opener(std::string service, const InheritedSockets& inherited, const std::vector<Listener>& own,
-         const std::vector<Listener>& others, const std::vector<Listener>& leaving,
+  Opener(const ServiceConfig& service, const InheritedSockets& inherited,
+         const std::vector<Listener>& own, const std::vector<Listener>& others,
+         const std::vector<Listener>& leaving, const std::vector<MissingListener>* waiting,
          Diagnostics& diagnostics)
-      : service_(std::move(service)),
+      : service_(service),
         inherited_(inherited),
         own_(own),
         others_(others),
         leaving_(leaving),
+        waiting_(waiting),
         diagnostics_(diagnostics) {}
 
   std::vector<SharedFd> Open(const At<ListenAddress>& address,
-                             std::vector<At<ListenAddress>>& missing) const {
+                             std::vector<MissingListener>& missing) const {
     if (const auto* systemd = std::get_if<SystemdSocket>(&address.value))
       return FindInherited(*systemd, address.position);
     if (const Listener* old = Find(own_, address.value)) return {old->socket};
@@ -146,12 +151,11 @@ class Opener {
     const bool let_in =
         beside == nullptr || DoElsewhere(beside->socket->get(), ShareAddress, 1, beside->service);
     errno = EADDRINUSE;  // if somebody holds the lock of the socket that has the address
-    UniqueFd fd = let_in ? Listen(endpoint, beside != nullptr) : UniqueFd();
-    if (fd) return {Share(std::move(fd), service_)};
+    UniqueFd fd = let_in ? Listen(endpoint, beside != nullptr, service_.freebind) : UniqueFd();
+    if (fd) return {Share(std::move(fd), service_.name.value)};
     const int error = errno;
-    const bool leaves = CountListeners(endpoint.port) <= CountLeaving(endpoint.port);
-    if (!let_in || (error == EADDRINUSE && leaves)) {
-      missing.push_back(address);
+    if (!let_in || MayWait(address.value, endpoint.port, error)) {
+      missing.push_back({address, error});
       return {};
     }
     diagnostics_.Error(
@@ -168,6 +172,14 @@ class Opener {
     return found == listeners.end() ? nullptr : &*found;
   }
 
+  // A reload that asks for an address which another program has is a mistake.
+  bool MayWait(const ListenAddress& address, uint16_t port, int error) const {
+    if (error != EADDRINUSE && error != EADDRNOTAVAIL) return false;
+    const auto is_it = [&address](const auto& one) { return one.address.value == address; };
+    if (waiting_ == nullptr || std::ranges::any_of(*waiting_, is_it)) return true;
+    return error == EADDRINUSE && CountListeners(port) <= CountLeaving(port);
+  }
+
   // How many sockets listen on the port that will not when the new setup is in force.
   int CountLeaving(uint16_t port) const {
     const auto is_there = [port](const Listener& listener) {
@@ -177,7 +189,7 @@ class Opener {
     return static_cast<int>(std::ranges::count_if(leaving_, is_there));
   }
 
-  std::vector<SharedFd> FindInherited(const SystemdSocket& wanted, Position position) const {
+  std::vector<SharedFd> FindInherited(const SystemdSocket& wanted, const Position& position) const {
     std::vector<SharedFd> found;
     for (const auto& [name, socket] : inherited_) {
       if (name == wanted.name) found.push_back(socket);
@@ -189,11 +201,12 @@ class Opener {
     return found;
   }
 
-  const std::string service_;
+  const ServiceConfig& service_;
   const InheritedSockets& inherited_;
   const std::vector<Listener>& own_;
   const std::vector<Listener>& others_;
   const std::vector<Listener>& leaving_;
+  const std::vector<MissingListener>* waiting_;
   Diagnostics& diagnostics_;
 };
 
@@ -242,8 +255,9 @@ absl::StatusOr<InheritedSockets> TakeInheritedSockets() {
 
 Listeners OpenListeners(const ServiceConfig& service, const InheritedSockets& inherited,
                         const std::vector<Listener>& own, const std::vector<Listener>& others,
-                        const std::vector<Listener>& leaving, Diagnostics& diagnostics) {
-  const Opener opener(service.name.value, inherited, own, others, leaving, diagnostics);
+                        const std::vector<Listener>& leaving,
+                        const std::vector<MissingListener>* missing, Diagnostics& diagnostics) {
+  const Opener opener(service, inherited, own, others, leaving, missing, diagnostics);
   Listeners listeners;
   for (const auto& address : service.listen) {
     for (SharedFd& socket : opener.Open(address, listeners.missing))
@@ -252,9 +266,18 @@ Listeners OpenListeners(const ServiceConfig& service, const InheritedSockets& in
   return listeners;
 }
 
-SharedFd OpenMissing(const ListenAddress& address, const std::string& service) {
-  UniqueFd fd = Listen(std::get<handoff::Endpoint>(address), /*beside=*/false);
-  return fd ? Share(std::move(fd), service) : nullptr;
+SharedFd OpenMissing(const ListenAddress& address, const ServiceConfig& service) {
+  UniqueFd fd = Listen(std::get<handoff::Endpoint>(address), /*beside=*/false, service.freebind);
+  return fd ? Share(std::move(fd), service.name.value) : nullptr;
+}
+
+Complaint WhyMissing(const MissingListener& missing) {
+  const auto& endpoint = std::get<handoff::Endpoint>(missing.address.value);
+  if (missing.error == EADDRINUSE && CountListeners(endpoint.port) == 0) {
+    return {"nobody does, but a connection from before does not share the address",
+            "ss -tanp shows it"};
+  }
+  return {std::strerror(missing.error), Advice(missing.error)};
 }
 
 // From here on no other socket can bind(2) beside this one: the kernel remembers that all sockets

@@ -29,20 +29,22 @@ namespace {
 constexpr int kUsageError = 2;
 
 constexpr char kUsage[] =
-    "usage: tlsbrokerd --config FILE [--check]\n"
+    "usage: tlsbrokerd [--config FILE] [--check]\n"
     "\n"
     "Terminates TLS for the services of FILE and hands their connections to workers.\n"
     "\n"
-    "  --config FILE  the configuration, see tlsbroker.toml(5)\n"
+    "  --config FILE  the configuration, see tlsbroker.toml(5); /etc/tlsbroker/broker.toml\n"
+    "                 without, and conf.d beside it\n"
     "  --check        check it, and keys and certificates, without serving\n"
     "  --help         show this\n"
     "  --version      show the version\n"
     "\n"
-    "Signals: HUP reloads, TERM and INT stop in order, QUIT stops now.\n"
+    "Signals: HUP reloads, TERM and INT stop in order, QUIT stops now, USR1 opens the log\n"
+    "again.\n"
     "Exit status: 0, 1 failed, 2 wrong usage, 78 wrong configuration.\n";
 
 struct Options {
-  std::string config;
+  std::string config = "/etc/tlsbroker/broker.toml";
   bool check = false;
 };
 
@@ -66,7 +68,11 @@ std::optional<int> ParseOptions(int argc, char** argv, Options& options) {
       return c == 'h' ? EXIT_SUCCESS : kUsageError;
     }
   }
-  if (!options.config.empty() && optind == argc) return std::nullopt;
+  if (optind == argc && !options.config.empty()) return std::nullopt;
+  if (optind < argc)
+    std::fprintf(stderr, "tlsbrokerd: nothing is known of \"%s\"\n\n", argv[optind]);
+  else
+    std::fputs("tlsbrokerd: --config is empty\n\n", stderr);
   std::fputs(kUsage, stderr);
   return kUsageError;
 }
@@ -80,12 +86,13 @@ int Check(const Options& options) {
   log::Init("tlsbrokerd", log::Level::kWarning);
   RaiseDescriptorLimit();
   Diagnostics diagnostics(options.config);
-  for (const std::string& line : CheckConfiguration(diagnostics)) std::puts(line.c_str());
+  const Checked checked = CheckConfiguration(diagnostics);
+  for (const std::string& line : checked.certificates) std::puts(line.c_str());
   for (const std::string& line : diagnostics.warnings())
     std::fprintf(stderr, "%s (warning)\n", line.c_str());
   for (const std::string& line : diagnostics.errors()) std::fprintf(stderr, "%s\n", line.c_str());
   if (diagnostics.failed()) return EX_CONFIG;
-  std::printf("%s: ok\n", options.config.c_str());
+  for (const std::string& file : checked.files) std::printf("%s: ok\n", file.c_str());
   return EXIT_SUCCESS;
 }
 

@@ -53,6 +53,11 @@ void Notifier::Ready(std::string_view status) const {
   Send("READY=1\nSTATUS=" + log::Printable(status.substr(0, kMaxStatus)));
 }
 
+void Notifier::Starting(std::string_view status, std::chrono::microseconds longer) const {
+  Send("EXTEND_TIMEOUT_USEC=" + std::to_string(longer.count()) +
+       "\nSTATUS=" + log::Printable(status.substr(0, kMaxStatus)));
+}
+
 void Notifier::Reloading() const { Send("RELOADING=1\nMONOTONIC_USEC=" + MonotonicMicroseconds()); }
 
 void Notifier::Stopping(std::chrono::microseconds longest) const {

@@ -22,8 +22,10 @@ class Notifier {
   std::optional<std::chrono::microseconds> watchdog_period() const { return watchdog_period_; }
   void KeepAlive() const;
 
-  // `status` becomes one line, of bounded length.
+  // `status` becomes one line, of bounded length. May be said again with another one.
   void Ready(std::string_view status) const;
+  // The start is not over, and may take `longer` from now on.
+  void Starting(std::string_view status, std::chrono::microseconds longer) const;
   void Reloading() const;
   // `longest`: how long it may take until this process has ended. The service manager ends a
   // service that takes longer than it was told (TimeoutStopSec=, EXTEND_TIMEOUT_USEC=).

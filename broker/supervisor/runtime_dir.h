@@ -17,6 +17,10 @@ namespace tlsbroker::supervisor {
 // memory of his that does not come), and then whoever makes a socket there waits.
 inline constexpr mode_t kRuntimeDirMode = 0711;
 
+// Whether LockRuntimeDir() could make what it needs. Makes nothing, and does not mind a broker that
+// runs.
+void CheckRuntimeDir(const BrokerConfig& config, Diagnostics& diagnostics);
+
 // Creates the directory if need be. The lock is held as long as the descriptor is open.
 UniqueFd LockRuntimeDir(const BrokerConfig& config, Diagnostics& diagnostics);
 

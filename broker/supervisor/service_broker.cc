@@ -23,11 +23,18 @@ namespace {
 
 using std::chrono::milliseconds;
 
+// How often the log says that an address is still waited for.
+constexpr std::chrono::minutes kWaitingLine{5};
+constexpr std::chrono::seconds kTextStep{5};
 // The longest pause before a handshaker is started again that ends or hangs again and again.
 constexpr milliseconds kLongestHandshakerPause{1'000};
 // At the end of the broker: how long a worker may leave connections waiting until those are dropped
 // that their clients have ended.
 constexpr milliseconds kUntakenTimeout{3'000};
+
+std::string InSeconds(Clock::duration time) {
+  return std::to_string(std::chrono::duration_cast<std::chrono::seconds>(time).count());
+}
 
 std::string ReadyLine(const Generation& generation) {
   const ServiceSetup& setup = *generation.setup();
@@ -358,10 +365,13 @@ void ServiceBroker::UpdateWorkers() {
   if (!setup_->config.worker) return;
   WorkerSpec spec = WorkerSpecOf(*setup_, programs_);
   PathIdentities paths = LookUpPaths(spec.paths(), name_);
+  const std::string where =
+      Diagnostics(setup_->file).Where(setup_->config.worker->command.position);
   const bool same = pool_ && pool_->spec() == spec && pool_->queue() == setup_->queue;
   if (same && !WorkerPathsChanged(paths)) {
     // Those that were not looked up in time when the workers were started.
     std::erase_if(paths, [](const auto& found) { return found.second.error != 0; });
+    pool_->SetWhere(where);
     return worker_paths_.merge(paths);
   }
   worker_paths_ = std::move(paths);
@@ -369,8 +379,6 @@ void ServiceBroker::UpdateWorkers() {
     pool_->Stop(milliseconds(0), setup_->drain_timeout);
     old_pools_.push_back(std::exchange(pool_, nullptr));
   }
-  const std::string where =
-      Diagnostics(setup_->file).Where(setup_->config.worker->command.position);
   auto log = logs_.ForService(name_);
   if (!log.ok()) {
     return log::Error(where + ": no worker can be started: " + std::string(log.status().message()));
@@ -595,13 +603,6 @@ void ServiceBroker::StartListening() {
   for (const Listener& listener : setup_->listeners) supervisor::StartListening(listener);
   // A service that does not listen on a wildcard address any more has closed it by now.
   MendListeners();
-  for (const auto& address : setup_->missing) {
-    log::Error(Diagnostics(setup_->file).Where(address.position) + ": cannot listen on \"" +
-               ToString(address.value) +
-               "\" yet: nobody does, but a connection from before does not share the address "
-               "(ss -tanp); trying again" +
-               log::Field("service", name_));
-  }
   AcceptAfterLast();
 }
 
@@ -611,7 +612,9 @@ void ServiceBroker::StartListening() {
 // for good, and whoever touches it waits.
 void ServiceBroker::MendListeners() {
   const auto is_down = [](const Listener& listener) { return !Listens(listener); };
-  if (setup_->missing.empty() && std::ranges::none_of(setup_->listeners, is_down)) return;
+  if (setup_->missing.empty() && waited_for_.empty() &&
+      std::ranges::none_of(setup_->listeners, is_down))
+    return;
   ServiceSetup setup = *setup_;
   std::erase_if(setup.listeners, [&](const Listener& listener) {
     if (!is_down(listener)) return false;
@@ -623,18 +626,56 @@ void ServiceBroker::MendListeners() {
     }
     const auto& listen = setup.config.listen;
     setup.missing.push_back(
-        *std::ranges::find(listen, listener.address, &At<ListenAddress>::value));
+        {*std::ranges::find(listen, listener.address, &At<ListenAddress>::value)});
     return true;
   });
-  std::erase_if(setup.missing, [&](const At<ListenAddress>& address) {
-    SharedFd socket = OpenMissing(address.value, name_);
+  std::erase_if(setup.missing, [&](MissingListener& missing) {
+    SharedFd socket = OpenMissing(missing.address.value, setup.config);
+    missing.error = errno;
     if (!socket) return false;
-    setup.listeners.push_back({address.value, std::move(socket), name_});
+    setup.listeners.push_back({missing.address.value, std::move(socket), name_});
     return true;
   });
+  LogMissing(setup.missing, Clock::now());
   if (FingerprintOf(setup) == FingerprintOf(*setup_)) return;
   StopAwaitingDemand();
   setup_ = std::make_shared<const ServiceSetup>(std::move(setup));
+}
+
+// Says at once that an address is waited for, then rarely, and when that is over.
+void ServiceBroker::LogMissing(const std::vector<MissingListener>& missing, Clock::time_point now) {
+  for (const MissingListener& one : missing) {
+    const std::string address = ToString(one.address.value);
+    const auto [waited_for, is_new] = waited_for_.try_emplace(address, WaitedFor{now, now, {}});
+    auto& [since, next_line, why] = waited_for->second;
+    const auto [wrong, right] = WhyMissing(one);
+    why = wrong;
+    if (now < next_line) continue;
+    next_line = now + kWaitingLine;
+    log::Error(Diagnostics(setup_->file).Where(one.address.position) + ": cannot listen on \"" +
+               address + "\" yet: " + wrong + "; " + right + "; trying again" +
+               log::Field("service", name_) + log::Field("for_s", InSeconds(now - since)));
+  }
+  std::erase_if(waited_for_, [&](const auto& entry) {
+    const auto is_it = [&entry](const auto& one) {
+      return ToString(one.address.value) == entry.first;
+    };
+    if (std::ranges::any_of(missing, is_it)) return false;
+    log::Notice("an address is not waited for any more" + log::Field("service", name_) +
+                log::Field("listen", entry.first) +
+                log::Field("for_s", InSeconds(now - entry.second.since)));
+    return true;
+  });
+}
+
+std::vector<std::string> ServiceBroker::WaitsFor(Clock::time_point now) const {
+  std::vector<std::string> list;
+  for (const auto& [address, waited_for] : waited_for_) {
+    const auto time = now - waited_for.since;  // in steps: each new text is a message
+    list.push_back(address + ": " + waited_for.why + " since " +
+                   InSeconds(time - time % kTextStep) + " s");
+  }
+  return list;
 }
 
 void ServiceBroker::RotateTicketKeys(Clock::time_point now) {

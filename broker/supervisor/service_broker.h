@@ -14,6 +14,7 @@
 #include <asio/steady_timer.hpp>
 #include <chrono>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -76,6 +77,8 @@ class ServiceBroker : public std::enable_shared_from_this<ServiceBroker> {
 
   const std::string& name() const { return name_; }
   const std::shared_ptr<const ServiceSetup>& setup() const { return setup_; }  // in force; or null
+  // The addresses that it cannot listen on yet, each with the reason and the time.
+  std::vector<std::string> WaitsFor(Clock::time_point now) const;
   const char* state() const;  // "starting", "serving", "waiting", "stopped", "ending"
   const Generation* current() const { return current_.get(); }
   supervision::Counters counters() const;  // since the broker's start
@@ -106,6 +109,7 @@ class ServiceBroker : public std::enable_shared_from_this<ServiceBroker> {
   void Accept();
   void Retire(std::shared_ptr<Generation> generation, std::chrono::milliseconds deadline);
   void MendListeners();
+  void LogMissing(const std::vector<MissingListener>& missing, Clock::time_point now);
   void RotateTicketKeys(Clock::time_point now);
   void UpdateWorkers();
   bool WorkerPathsChanged(const PathIdentities& found) const;
@@ -159,6 +163,13 @@ class ServiceBroker : public std::enable_shared_from_this<ServiceBroker> {
   Clock::time_point last_use_;
   uint32_t untaken_ = 0;             // at the end: how many connections wait in the queue,
   Clock::time_point untaken_since_;  // and since when no worker has taken one
+
+  struct WaitedFor {
+    Clock::time_point since;
+    Clock::time_point next_line;  // of the log
+    std::string why;
+  };
+  std::map<std::string, WaitedFor> waited_for_;  // by address
 
   std::shared_ptr<WorkerPool> pool_;
   PathIdentities worker_paths_;  // of `pool_`, when it began

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "broker/supervisor/runtime_dir.h"
 #include "broker/supervisor/snapshot.h"
 #include "broker/supervisor/worker_check.h"
 #include "broker/support/log.h"
@@ -127,8 +128,7 @@ std::shared_ptr<Queue> OpenQueue(const ServiceConfig& service, Diagnostics& diag
 }
 
 // Checks everything but listeners and queues.
-std::vector<ServiceSetup> CheckServices(Setup& setup, bool with_worker_files,
-                                        Diagnostics& diagnostics) {
+std::vector<ServiceSetup> CheckServices(Setup& setup, bool checking, Diagnostics& diagnostics) {
   setup.file = diagnostics.file();
   setup.config = ReadConfig(diagnostics);
   if (diagnostics.failed()) return {};
@@ -138,7 +138,10 @@ std::vector<ServiceSetup> CheckServices(Setup& setup, bool with_worker_files,
   const Accounts accounts = LookUpAccounts(setup.config, diagnostics);
   setup.account = accounts.broker;
   CheckAttachment(setup.config, diagnostics);
-  if (with_worker_files) CheckWorkerFiles(setup.config, diagnostics);
+  if (checking) {
+    CheckRuntimeDir(setup.config.broker, diagnostics);
+    CheckWorkerFiles(setup.config, accounts, diagnostics);
+  }
   if (diagnostics.failed()) return {};
   std::vector<ServiceSetup> services;
   for (size_t i = 0; i < setup.config.services.size(); ++i)
@@ -217,15 +220,14 @@ std::string FingerprintOf(const ServiceSetup& setup) {
 
 Setup CheckSetup(Diagnostics& diagnostics) {
   Setup setup;
-  Finish(CheckServices(setup, /*with_worker_files=*/true, diagnostics), setup);
+  Finish(CheckServices(setup, /*checking=*/true, diagnostics), setup);
   return setup;
 }
 
 Setup OpenSetup(Diagnostics& diagnostics, const InheritedSockets& inherited,
                 const Setup* previous) {
   Setup setup;
-  std::vector<ServiceSetup> services =
-      CheckServices(setup, /*with_worker_files=*/false, diagnostics);
+  std::vector<ServiceSetup> services = CheckServices(setup, /*checking=*/false, diagnostics);
   if (diagnostics.failed()) return setup;
   const std::vector<Listener> leaving = Leaving(previous, services);
   for (ServiceSetup& service : services) {
@@ -239,8 +241,10 @@ Setup OpenSetup(Diagnostics& diagnostics, const InheritedSockets& inherited,
           others.insert(others.end(), other->listeners.begin(), other->listeners.end());
       }
     }
-    Listeners listeners =
-        OpenListeners(service.config, inherited, own, others, leaving, diagnostics);
+    const std::vector<MissingListener> missing =
+        before != nullptr ? before->missing : std::vector<MissingListener>();
+    Listeners listeners = OpenListeners(service.config, inherited, own, others, leaving,
+                                        previous == nullptr ? nullptr : &missing, diagnostics);
     service.listeners = std::move(listeners.open);
     service.missing = std::move(listeners.missing);
     if (before != nullptr && before->queue && !before->queue->Broken()) {

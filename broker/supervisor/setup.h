@@ -47,7 +47,7 @@ struct ServiceSetup {
   std::vector<std::shared_ptr<const TrustFile>> trust;
   std::optional<uint16_t> wrap_trust;
   std::vector<Listener> listeners;
-  std::vector<At<ListenAddress>> missing;  // that cannot be listened on for now
+  std::vector<MissingListener> missing;  // that are waited for
   std::shared_ptr<Queue> queue;
   uint32_t max_handshakers = 1;  // as configured, or one per CPU
 

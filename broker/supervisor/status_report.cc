@@ -118,7 +118,8 @@ ordered_json Service(const ServiceBroker& service) {
   ordered_json listen = ordered_json::array();
   for (const auto& address : setup.config.listen) listen.push_back(ToString(address.value));
   ordered_json not_listening = ordered_json::array();
-  for (const auto& address : setup.missing) not_listening.push_back(ToString(address.value));
+  for (const auto& missing : setup.missing)
+    not_listening.push_back(ToString(missing.address.value));
   ordered_json certificates = ordered_json::array();
   for (const uint16_t id : setup.server_certificates)
     certificates.push_back(setup.certificates[id].config.name.value);
@@ -219,6 +220,7 @@ std::string StatusReport(const StatusSource& source) {
   const ordered_json report = {
       {"version", TLSBROKER_VERSION},
       {"config", source.setup.file},
+      {"config_files", source.setup.config.files},
       {"state", source.state},
       {"started", Seconds(source.started)},
       {"uptime_seconds", Seconds(now) - Seconds(source.started)},

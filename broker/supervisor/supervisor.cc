@@ -30,6 +30,9 @@ constexpr milliseconds kReapTimeout{5'000};
 // How long a stop may take beyond 'drain_timeout': workers have several seconds to end, each
 // process has until it is reaped, and the log has one second.
 constexpr milliseconds kEndMargin{30'000};
+// How much more time a start gets from the service manager each time that it says why it waits:
+// every five seconds, since the text says for how long.
+constexpr std::chrono::seconds kLonger{30};
 
 // Reports what a reload cannot change.
 void CheckUnchanged(const Setup& old_setup, const Setup& new_setup, Diagnostics& diagnostics) {
@@ -94,6 +97,7 @@ asio::awaitable<void> Supervisor::LookAtProcesses() {
     if (status_socket_) status_socket_->porter()->Look(now);
     logs_.Look(now);
     ReapErrands();
+    TellManager();
     co_await never.Wait(now + RoleProcess::kLookPeriod);
   }
 }
@@ -112,8 +116,8 @@ asio::awaitable<void> Supervisor::Live() {
   bool started = false;
   if (good) started = co_await Introduce(setup_);
   if (started) {
-    notifier_.Ready(StatusLine());
     serves_ = true;
+    TellManager();
     co_await Serve();
   } else if (!stopping()) {
     exit_status_ = start_failure_;
@@ -255,6 +259,7 @@ asio::awaitable<void> Supervisor::Adopt(std::shared_ptr<const Setup> setup, Serv
   };
   co_await Until(settled);
   log::Notice("in force" + log::Field("config", setup_->file) +
+              log::Field("files", std::to_string(setup_->config.files.size())) +
               log::Field("services", std::to_string(services_.size())) +
               log::Field("started", absl::StrJoin(started_services_, ",")) +
               log::Field("removed", absl::StrJoin(removed_services_, ",")));
@@ -266,7 +271,8 @@ std::string Supervisor::StatusLine() const {
 }
 
 asio::awaitable<void> Supervisor::Reload() {
-  notifier_.Reloading();
+  reloading_ = true;
+  if (start_over_) notifier_.Reloading();
   const uint64_t number = ++reloads_;
   log::Notice("reloading " + setup_->file);
   failure_.clear();
@@ -276,12 +282,33 @@ asio::awaitable<void> Supervisor::Reload() {
     last_reload_->started = started_services_;
     last_reload_->removed = removed_services_;
   }
-  if (reloaded) {
-    notifier_.Ready(StatusLine());
-  } else if (!stopping()) {
+  if (!reloaded && !stopping())
     log::Error("reload failed; the previous configuration stays in force");
-    notifier_.Ready(StatusLine() + "; the last reload failed: " + failure_.front());
+  reloading_ = false;
+  told_.clear();
+  TellManager();
+}
+
+// Says how the broker is, when that has changed. The start lasts until the broker listens anywhere:
+// until then nobody can be served, and whoever waits for the unit would find nothing.
+void Supervisor::TellManager() {
+  if (!serves_ || reloading_ || stopping()) return;
+  const Clock::time_point now = Clock::now();
+  std::vector<std::string> waited_for;
+  for (const auto& [name, service] : services_) {
+    const auto of_service = service->WaitsFor(now);
+    waited_for.insert(waited_for.end(), of_service.begin(), of_service.end());
+    start_over_ = start_over_ || !service->setup()->listeners.empty();
   }
+  start_over_ = start_over_ || waited_for.empty();
+  std::vector<std::string> parts;
+  if (start_over_) parts.push_back(StatusLine());
+  if (last_reload_ && !last_reload_->errors.empty())
+    parts.push_back("the last reload failed: " + last_reload_->errors.front());
+  if (!waited_for.empty()) parts.push_back("waiting for " + absl::StrJoin(waited_for, ", "));
+  const std::string text = absl::StrJoin(parts, "; ");
+  if (text == std::exchange(told_, text)) return;
+  start_over_ ? notifier_.Ready(text) : notifier_.Starting(text, kLonger);
 }
 
 // This is a function of its own so that the setup in force is not kept alive while it is replaced:

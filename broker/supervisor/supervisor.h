@@ -61,6 +61,7 @@ class Supervisor {
   // `previous` may be null.
   asio::awaitable<void> Inspect(const Setup& setup, const Setup* previous,
                                 Diagnostics& diagnostics);
+  void TellManager();
   void OpenStatusSocket();
   PorterStart PorterStartOf(const Setup& setup) const;
   std::string Status() const;
@@ -90,6 +91,9 @@ class Supervisor {
   Services introduced_;  // not in force yet, or about to get another setup
   std::vector<std::shared_ptr<ServiceBroker>> old_services_;  // that end
   bool serves_ = false;
+  bool reloading_ = false;
+  bool start_over_ = false;  // as the service manager knows it
+  std::string told_;         // to the service manager
   std::unique_ptr<StatusSocket> status_socket_;
 
   const std::chrono::system_clock::time_point started_ = std::chrono::system_clock::now();

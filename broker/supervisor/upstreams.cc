@@ -37,12 +37,12 @@ class UpstreamOpener {
   }
 
  private:
-  uint16_t General(Position asked_by) {
+  uint16_t General(const Position& asked_by) {
     if (!trust_.general) trust_.general = OpenGeneral(asked_by);
     return *trust_.general;
   }
 
-  uint16_t OpenGeneral(Position asked_by) {
+  uint16_t OpenGeneral(const Position& asked_by) {
     if (config_.broker.ca_file) return Index(*config_.broker.ca_file);
     for (const char* path : kSystemBundles) {
       if (access(path, F_OK) == 0) return Index({{Source::Kind::kPath, path}, asked_by});

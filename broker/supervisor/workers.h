@@ -77,6 +77,7 @@ class WorkerPool : public std::enable_shared_from_this<WorkerPool> {
 
   void Start();
 
+  void SetWhere(std::string where) { where_ = std::move(where); }
   const WorkerSpec& spec() const { return spec_; }
   const std::shared_ptr<Queue>& queue() const { return queue_; }
   struct WorkerState {
@@ -140,7 +141,7 @@ class WorkerPool : public std::enable_shared_from_this<WorkerPool> {
 
   asio::any_io_executor executor_;
   const WorkerSpec spec_;
-  const std::string where_;
+  std::string where_;
   const std::shared_ptr<Queue> queue_;
   const std::function<void()> changed_;
   const std::shared_ptr<LogSources> log_;

@@ -6,8 +6,11 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <string>
 #include <string_view>
+#include <vector>
 
+#include "broker/support/closest.h"
 #include "client-lib/tools/command.h"
 
 namespace tlsbroker::tools {
@@ -69,7 +72,12 @@ int Run(std::span<char* const> arguments) {
   for (const Command& command : kCommands) {
     if (first == command.name) return command.run(arguments.subspan(1));
   }
-  fprintf(stderr, "tlsbroker: no command \"%s\"; `tlsbroker --help` lists them\n", arguments[0]);
+  std::vector<std::string> names;
+  for (const Command& command : kCommands) names.emplace_back(command.name);
+  const std::string closest = Closest(first, names);
+  const std::string guess = closest.empty() ? "" : "did you mean \"" + closest + "\"? ";
+  fprintf(stderr, "tlsbroker: no command \"%s\"; %s`tlsbroker --help` lists them\n", arguments[0],
+          guess.c_str());
   return kExitPermanent;
 }
 

@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <utility>
 
+#include "broker/support/closest.h"
 #include "client-lib/tools/command.h"
 
 namespace tlsbroker::tools {
@@ -161,6 +162,14 @@ int RefuseCommandLine(const CommandLine& line, const std::string& why) {
   return kExitPermanent;
 }
 
+std::string NoOption(const CommandLine& line, const std::string& word) {
+  std::vector<std::string> names;
+  for (const Option& option : line.options) names.push_back("--" + option.name);
+  const std::string closest = Closest(word.substr(0, word.find('=')), names);
+  return "no option \"" + word + "\"" +
+         (closest.empty() ? "" : "; did you mean \"" + closest + "\"?");
+}
+
 std::optional<int> ParseCommandLine(const CommandLine& line, std::span<char* const> arguments) {
   if (arguments.size() == 1 && std::string_view(arguments[0]) == "--complete") {
     fputs(Completion(line).c_str(), stdout);
@@ -180,7 +189,7 @@ std::optional<int> ParseCommandLine(const CommandLine& line, std::span<char* con
     if (c == '?' && letter)
       return RefuseCommandLine(line,
                                std::string("no option \"-") + static_cast<char>(optopt) + "\"");
-    if (c == '?') return RefuseCommandLine(line, "no option \"" + word + "\"");
+    if (c == '?') return RefuseCommandLine(line, NoOption(line, word));
     if (c == ':') return RefuseCommandLine(line, word + ": a value is missing");
     if (c == 'h' || static_cast<size_t>(c) == line.options.size()) {
       fputs(Help(line).c_str(), stdout);

@@ -4,6 +4,8 @@ another service."""
 
 import contextlib
 import os
+import re
+import shutil
 import signal
 import socket
 import struct
@@ -13,6 +15,7 @@ import unittest
 
 import broker as testlib
 import echo_service
+import network
 import takeover
 
 REUSE = (socket.SOL_SOCKET, socket.SO_REUSEADDR)
@@ -74,17 +77,139 @@ class AtTheStart(unittest.TestCase):
             self.assertTrue(service.ask(service="other"))
 
     def test_one_that_listens(self):
-        """This is a mistake in the configuration, so the broker does not start."""
-        with socket.create_server(("127.0.0.1", self.ports["echo"])), self.assertRaises(AssertionError) as raised:
-            with self.service():
-                pass
-        self.assertRegex(str(raised.exception), "cannot listen on .*: Address already in use; stop the program that listens there")
+        """At boot it may end soon."""
+        with socket.create_server(("127.0.0.1", self.ports["echo"])) as taken, self.service() as service:
+            service.wait_for_log("cannot listen on .* yet: Address already in use; stop the program that listens there")
+            self.assertTrue(service.ask(service="other"))
+            taken.close()
+            testlib.wait_until(lambda: self.answers(service), "the address", 20)
+            service.wait_for_log("an address is not waited for any more service=echo listen=127.0.0.1")
+            self.assertEqual(service.stop(), 0)
 
     @staticmethod
     def answers(service, name="echo"):
         with contextlib.suppress(OSError):
             return service.ask(service=name)
         return False
+
+
+class Boot(unittest.TestCase):
+    """Ports that others still have, and addresses that are not there yet. The service manager is told."""
+
+    def setUp(self):
+        self.port = testlib.free_port()
+
+    @staticmethod
+    def told(service, pattern):
+        """The first message to the service manager in which the pattern is found, and those before it."""
+        before = []
+        while True:
+            (message,) = service.notifications(1)
+            if re.search(pattern, message):
+                return message, before
+            before.append(message)
+
+    def waiting(self):
+        return f"waiting for 127.0.0.1:{self.port}: Address already in use since 0 s"
+
+    def service(self, services=("echo",), **options):
+        ports = {name: testlib.free_port() for name in services} | {"echo": self.port}
+        return echo_service.EchoService({name: "never" for name in services}, ports=ports, expect_ready=False, **options)
+
+    def test_a_port_that_is_taken_for_a_while(self):
+        with socket.create_server(("127.0.0.1", self.port)) as taken, self.service() as service:
+            message, _ = self.told(service, "waiting")
+            self.assertRegex(message, rf"^EXTEND_TIMEOUT_USEC=\d+\nSTATUS={self.waiting()}$")
+            # The text says for how long, and each new text gives the start more time.
+            message, before = self.told(service, "since 5 s")
+            self.assertIn("EXTEND_TIMEOUT_USEC=", message)
+            self.assertEqual([one for one in before if "READY=1" in one], [])
+            self.assertEqual(service.log_text().count("yet: Address already in use"), 1)
+            taken.close()
+            message, _ = self.told(service, "READY=1")
+            self.assertEqual(message, "READY=1\nSTATUS=serving")
+            self.assertTrue(service.ask(timeout=20))
+            self.assertEqual(service.stop(), 0)
+
+    def test_other_services_serve(self):
+        with socket.create_server(("127.0.0.1", self.port)) as taken, self.service(["echo", "other"]) as service:
+            message, _ = self.told(service, "READY=1")
+            self.assertEqual(message, f"READY=1\nSTATUS=serving; {self.waiting()}")
+            self.assertTrue(service.ask(service="other"))
+            taken.close()
+            self.told(service, "^READY=1\nSTATUS=serving$")
+
+    def test_a_stop_ends_it(self):
+        with socket.create_server(("127.0.0.1", self.port)), self.service() as service:
+            self.told(service, "waiting")
+            self.assertEqual(service.stop(), 0)
+
+    def test_a_reload_does_not_end_it(self):
+        with socket.create_server(("127.0.0.1", self.port)) as taken, self.service() as service:
+            self.told(service, "waiting")
+            service.reload("in force ")
+            service.broker_lines = "max_relayed = 0"
+            service.reload("reload failed")
+            self.told(service, "STATUS=the last reload failed: .*max_relayed.*; waiting for 127.0.0.1")
+            taken.close()
+            self.told(service, "READY=1")
+            self.assertTrue(service.ask(timeout=20))
+
+    def test_a_service_on_demand(self):
+        with socket.create_server(("127.0.0.1", self.port)) as taken, self.service(lines='start = "on-demand"') as service:
+            self.told(service, "waiting")
+            taken.close()
+            self.told(service, "READY=1")
+            self.assertTrue(service.ask(timeout=20))
+
+    def test_a_check_does_not_wait(self):
+        service = self.service()
+        self.addCleanup(shutil.rmtree, service.directory)
+        self.addCleanup(service.stop)
+        with socket.create_server(("127.0.0.1", self.port)):
+            ran = subprocess.run([testlib.program("broker/supervisor/tlsbrokerd"), "--check", "--config", service.config_file],
+                                 capture_output=True, text=True, check=False, timeout=60 * testlib.PATIENCE)
+        self.assertEqual(ran.returncode, 0, ran.stderr)
+
+    @unittest.skipUnless(os.geteuid() == 0, "needs root for a network of its own")
+    def test_addresses_that_come_later(self):
+        """In a network namespace that has neither of the two."""
+        with self.elsewhere() as service:
+            message, _ = self.told(service, "waiting")
+            self.assertRegex(message, r"waiting for 192.0.2.1:\d+: Cannot assign requested address since 0 s, \[2001:db8::1\]:")
+            self.give(service, "192.0.2.1/24")
+            message, before = self.told(service, "READY=1")
+            self.assertRegex(message, "STATUS=serving; waiting for .*2001:db8::1")
+            self.assertTrue(self.answer(service, "192.0.2.1"))
+            self.give(service, "2001:db8::1/64", "nodad")
+            self.told(service, "STATUS=serving$")
+            self.assertTrue(self.answer(service, "2001:db8::1"))
+
+    @unittest.skipUnless(os.geteuid() == 0, "needs root for a network of its own")
+    def test_freebind_does_not_wait(self):
+        with self.elsewhere(lines="freebind = true") as service:
+            message, before = self.told(service, "READY=1")
+            self.assertEqual((message, before), ("READY=1\nSTATUS=serving", []))
+            for address, host in (("192.0.2.1/24", "192.0.2.1"), ("2001:db8::1/64", "2001:db8::1")):
+                self.give(service, address, *(["nodad"] if ":" in host else []))
+                self.assertTrue(self.answer(service, host))
+
+    def elsewhere(self, **options):
+        service = self.service(hosts=("192.0.2.1", "[2001:db8::1]"), **options)
+        service.launch_by(["unshare", "--net", "/bin/sh", "-c", 'ip link set lo up && exec "$0" "$@"'])
+        return service
+
+    @staticmethod
+    def give(service, address, *words):
+        network.inside(service.process.pid, lambda: network.ip("address", "add", address, "dev", "lo", *words))
+
+    @staticmethod
+    def answer(service, host):
+        def ask():
+            with contextlib.suppress(OSError):
+                return service.ask(host=host)
+            return None
+        return testlib.wait_until(lambda: network.inside(service.process.pid, ask), f"answer at {host}", 20)
 
 
 class AsUnderTheUnits(unittest.TestCase):
@@ -152,7 +277,7 @@ class OverReloads(unittest.TestCase):
         start = len(self.service.log)
         self.service.write_config(text)
         self.service.signal(signal.SIGHUP)
-        self.service.wait_for_log("cannot listen on .* in use", start=start)
+        self.service.wait_for_log('"127.0.0.1:.*" overlaps with "0.0.0.0:.*" at ', start=start)
         self.service.wait_for_log("reload failed", start=start)
         self.assertTrue(self.service.ask(service="other"))
 

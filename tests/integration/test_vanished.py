@@ -1,28 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """A client whose network is gone sends no FIN. The test has two network namespaces of its own and a cable between them, which it cuts."""
 
-import ctypes
 import os
 import socket
 import subprocess
-import threading
 import unittest
 
 import broker as testlib
 import echo_service
+from network import CLONE_NEWNET, check, inside, ip, libc
 
-CLONE_NEWNET = 0x40000000
 OURS, THEIRS = "192.0.2.1", "192.0.2.2"
-libc = ctypes.CDLL(None, use_errno=True)
-
-
-def ip(*words):
-    subprocess.run(["ip", *words], check=True)
-
-
-def check(result):
-    if result != 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 class Cable:
@@ -38,7 +26,8 @@ class Cable:
             ip("link", "add", "here", "type", "veth", "peer", "name", "there", "netns", str(self._there.pid))
             ip("address", "add", f"{OURS}/24", "dev", "here")
             ip("link", "set", "here", "up")
-            self._enter(lambda: (ip("address", "add", f"{THEIRS}/24", "dev", "there"), ip("link", "set", "there", "up")))
+            inside(self._there.pid, lambda: ip("address", "add", f"{THEIRS}/24", "dev", "there"))
+            inside(self._there.pid, lambda: ip("link", "set", "there", "up"))
         except BaseException:
             self.__exit__()
             raise
@@ -48,22 +37,8 @@ class Cable:
         self._there.kill()
         self._there.wait()
 
-    def _enter(self, function):
-        """Calls the function in the other namespace; a thread has one of its own."""
-        results = []
-
-        def run():
-            with open(f"/proc/{self._there.pid}/ns/net", "rb") as namespace:
-                check(libc.setns(namespace.fileno(), CLONE_NEWNET))
-            results.append(function())
-
-        thread = threading.Thread(target=run)
-        thread.start()
-        thread.join()
-        return results[0]
-
     def connect(self, port):
-        return self._enter(lambda: socket.create_connection((OURS, port), 30))
+        return inside(self._there.pid, lambda: socket.create_connection((OURS, port), 30))
 
     @staticmethod
     def cut():

@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "broker/support/closest.h"
+
 namespace tlsbroker::supervisor {
 namespace {
 
@@ -424,6 +426,38 @@ const BadCase kBadCases[] = {
      "[service.b]\nlisten = [\"[::1]:1\", \"[0:0::1]:1\"]\ncertificates = [\"example\"]\n",
      {"f:9:22: \"[::1]:1\" is listened on twice, also at f:9:11; each address can be in one "
       "service only"}},
+    {"AddressInAWildcard",
+     "[service.b]\nlisten = [\"0.0.0.0:443\", \"[::]:443\"]\ncertificates = [\"example\"]\n",
+     {"f:9:11: \"0.0.0.0:443\" overlaps with \"127.0.0.1:443\" at f:5:11; an address that stands "
+      "for "
+      "all of the machine leaves none of that port for others"}},
+    {"WildcardFirst",
+     "[service.b]\nlisten = [\"[::]:444\", \"127.0.0.1:444\", \"[::1]:444\", \"[::]:444\"]\n"
+     "certificates = [\"example\"]\n",
+     {"f:9:40: \"[::1]:444\" overlaps with \"[::]:444\" at f:9:11; an address that stands for all "
+      "of "
+      "the machine leaves none of that port for others",
+      "f:9:53: \"[::]:444\" is listened on twice, also at f:9:11; each address can be in one "
+      "service "
+      "only"}},
+    {"NameWithoutQuotes",
+     "[certificate.www.example.com]\nchain = \"/c\"\nkey = \"/k\"\n"
+     "[service.b]\nlisten = [\"[::]:1\"]\ncertificates = [\"www.example.com\"]\n",
+     {"f:8:14: [certificate.www.example.com] needs quotes for its dots; write "
+      "[certificate.\"www.example.com\"]",
+      "f:13:17: there is no certificate \"www.example.com\"; add a section "
+      "[certificate.\"www.example.com\"]"}},
+    {"OtherAddresses",
+     "[service.b]\ncertificates = [\"example\"]\n"
+     "listen = [\n\"unix:/run/x\",\n\"/run/x\",\n\"[fe80::1%eth0]:443\"]\n",
+     {"f:11:1: \"unix:/run/x\" is no TCP address; the broker listens on TCP and connects by TCP "
+      "only: "
+      "write \"127.0.0.1:443\", for example",
+      "f:12:1: \"/run/x\" is no TCP address; the broker listens on TCP and connects by TCP only: "
+      "write \"127.0.0.1:443\", for example",
+      "f:13:1: \"[fe80::1%eth0]:443\" has the name of an interface; an address without it is "
+      "needed; "
+      "a socket unit can have one, see \"systemd:NAME\""}},
     {"UnknownCertificate",
      "[service.b]\nlisten = [\"127.0.0.1:1\"]\ncertificates = [\"exampel\"]\n",
      {"f:10:17: there is no certificate \"exampel\"; did you mean \"example\"?"}},

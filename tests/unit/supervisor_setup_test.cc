@@ -42,6 +42,7 @@ class SetupTest : public NoFdLeaks {
                {"command", "[\"/bin/true\"]"},
                {"user", "\"daemon\""},
                {"more", ""},
+               {"run", "run"},
                {"broker_user", "\"nobody\""}};
   }
   ~SetupTest() override { std::filesystem::remove_all(directory_); }
@@ -64,7 +65,8 @@ class SetupTest : public NoFdLeaks {
                           << "user = " << values_["user"] << "\n"
                           << values_["more"] << "\n"
                           << "[broker]\n"
-                          << "user = " << values_["broker_user"] << "\n";
+                          << "user = " << values_["broker_user"] << "\n"
+                          << "runtime_dir = \"" << directory_ << "/" << values_["run"] << "\"\n";
   }
 
   // Removes the file's name from each line.
@@ -81,6 +83,14 @@ class SetupTest : public NoFdLeaks {
     return Strip(diagnostics.errors());
   }
 
+  // The setup of the configuration that was written last; its errors are in errors_.
+  supervisor::Setup Open(const supervisor::Setup* previous) {
+    Diagnostics diagnostics(file());
+    supervisor::Setup setup = OpenSetup(diagnostics, {}, previous);
+    errors_ = Strip(diagnostics.errors());
+    return setup;
+  }
+
   // The errors that --check finds.
   std::vector<std::string> CheckErrors() {
     EXPECT_THAT(Errors(), IsEmpty()) << "a broker that serves does not look";
@@ -93,6 +103,7 @@ class SetupTest : public NoFdLeaks {
   int port_ = 0;
   std::map<std::string, std::string> values_;
   std::vector<std::string> warnings_;
+  std::vector<std::string> errors_;
 };
 
 TEST_F(SetupTest, GoodOne) {
@@ -160,6 +171,38 @@ TEST_F(SetupTest, ProgramThatIsMissingOrNotExecutable) {
   EXPECT_THAT(CheckErrors(), ElementsAre(StartsWith("8:11: \"/etc/passwd\" is not executable; ")));
 }
 
+TEST_F(SetupTest, ProgramThatItsUserCannotExecute) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  const std::string program = directory_ + "/worker";
+  Write("worker", "#!/bin/true\n");
+  values_["command"] = "[\"" + program + "\"]";
+  chmod(directory_.c_str(), 0755);
+  chmod(program.c_str(), 0755);
+  EXPECT_THAT(CheckErrors(), IsEmpty());
+  const std::string wrong = "8:11: \"" + program +
+                            "\" cannot be executed by \"daemon\": Permission denied; the program, "
+                            "and each directory above it, needs x for that user";
+  chmod(program.c_str(), 0700);
+  EXPECT_THAT(CheckErrors(), ElementsAre(wrong));
+  chmod(program.c_str(), 0755);
+  chmod(directory_.c_str(), 0700);
+  EXPECT_THAT(CheckErrors(), ElementsAre(wrong));
+}
+
+TEST_F(SetupTest, RuntimeDirThatCannotBeUsed) {
+  values_["run"] = "not/there";
+  EXPECT_THAT(CheckErrors(),
+              ElementsAre("13:15: \"" + directory_ +
+                          "/not/there\" cannot be created: No such file or directory; a "
+                          "directory that the broker may create or write to is needed"));
+  values_["run"] = "b.toml";
+  EXPECT_THAT(CheckErrors(),
+              ElementsAre(HasSubstr("/b.toml\" cannot be written to: Not a directory")));
+  values_["run"] = "run/";
+  EXPECT_THAT(CheckErrors(), IsEmpty());
+  EXPECT_FALSE(std::filesystem::exists(directory_ + "/run"));
+}
+
 TEST_F(SetupTest, PathsOfTheWorkerExist) {
   values_["more"] = "read_only = [\"/etc\", \"/nonexistent\"]";
   EXPECT_THAT(CheckErrors(), ElementsAre(StartsWith("10:22: \"/nonexistent\" cannot be found: ")));
@@ -171,7 +214,8 @@ TEST_F(SetupTest, ServiceWithoutWorkers) {
                         << "\n[service.a]\nlisten = [\"127.0.0.1:1\"]\ncertificates = [\"c\"]\n"
                         << "worker.daemon = [\"/bin/true\"]\nworker.user = \"daemon\"\n"
                         << "[service.b]\nlisten = [\"127.0.0.1:2\"]\ncertificates = [\"c\"]\n"
-                        << "[broker]\nuser = \"nobody\"\n";
+                        << "[broker]\nuser = \"nobody\"\nruntime_dir = \"" << directory_
+                        << "/run\"\n";
   Diagnostics diagnostics(file());
   CheckSetup(diagnostics);
   EXPECT_FALSE(diagnostics.failed());
@@ -204,16 +248,40 @@ TEST_F(SetupTest, Users) {
 TEST_F(SetupTest, ListenerInUse) {
   Bound other;
   ASSERT_EQ(listen(other.fd.get(), 1), 0);
+  WriteConfig();
+  const supervisor::Setup before = Open(nullptr);
   values_["listen"] = "[\"127.0.0.1:" + std::to_string(other.port) + "\"]";
-  EXPECT_THAT(Errors(),
+  WriteConfig();
+  Open(&before);
+  EXPECT_THAT(errors_,
               ElementsAre("5:11: cannot listen on \"127.0.0.1:" + std::to_string(other.port) +
                           "\": Address already in use; stop the program that listens "
                           "there (ss -ltnp), or use another port"));
+  const supervisor::Setup at_the_start = Open(nullptr);
+  EXPECT_THAT(errors_, IsEmpty());
+  ASSERT_EQ(at_the_start.services[0]->missing.size(), 1u);
+  EXPECT_EQ(at_the_start.services[0]->missing[0].error, EADDRINUSE);
+  EXPECT_THAT(at_the_start.services[0]->listeners, IsEmpty());
+  const supervisor::Setup still = Open(&at_the_start);
+  EXPECT_THAT(errors_, IsEmpty()) << "a reload does not end the waiting";
+  EXPECT_EQ(still.services[0]->missing.size(), 1u);
 }
 
 TEST_F(SetupTest, AddressOfAnotherMachine) {
-  values_["listen"] = "[\"192.0.2.1:4443\"]";
-  EXPECT_THAT(Errors(), ElementsAre(HasSubstr("Cannot assign requested address")));
+  WriteConfig();
+  const supervisor::Setup before = Open(nullptr);
+  values_["listen"] = "[\"192.0.2.1:4443\", \"[2001:db8::1]:4443\"]";
+  WriteConfig();
+  Open(&before);
+  EXPECT_THAT(errors_, ElementsAre(HasSubstr("Cannot assign requested address; an address of this "
+                                             "machine (ip address) is needed, or freebind = true"),
+                                   HasSubstr("Cannot assign requested address")));
+  EXPECT_EQ(Open(nullptr).services[0]->missing.size(), 2u);
+  EXPECT_THAT(errors_, IsEmpty());
+  values_["listen"] += "\nfreebind = true";
+  WriteConfig();
+  EXPECT_EQ(Open(&before).services[0]->listeners.size(), 2u);
+  EXPECT_THAT(errors_, IsEmpty());
 }
 
 TEST_F(SetupTest, SocketsOfTheServiceManager) {
