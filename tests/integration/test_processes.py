@@ -240,13 +240,17 @@ class Processes(unittest.TestCase):
                     future.result()
 
         round_of(200)
-        before = {pid: (fds(pid), memory(pid)) for pid in pids}
-        round_of(500)
-        testlib.wait_until(lambda: all(fds(pid) <= before[pid][0] for pid in pids), "descriptors as before")
-        for pid in pids:
-            print(f"  pid {pid}: {before[pid][1]} KiB, after 500 more connections {memory(pid)} KiB")
-            if not testlib.sanitized():  # AddressSanitizer keeps what was freed
-                self.assertLess(memory(pid) - before[pid][1], 1024)
+        # What leaks grows each time; that a heap or a stack becomes larger once is no leak.
+        for _ in range(3):
+            before = {pid: (fds(pid), memory(pid)) for pid in pids}
+            round_of(500)
+            testlib.wait_until(lambda: all(fds(pid) <= before[pid][0] for pid in pids), "descriptors as before")
+            grown = {pid: memory(pid) - before[pid][1] for pid in pids}
+            print("  KiB more after 500 more connections:", *grown.values())
+            # AddressSanitizer keeps what was freed.
+            if testlib.sanitized() or max(grown.values()) < 1024:
+                return
+        self.fail(f"memory grows: {grown}")
 
 
 if __name__ == "__main__":
