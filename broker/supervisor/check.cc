@@ -92,11 +92,13 @@ std::vector<std::string> LookAtCertificates(const Setup& setup, const Programs& 
 void WarnOfUnreadable(const Config& config, Diagnostics& diagnostics) {
   const auto check = [&diagnostics](const At<Source>& source) {
     if (source.value.kind != Source::Kind::kPath || CanReadWithoutPower(source.value.text)) return;
-    diagnostics.Warning(source.position,
-                        "\"" + source.value.text +
-                            "\" can be read here, but not by a broker under tlsbroker.service, "
-                            "which has no power over the files of others",
-                        "chown it to root, or give root's group the right to read it");
+    diagnostics.Warning(
+        source.position,
+        "\"" + source.value.text +
+            "\" can be read here, but not by a broker under tlsbroker.service, "
+            "which has no power over the files of others",
+        "chown it to root, give root's group the right to read it, or run the broker as "
+        "its owner (tlsbroker-attached.service)");
   };
   for (const CertificateConfig& certificate : config.certificates) {
     check(certificate.key);

@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -56,8 +57,23 @@ Complaint CannotBeReadThere(const std::string& path) {
   return complaint;
 }
 
+// Nobody has named conf.d and what is in it, and its commands are run: whoever may write there must
+// be root, this user, or who owns the file that was named.
+std::optional<Complaint> MayBeOfOthers(const struct stat& status, const std::string& main) {
+  struct stat named {};
+  const bool of_main_s_owner =
+      stat(main.c_str(), &named) == 0 && S_ISREG(named.st_mode) && named.st_uid == status.st_uid;
+  if (status.st_uid != 0 && status.st_uid != geteuid() && !of_main_s_owner) {
+    return Complaint{absl::StrCat("belongs to uid ", status.st_uid),
+                     "chown it to root, or remove it"};
+  }
+  if ((status.st_mode & (S_IWGRP | S_IWOTH)) == 0) return std::nullopt;
+  return Complaint{"can be written by others than its owner", "chmod go-w"};
+}
+
 // The main file may be a pipe. In conf.d something that is no file is a mistake, and could hang.
-Parsed<std::string> ReadText(const std::string& path, bool main) {
+Parsed<std::string> ReadText(const std::string& path, const std::string& main_file) {
+  const bool main = path == main_file;
   const UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | (main ? 0 : O_NONBLOCK)));
   if (!fd) return main ? CannotBeRead() : CannotBeReadThere(path);
   struct stat status {};
@@ -65,6 +81,9 @@ Parsed<std::string> ReadText(const std::string& path, bool main) {
   if (!main && !S_ISREG(status.st_mode)) {
     return Complaint{S_ISDIR(status.st_mode) ? "is a directory" : "is no regular file",
                      "a TOML file is needed, or a name that does not end in .toml"};
+  }
+  if (!main) {
+    if (auto complaint = MayBeOfOthers(status, main_file)) return *std::move(complaint);
   }
   std::string text;
   std::array<char, 65536> part;
@@ -90,12 +109,16 @@ std::vector<std::string> List(const std::string& directory, Diagnostics& diagnos
     }
     return paths;
   }
-  while (const dirent* entry = readdir(open)) {
+  struct stat status {};
+  std::optional<Complaint> complaint;
+  if (fstat(dirfd(open), &status) == 0) complaint = MayBeOfOthers(status, diagnostics.file());
+  while (const dirent* entry = complaint ? nullptr : readdir(open)) {
     const std::string_view name(entry->d_name);
     if (name.ends_with(".toml") && !name.starts_with('.'))
       paths.push_back(absl::StrCat(directory, "/", entry->d_name));
   }
   closedir(open);
+  if (complaint) diagnostics.Error(StartOf(directory), complaint->wrong, complaint->right);
   std::ranges::sort(paths);
   return paths;
 }
@@ -166,7 +189,7 @@ toml::table ReadTables(std::vector<std::string>& files, Diagnostics& diagnostics
   toml::table root;
   for (const std::string& path : files) {
     const bool is_main = &path == &files.front();
-    const auto text = ReadText(path, is_main);
+    const auto text = ReadText(path, main);
     if (const auto* complaint = std::get_if<Complaint>(&text)) {
       diagnostics.Error(is_main ? Position() : StartOf(path), complaint->wrong, complaint->right);
       continue;

@@ -33,8 +33,8 @@ void Diagnostics::Warning(const Position& position, std::string_view wrong,
 }
 
 std::string Diagnostics::Where(const Position& position) const {
-  return absl::StrCat(position.file ? *position.file : file_, ":", position.line, ":",
-                      position.column);
+  return absl::StrCat(log::Printable(position.file ? *position.file : file_), ":", position.line,
+                      ":", position.column);
 }
 
 std::vector<std::string> Diagnostics::Lines(const List& list) const {

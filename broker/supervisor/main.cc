@@ -92,7 +92,8 @@ int Check(const Options& options) {
     std::fprintf(stderr, "%s (warning)\n", line.c_str());
   for (const std::string& line : diagnostics.errors()) std::fprintf(stderr, "%s\n", line.c_str());
   if (diagnostics.failed()) return EX_CONFIG;
-  for (const std::string& file : checked.files) std::printf("%s: ok\n", file.c_str());
+  for (const std::string& file : checked.files)
+    std::printf("%s: ok\n", log::Printable(file).c_str());
   return EXIT_SUCCESS;
 }
 

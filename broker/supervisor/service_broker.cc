@@ -87,6 +87,19 @@ std::vector<std::string> WhyNot(const Generation& generation, const ServiceSetup
           " does not start: " + log::Printable(why)};
 }
 
+std::shared_ptr<const ServiceSetup> WithWhatCame(const ServiceSetup& proposed,
+                                                 const ServiceSetup& in_force) {
+  auto setup = std::make_shared<ServiceSetup>(proposed);
+  std::erase_if(setup->missing, [&](const MissingListener& missing) {
+    const auto& open = in_force.listeners;
+    const auto came = std::ranges::find(open, missing.address.value, &Listener::address);
+    if (came == open.end()) return false;
+    setup->listeners.push_back(*came);
+    return true;
+  });
+  return setup;
+}
+
 }  // namespace
 
 ServiceBroker::ServiceBroker(const asio::any_io_executor& executor, std::string name,
@@ -113,8 +126,9 @@ uint32_t ServiceBroker::WantedHandshakers(const ServiceSetup& setup) const {
 
 // ---- A new setup ----
 
+// An address that was missing when the new setup was opened may be listened on by now.
 void ServiceBroker::Propose(std::shared_ptr<const ServiceSetup> setup) {
-  proposed_ = std::move(setup);
+  proposed_ = setup_ ? WithWhatCame(*setup, *setup_) : std::move(setup);
   candidate_.reset();
   candidate_error_ = absl::OkStatus();
   const bool same = current_ && !current_->broken() && FingerprintOf(*proposed_) == fingerprint_;
@@ -567,7 +581,8 @@ void ServiceBroker::Look(Clock::time_point now) {
   if (now >= next_rotation_) RotateTicketKeys(now);
   if (ending_ == Ending::kHandshakers) DropUntaken(now);
   if (ending_ == Ending::kNo && setup_) {
-    if (!stopped_) MendListeners();
+    // What is proposed does not know of what would be opened now.
+    if (!stopped_ && !proposed_) MendListeners();
     if (current_ && !last_ && current_->ready())
       scale_.Next(current_->heartbeats(), setup_->config.min_handshakers, setup_->max_handshakers);
   }

@@ -31,8 +31,13 @@ constexpr milliseconds kReapTimeout{5'000};
 // process has until it is reaped, and the log has one second.
 constexpr milliseconds kEndMargin{30'000};
 // How much more time a start gets from the service manager each time that it says why it waits:
-// every five seconds, since the text says for how long.
-constexpr std::chrono::seconds kLonger{30};
+// every five seconds, since the text says for how long. A reload meanwhile may take a minute.
+constexpr std::chrono::seconds kLonger{90};
+// A start does not take longer: at a boot others wait for it, and a unit that is starting cannot be
+// reloaded with a better configuration.
+constexpr std::chrono::seconds kLongestStart{60};
+// How often a stop asks for more time: connections of an earlier configuration may have longer.
+constexpr std::chrono::seconds kAskAgain{5};
 
 // Reports what a reload cannot change.
 void CheckUnchanged(const Setup& old_setup, const Setup& new_setup, Diagnostics& diagnostics) {
@@ -300,7 +305,7 @@ void Supervisor::TellManager() {
     waited_for.insert(waited_for.end(), of_service.begin(), of_service.end());
     start_over_ = start_over_ || !service->setup()->listeners.empty();
   }
-  start_over_ = start_over_ || waited_for.empty();
+  start_over_ = start_over_ || waited_for.empty() || now - begun_ >= kLongestStart;
   std::vector<std::string> parts;
   if (start_over_) parts.push_back(StatusLine());
   if (last_reload_ && !last_reload_->errors.empty())
@@ -390,7 +395,10 @@ asio::awaitable<void> Supervisor::End() {
     return stop_ == Stop::kNow ||
            (All(&ServiceBroker::handshakers_gone) && All(&ServiceBroker::workers_gone));
   };
-  co_await Until(workers_gone);
+  while (!workers_gone()) {
+    co_await Until(workers_gone, Clock::now() + kAskAgain);
+    notifier_.Stopping(kEndMargin);
+  }
   for (const auto& service : AllServices()) {
     service->EndKeyholders();
     if (stop_ == Stop::kNow) service->Kill();

@@ -92,6 +92,7 @@ class Supervisor {
   std::vector<std::shared_ptr<ServiceBroker>> old_services_;  // that end
   bool serves_ = false;
   bool reloading_ = false;
+  const Clock::time_point begun_ = Clock::now();
   bool start_over_ = false;  // as the service manager knows it
   std::string told_;         // to the service manager
   std::unique_ptr<StatusSocket> status_socket_;

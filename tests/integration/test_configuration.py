@@ -164,6 +164,23 @@ class Files(unittest.TestCase):
             service.wait_for_log(r"conf.d/moved.toml:9:11: the worker cannot be started: .*nowhere", timeout=30)
 
     @unittest.skipUnless(os.geteuid() == 0, "needs root")
+    def test_of_somebody_else(self):
+        """Nobody has named them, and root runs what they say."""
+        self.write("echo.toml", self.echo)
+        path = os.path.join(self.directory, "echo.toml")
+        for one, name in ((path, "echo.toml"), (self.directory, "conf.d")):
+            os.chown(one, 1, 1)
+            self.assertRegex(self.check()[2], rf"{name}:1:1: belongs to uid 1; chown it to root, or remove it")
+            os.chown(one, 0, 0)
+            os.chmod(one, 0o775)
+            self.assertRegex(self.check()[2], rf"{name}:1:1: can be written by others than its owner; chmod go-w")
+            os.chmod(one, 0o755)
+        self.assertEqual(self.check()[2], "")
+        for one in (path, self.directory, self.service.config_file):
+            os.chown(one, 1, 1)
+        self.assertEqual(self.check()[2], "")
+
+    @unittest.skipUnless(os.geteuid() == 0, "needs root")
     def test_that_the_broker_may_not_read(self):
         """As under the shipped units, which take root's power over files."""
         self.check = functools.partial(self.check, "setpriv", "--bounding-set=-dac_override,-dac_read_search")
