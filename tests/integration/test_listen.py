@@ -144,6 +144,27 @@ class Boot(unittest.TestCase):
             self.told(service, "waiting")
             self.assertEqual(service.stop(), 0)
 
+    def test_one_that_comes_during_a_reload(self):
+        """The reload began without it, and takes some seconds, since its key is behind a slow passphrase."""
+        with socket.create_server(("127.0.0.1", self.port)) as taken, self.service(["echo", "other"]) as service:
+            self.told(service, "READY=1")
+            key = service.certificates[0].key
+            subprocess.run(["openssl", "pkcs8", "-topk8", "-in", key, "-out", key + ".slow", "-passout", "pass:word", "-iter", "4000000"],
+                           check=True, timeout=60 * testlib.PATIENCE)
+            with open(key + ".word", "w", encoding="ascii") as file:
+                file.write("word")
+            start = len(service.log)
+            service.write_config(service.text().replace(f'key = "{key}"', f'key = "{key}.slow"\npassphrase = "{key}.word"'))
+            service.signal(signal.SIGHUP)
+            service.wait_for_log("started role=inspector", start=start)
+            taken.close()
+            service.wait_for_log("an address is not waited for any more", start=start)
+            service.wait_for_log("in force", start=start, timeout=60)
+            self.assertTrue(service.ask(timeout=20))
+            self.assertEqual(service.log_text().count("not waited for any more"), 1)
+            last = [line for line in service.log if re.search("ready generation=.* service=echo ", line)][-1]
+            self.assertIn(f"listen=127.0.0.1:{self.port}", last)
+
     def test_a_reload_does_not_end_it(self):
         with socket.create_server(("127.0.0.1", self.port)) as taken, self.service() as service:
             self.told(service, "waiting")
