@@ -50,9 +50,9 @@ Wrong WrongBecause(const absl::Status& status, Wrong (*otherwise)(std::string),
 
 class Inspection {
  public:
-  Inspection(const supervision::Inspect& files, KeyFileReader& reader,
-             const SystemAuthorities& trusted)
-      : files_(files), reader_(reader), trusted_(trusted) {}
+  Inspection(const supervision::Inspect& files, absl::StatusOr<EvpPkeyPtr> uri_key,
+             KeyFileReader& reader, const SystemAuthorities& trusted)
+      : files_(files), uri_key_(std::move(uri_key)), reader_(reader), trusted_(trusted) {}
 
   CertificateFacts Run() {
     CertificateFacts facts;
@@ -107,9 +107,8 @@ class Inspection {
       failed = !read.ok() ? read.status() : read->keys.empty() ? NoKeyIn(*read) : absl::OkStatus();
       if (failed.ok()) keys_ = std::move(read->keys);
     } else {
-      auto key = ReadKeyUri(files_.key_uri, passphrase_);
-      failed = key.status();
-      if (key.ok()) keys_.push_back(*std::move(key));
+      failed = uri_key_.status();
+      if (uri_key_.ok()) keys_.push_back(*std::move(uri_key_));
     }
     if (failed.ok()) return std::nullopt;
     return WrongBecause(failed, WrongKey, passphrase_);
@@ -137,6 +136,7 @@ class Inspection {
   }
 
   const supervision::Inspect& files_;
+  absl::StatusOr<EvpPkeyPtr> uri_key_;
   KeyFileReader& reader_;
   const SystemAuthorities& trusted_;
   Passphrase passphrase_;
@@ -146,9 +146,9 @@ class Inspection {
 
 }  // namespace
 
-CertificateFacts FactsOf(const supervision::Inspect& files, KeyFileReader& reader,
-                         const SystemAuthorities& trusted) {
-  return Inspection(files, reader, trusted).Run();
+CertificateFacts FactsOf(const supervision::Inspect& files, absl::StatusOr<EvpPkeyPtr> uri_key,
+                         KeyFileReader& reader, const SystemAuthorities& trusted) {
+  return Inspection(files, std::move(uri_key), reader, trusted).Run();
 }
 
 absl::Status ReportFacts(uint16_t id, const CertificateFacts& facts) {

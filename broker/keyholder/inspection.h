@@ -7,14 +7,18 @@
 #define TLSBROKER_BROKER_KEYHOLDER_INSPECTION_H_
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "broker/keyholder/key_files.h"
 #include "broker/keyholder/system_authorities.h"
+#include "broker/support/openssl_ptr.h"
 #include "protocol/certificate_facts.h"
 #include "protocol/service_messages.h"
 
 namespace tlsbroker {
 
-supervision::CertificateFacts FactsOf(const supervision::Inspect& files, KeyFileReader& reader,
+// `uri_key` is what ReadKeyUri() returned, and is looked at only if the key has a URI.
+supervision::CertificateFacts FactsOf(const supervision::Inspect& files,
+                                      absl::StatusOr<EvpPkeyPtr> uri_key, KeyFileReader& reader,
                                       const SystemAuthorities& trusted);
 
 // Reports them in pieces.

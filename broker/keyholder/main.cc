@@ -29,10 +29,8 @@ namespace {
 std::optional<supervision::Failed> SetUp(KeyholderSnapshot snapshot, SignService& service) {
   const supervision::Confinement confinement = snapshot.confinement;
   absl::Status status = LockMemory(snapshot.certificates.size() + snapshot.inspections.size());
-  if (status.ok()) {
-    if (auto failed = LoadFromOutside(snapshot, service)) return failed;
-    status = sandbox::ConfineKeyholder(confinement);
-  }
+  if (status.ok()) status = LoadFromOutside(snapshot);
+  if (status.ok()) status = sandbox::ConfineKeyholder(confinement);
   if (status.ok()) return Load(std::move(snapshot), service);
   return supervision::Failed{.text = std::string(status.message())};
 }

@@ -36,8 +36,8 @@ class PrivateKey {
 
  private:
   PrivateKey(EvpPkeyPtr key, signing::KeyType type) : key_(std::move(key)), type_(type) {}
-  // Signs once and verifies with the certificate. The algorithms are loaded by this, too, which is
-  // no longer possible once the process is confined.
+  // Signs once and verifies with the certificate: what serves a key by its URI may have other ideas
+  // of signatures, or need what a confined process has not.
   absl::Status TryOut(X509* leaf) const;
 
   EvpPkeyPtr key_;

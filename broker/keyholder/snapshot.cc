@@ -25,12 +25,28 @@ using supervision::Failed;
 using supervision::HandshakerChannel;
 using supervision::Inspect;
 
-// The key that belongs to the certificate, or any if none does.
-absl::StatusOr<EvpPkeyPtr> ReadKey(const Certificate& certificate, X509* leaf,
-                                   KeyFileReader& files) {
+template <typename Message>
+using WithKey = KeyholderSnapshot::WithKey<Message>;
+
+template <typename Message>
+absl::StatusOr<EvpPkeyPtr> ReadUriKey(const Message& message) {
+  Passphrase passphrase;
+  if (message.has_passphrase) RETURN_IF_ERROR(passphrase.Read(message.passphrase.get()));
+  return ReadKeyUri(message.key_uri, passphrase);
+}
+
+template <typename Message>
+void ReadUriKeys(std::vector<WithKey<Message>>& all) {
+  for (auto& [message, uri_key] : all) {
+    if (!message.key_uri.empty()) uri_key = ReadUriKey(message);
+  }
+}
+
+// The key in the file that belongs to the certificate, or any if none does.
+absl::StatusOr<EvpPkeyPtr> ReadKeyFile(const Certificate& certificate, X509* leaf,
+                                       KeyFileReader& files) {
   Passphrase passphrase;
   if (certificate.has_passphrase) RETURN_IF_ERROR(passphrase.Read(certificate.passphrase.get()));
-  if (!certificate.key_file) return ReadKeyUri(certificate.key_uri, passphrase);
   ASSIGN_OR_RETURN(KeyFile file,
                    files.Read(certificate.key_file.get(), KeyFileReader::Want::kKeys, passphrase));
   if (file.keys.empty()) return NoKeyIn(file);
@@ -45,13 +61,15 @@ Failed Because(Failed::Subject subject, uint16_t id, const absl::Status& status)
   return {subject, id, std::string(status.message())};
 }
 
-std::optional<Failed> LoadKey(const Certificate& certificate, KeyFileReader& files,
+std::optional<Failed> LoadKey(WithKey<Certificate> with_key, KeyFileReader& files,
                               SignService& service) {
+  const Certificate& certificate = with_key.message;
   const auto leaf = LeafOfChain(certificate.chain_pem);
   if (!leaf.ok()) {
     return Because(Failed::Subject::kCertificateChain, certificate.id, leaf.status());
   }
-  auto read = ReadKey(certificate, leaf->get(), files);
+  auto read = certificate.key_uri.empty() ? ReadKeyFile(certificate, leaf->get(), files)
+                                          : std::move(with_key.uri_key);
   if (!read.ok()) return Because(Failed::Subject::kCertificateKey, certificate.id, read.status());
   auto key = PrivateKey::Create(*std::move(read), leaf->get());
   if (!key.ok()) return Because(Failed::Subject::kCertificateKey, certificate.id, key.status());
@@ -59,19 +77,23 @@ std::optional<Failed> LoadKey(const Certificate& certificate, KeyFileReader& fil
   return Failed{Failed::Subject::kOther, certificate.id, "two certificates have the same id"};
 }
 
-std::optional<Failed> Look(const Inspect& inspect, KeyFileReader& files,
+std::optional<Failed> Look(WithKey<Inspect> with_key, KeyFileReader& files,
                            const SystemAuthorities& trusted) {
-  const absl::Status reported = ReportFacts(inspect.id, FactsOf(inspect, files, trusted));
+  const Inspect& inspect = with_key.message;
+  const absl::Status reported =
+      ReportFacts(inspect.id, FactsOf(inspect, std::move(with_key.uri_key), files, trusted));
   if (reported.ok()) return std::nullopt;
   return Because(Failed::Subject::kOther, inspect.id, reported);
 }
 
 bool NeedsOlderCiphers(const KeyholderSnapshot& snapshot) {
   return std::ranges::any_of(snapshot.certificates,
-                             [](const Certificate& one) {
+                             [](const WithKey<Certificate>& with_key) {
+                               const Certificate& one = with_key.message;
                                return one.has_passphrase || MayNeedOlderCiphers(one.key_file.get());
                              }) ||
-         std::ranges::any_of(snapshot.inspections, [](const Inspect& one) {
+         std::ranges::any_of(snapshot.inspections, [](const WithKey<Inspect>& with_key) {
+           const Inspect& one = with_key.message;
            return one.has_passphrase || MayNeedOlderCiphers(one.chain.get()) ||
                   MayNeedOlderCiphers(one.key_file.get());
          });
@@ -101,11 +123,11 @@ absl::StatusOr<KeyholderSnapshot> ReceiveSnapshot(ControlEnd& control) {
       if (file && !IsReadOnlyFile(certificate->key_file.get())) return WrongDescriptor();
       const bool passphrase = certificate->has_passphrase;
       if (passphrase && !IsReadOnlyFile(certificate->passphrase.get())) return WrongDescriptor();
-      snapshot.certificates.push_back(std::move(*certificate));
+      snapshot.certificates.push_back({.message = std::move(*certificate)});
     } else if (auto* inspect = std::get_if<Inspect>(&message)) {
       for (const UniqueFd* fd : {&inspect->chain, &inspect->key_file, &inspect->passphrase})
         if (*fd && !IsReadOnlyFile(fd->get())) return WrongDescriptor();
-      snapshot.inspections.push_back(std::move(*inspect));
+      snapshot.inspections.push_back({.message = std::move(*inspect)});
     } else if (auto* channel = std::get_if<HandshakerChannel>(&message)) {
       if (!IsPipeForReading(channel->requests.get())) return WrongDescriptor();
       if (!IsPipeForWriting(channel->answers.get())) return WrongDescriptor();
@@ -116,7 +138,7 @@ absl::StatusOr<KeyholderSnapshot> ReceiveSnapshot(ControlEnd& control) {
   }
 }
 
-std::optional<Failed> LoadFromOutside(KeyholderSnapshot& snapshot, SignService& service) {
+absl::Status LoadFromOutside(KeyholderSnapshot& snapshot) {
   (void)OPENSSL_init_crypto(OPENSSL_INIT_LOAD_CONFIG, nullptr);
   tzset();  // reads /etc/localtime, as gmtime(3) otherwise would with the first date
   if (NeedsOlderCiphers(snapshot)) LoadOlderCiphers();
@@ -124,31 +146,21 @@ std::optional<Failed> LoadFromOutside(KeyholderSnapshot& snapshot, SignService& 
     snapshot.trusted = SystemAuthorities::Open();
     // The supervisor waits no longer, and if it is gone nobody else ends what computes for a file.
     const rlimit minute{60, 60};
-    if (setrlimit(RLIMIT_CPU, &minute) != 0)
-      return Because(Failed::Subject::kOther, 0, ErrnoStatus("setrlimit"));
+    if (setrlimit(RLIMIT_CPU, &minute) != 0) return ErrnoStatus("setrlimit");
   }
-  KeyFileReader files;
-  for (const Certificate& certificate : snapshot.certificates) {
-    if (certificate.key_file) continue;
-    if (auto failed = LoadKey(certificate, files, service)) return failed;
-  }
-  std::erase_if(snapshot.certificates, [](const auto& one) { return !one.key_file; });
-  for (const Inspect& inspect : snapshot.inspections) {
-    if (inspect.key_uri.empty()) continue;
-    if (auto failed = Look(inspect, files, snapshot.trusted)) return failed;
-  }
-  std::erase_if(snapshot.inspections, [](const auto& one) { return !one.key_uri.empty(); });
+  ReadUriKeys(snapshot.certificates);
+  ReadUriKeys(snapshot.inspections);
   WipeStack();
-  return std::nullopt;
+  return absl::OkStatus();
 }
 
 std::optional<Failed> Load(KeyholderSnapshot snapshot, SignService& service) {
   KeyFileReader files;
-  for (const Certificate& certificate : snapshot.certificates) {
-    if (auto failed = LoadKey(certificate, files, service)) return failed;
+  for (auto& certificate : snapshot.certificates) {
+    if (auto failed = LoadKey(std::move(certificate), files, service)) return failed;
   }
-  for (const Inspect& inspect : snapshot.inspections) {
-    if (auto failed = Look(inspect, files, snapshot.trusted)) return failed;
+  for (auto& inspect : snapshot.inspections) {
+    if (auto failed = Look(std::move(inspect), files, snapshot.trusted)) return failed;
   }
   WipeStack();
   for (HandshakerChannel& channel : snapshot.channels) {

@@ -13,15 +13,23 @@
 #include "broker/keyholder/sign_service.h"
 #include "broker/keyholder/system_authorities.h"
 #include "broker/support/control_end.h"
+#include "broker/support/openssl_ptr.h"
 #include "protocol/role_messages.h"
 #include "protocol/service_messages.h"
 
 namespace tlsbroker {
 
 struct KeyholderSnapshot {
+  // `uri_key` is what LoadFromOutside() gets if the key has a URI.
+  template <typename Message>
+  struct WithKey {
+    Message message;
+    absl::StatusOr<EvpPkeyPtr> uri_key = absl::UnavailableError("the key has no URI");
+  };
+
   supervision::Confinement confinement;
-  std::vector<supervision::Certificate> certificates;
-  std::vector<supervision::Inspect> inspections;
+  std::vector<WithKey<supervision::Certificate>> certificates;
+  std::vector<WithKey<supervision::Inspect>> inspections;
   SystemAuthorities trusted;  // for inspections
   std::vector<supervision::HandshakerChannel> channels;
 };
@@ -30,14 +38,14 @@ struct KeyholderSnapshot {
 absl::StatusOr<KeyholderSnapshot> ReceiveSnapshot(ControlEnd& control);
 
 // What has to be done before the process is confined: loads what OpenSSL needs of the file system,
-// and keys that have no file but a URI. What was loaded leaves the snapshot. This and Load() return
-// the first thing that does not work for the supervisor, which knows the place in the
-// configuration.
-std::optional<supervision::Failed> LoadFromOutside(KeyholderSnapshot& snapshot,
-                                                   SignService& service);
+// and reads keys that have no file but a URI, with their passphrases, into the snapshot. If such a
+// key cannot be read, Load() says so.
+absl::Status LoadFromOutside(KeyholderSnapshot& snapshot);
 
-// Loads all other keys, looks at what it is to look at, and takes all channels. No parser sees a
-// byte of a file before the process is confined.
+// Loads all keys, looks at what it is to look at, and takes all channels. Returns the first thing
+// that does not work for the supervisor, which knows the place in the configuration. No parser sees
+// a byte of a chain or of a key's file before the process is confined; only what serves a URI reads
+// what is behind that before.
 std::optional<supervision::Failed> Load(KeyholderSnapshot snapshot, SignService& service);
 
 // Takes what comes after Start: the channel of a further handshaker. False at the end of file.

@@ -124,7 +124,9 @@ absl::Status LoadHandshakerFilter() {
   filter.AllowAll(kEventLoop).AllowAll(kHandshakerConnections);
   AllowSocketCalls(filter);
   AllowSocketOptions(filter);
-  filter.Allow(SCMP_SYS(fcntl), {Is(1, F_SETLK)});  // of the one file that it has
+  // For the lock that the service's handshakers share (rekey_lock). The filter does not check whose
+  // descriptor it is; nobody waits for a lock of any other that is open here.
+  filter.Allow(SCMP_SYS(fcntl), {Is(1, F_SETLK)});
   return filter.Load();
 }
 

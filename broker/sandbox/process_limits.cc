@@ -59,6 +59,8 @@ absl::Status RequireSingleThread() {
   // unshare(2): permitted "if the caller is single threaded. In this case, [it has] no effect".
   if (unshare(CLONE_THREAD) == 0) return absl::OkStatus();
   // Filters of containers refuse the call whatever it asks for; then the kernel's list has to do.
+  // Without /proc there is no list, and a second thread would not be seen; but no process of the
+  // broker starts threads.
   const bool refused = errno == EPERM || errno == ENOSYS;
   std::error_code error;
   const std::filesystem::directory_iterator threads("/proc/self/task", error);

@@ -66,7 +66,7 @@ bool IsTcpSocket(int fd) {
 
 bool IsSealedFile(int fd) {
   constexpr int kSeals = F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL;
-  return fcntl(fd, F_GET_SEALS) == kSeals;
+  return fcntl(fd, F_GET_SEALS) == kSeals && (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDWR;
 }
 
 bool IsReadOnlyFile(int fd) {

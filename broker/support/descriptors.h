@@ -29,7 +29,8 @@ bool IsPipeForReading(int fd);
 bool IsPipeForWriting(int fd);
 // A TCP socket that listens, or will listen.
 bool IsTcpSocket(int fd);
-// A file in memory that stays as it is (memfd_create(2)).
+// A file in memory that stays as it is (memfd_create(2)), open for reading and writing, since
+// record locks need it.
 bool IsSealedFile(int fd);
 // A regular file, open for reading alone.
 bool IsReadOnlyFile(int fd);

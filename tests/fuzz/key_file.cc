@@ -40,7 +40,8 @@ int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     files.has_key_file = true;
     files.key_file = UniqueFd(dup(files.chain.get()));
   }
-  const supervision::CertificateFacts facts = FactsOf(files, reader, SystemAuthorities());
+  const supervision::CertificateFacts facts =
+      FactsOf(files, absl::UnavailableError("the key has no URI"), reader, SystemAuthorities());
   size_t errors = 0;
   for (const auto& finding : facts.findings) {
     FUZZ_ASSERT(!finding.wrong.empty() && !finding.right.empty());

@@ -140,6 +140,10 @@ def key_cases(w):
     yield Case("DER, SEC1", two(chain, w.path("sec1.der")))
     yield Case("by URI", two(chain, "file:" + w.path("base.key")))
     yield Case("encrypted, by URI", two(chain, "file:" + w.path("encrypted0.key"), word))
+    yield Case("encrypted, by URI, wrong passphrase", two(chain, "file:" + w.path("encrypted0.key"), wrong),
+               ":7:14: .*wrong: the passphrase does not open the private key", error=True)
+    yield Case("of another certificate, by URI", two(chain, "file:" + w.path("rsa.key")),
+               r":6:7: .*\(RSA 2048\) does not match any of the 2 certificates", error=True)
     for curve in ("P-521", "secp256k1"):
         w.sign(curve, "inter", new=EC + curve)
         yield Case(f"EC {curve}", pair(w, curve),
@@ -465,8 +469,19 @@ class KeysAndChains(unittest.TestCase):
             self.assertIn(b"\2\3\1\0\1", text)
             file.seek(0)
             file.write(text.replace(b"\2\3\1\0\1", b"\2\3\x7f\xff\xff"))  # 8,388,607 turns
-        file = w.write("slow.toml", self.config("[certificate.c]\n" + one(w.path("slow.p12"), w.path("word"))).replace(
-            "{runtime_dir}", w.path("run")))
+        slow, word = w.path("slow.p12"), w.path("word")
+        for name, lines in (("all in one", one(slow, word)),
+                            ("the chain of a key that has a URI", two(slow, "file:" + w.path("base.key"), word))):
+            with self.subTest(name):
+                facts = self.facts_of_inspector(lines)
+                self.assertEqual((facts["Name"], facts["Seccomp"], facts["CapPrm"], facts["NoNewPrivs"]),
+                                 ("tlsbroker-keyho", "2", "0" * 16, "1"))
+                self.assertEqual(set(facts["Uid"].split()), {"65534"})
+
+    def facts_of_inspector(self, lines):
+        """/proc/PID/status of the keyholder that looks at this certificate, once it computes; then it is killed."""
+        file = self.workshop.write("slow.toml", self.config("[certificate.c]\n" + lines).replace(
+            "{runtime_dir}", self.workshop.path("run")))
         with subprocess.Popen([testlib.program("broker/supervisor/tlsbrokerd"), "--config", file, "--check"],
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as supervisor:
             try:
@@ -477,9 +492,7 @@ class KeysAndChains(unittest.TestCase):
                 os.kill(pid, signal.SIGKILL)
             finally:
                 supervisor.terminate()
-        self.assertEqual((facts["Name"], facts["Seccomp"], facts["CapPrm"], facts["NoNewPrivs"]),
-                         ("tlsbroker-keyho", "2", "0" * 16, "1"))
-        self.assertEqual(set(facts["Uid"].split()), {"65534"})
+        return facts
 
     def children(self, pid):
         with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
