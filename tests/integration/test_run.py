@@ -154,6 +154,42 @@ while True:
     connection, _ = listener.accept()
     with connection: connection.sendall(b"%d %d" % (os.getpid(), child))
 """
+# At SIGTERM it saves a file, which takes a while, as with redis.
+SAVES = """
+import os, signal, socket, sys, time
+def save(*_):
+    time.sleep(0.3)
+    with open(sys.argv[2], "w") as file: file.write("data")
+    sys.exit()
+signal.signal(signal.SIGTERM, save)
+listener = socket.create_server(("127.0.0.1", 8080))
+while True:
+    connection, _ = listener.accept()
+    with connection: connection.sendall(b"%d" % os.getpid())
+"""
+# At SIGTERM it ends its other process in its own way, and writes down how that one has ended.
+MANAGES = """
+import os, signal, socket, sys
+read, write = os.pipe()
+child = os.fork()
+if child == 0:
+    signal.signal(signal.SIGUSR1, lambda *_: os._exit(5))
+    os.close(read)
+    os.close(write)
+    while True: signal.pause()
+os.close(write)
+os.read(read, 1)
+def end(*_):
+    os.kill(child, signal.SIGUSR1)
+    status = os.waitpid(child, 0)[1]
+    with open(sys.argv[2], "w") as file: file.write(str(os.waitstatus_to_exitcode(status)))
+    sys.exit()
+signal.signal(signal.SIGTERM, end)
+listener = socket.create_server(("127.0.0.1", 8080))
+while True:
+    connection, _ = listener.accept()
+    with connection: connection.sendall(b"%d %d" % (os.getpid(), child))
+"""
 
 
 class Run(run_cases.Bridged, unittest.TestCase):
@@ -162,8 +198,9 @@ class Run(run_cases.Bridged, unittest.TestCase):
 
 @unittest.skipUnless(os.geteuid() == 0, "needs root")
 class NothingIsLeft(unittest.TestCase):
-    def start(self, how):
-        self.service = self.enterContext(ExecService({how: ["/usr/bin/python3", "-c", STAYS, "8080", how]}, daemons=(how,)))
+    def start(self, how, *words):
+        words = words or ("/usr/bin/python3", "-c", STAYS, "8080", how)
+        self.service = self.enterContext(ExecService({how: words}, 'read_write = ["{home}/writable"]', daemons=(how,)))
         with self.service.connect(how) as tls:
             pids = [int(word) for word in tls.recv(100).split()]
         processes = [os.pidfd_open(pid) for pid in pids]
@@ -188,6 +225,42 @@ class NothingIsLeft(unittest.TestCase):
     def test_of_a_process_that_the_daemon_leaves(self):
         _, processes = self.start("leaves")
         self.stop()
+        self.service.wait_for_log("run: processes that the daemon has left do not end by SIGTERM, killed service=leaves")
+        self.assertTrue(self.ended(processes))
+
+    def saved(self):
+        try:
+            with open(os.path.join(self.service.writable, "saved"), encoding="ascii") as file:
+                return file.read()
+        except FileNotFoundError:
+            return None
+
+    def start_wrapped(self):
+        return self.start("wrapped", "/bin/sh", "-c", '/usr/bin/python3 -c "$1" 8080 "$2"; true', "sh", SAVES,
+                          "{home}/writable/saved")
+
+    def test_of_a_wrapped_daemon(self):
+        """The shell ends at once by SIGTERM; the server behind it gets one, too, and the time to save its data."""
+        _, processes = self.start_wrapped()
+        self.stop()
+        self.assertEqual(self.saved(), "data")
+        self.assertTrue(self.ended(processes))
+        self.assertNotIn("by SIGTERM, killed", self.service.log_text())
+
+    def test_of_a_wrapped_daemon_whose_wrapper_was_killed(self):
+        server, processes = self.start_wrapped()
+        with open(f"/proc/{server}/stat", encoding="ascii") as file:
+            wrapper = int(file.read().rpartition(")")[2].split()[1])
+        os.kill(wrapper, signal.SIGKILL)
+        self.service.wait_for_log("ended role=worker service=wrapped .*137")
+        self.assertEqual(self.saved(), "data")
+        self.assertTrue(self.ended(processes))
+
+    def test_of_processes_that_the_daemon_ends_itself(self):
+        """They get no SIGTERM as long as the first process lives."""
+        _, processes = self.start("manages", "/usr/bin/python3", "-c", MANAGES, "8080", "{home}/writable/saved")
+        self.stop()
+        self.assertEqual(self.saved(), "5")
         self.assertTrue(self.ended(processes))
 
     def test_of_a_daemon_that_was_killed(self):

@@ -86,7 +86,8 @@ void Daemon::Signal(int signal) const {
   if (pid_ > 0 && !ended_) kill(pid_, signal);
 }
 
-// The first process stays a zombie, so that its number goes on naming the group and nothing else.
+// The first process stays a zombie, so that its number goes on naming the group and nothing else
+// until GroupEnded() is asked.
 std::optional<int> Daemon::Ended() {
   siginfo_t info{};
   while (!ended_ && waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid > 0) {
@@ -101,16 +102,28 @@ std::optional<int> Daemon::Ended() {
   return W_EXITCODE(0, info.si_status);
 }
 
-void Daemon::Kill() const {
+void Daemon::SignalGroup(int signal) const {
   if (pid_ < 0) return;
-  if (group_ == Group::kRunners) return Signal(SIGKILL);
-  kill(-pid_, SIGKILL);
+  if (group_ == Group::kRunners) return Signal(signal);
+  if (!group_ended_) kill(-pid_, signal);
 }
 
-// A process has become ours (PR_SET_CHILD_SUBREAPER) before its parent can be waited for.
-void Daemon::KillAndWait() const {
-  Kill();
-  if (group_ == Group::kRunners) return;
+// As long as the group has a process, and be it a zombie, no other one gets its number; once it has
+// none we do not use that number any more. The zombies have to be reaped for that: kill(2) finds
+// them, too. A process has become ours (PR_SET_CHILD_SUBREAPER) before its parent can be waited
+// for.
+bool Daemon::GroupEnded() {
+  if (group_ == Group::kRunners) return true;
+  if (group_ended_) return true;
+  while (waitpid(-pid_, nullptr, WNOHANG) > 0) {
+  }
+  group_ended_ = kill(-pid_, 0) != 0 && errno == ESRCH;
+  return group_ended_;
+}
+
+void Daemon::KillAndWait() {
+  SignalGroup(SIGKILL);
+  if (group_ == Group::kRunners || group_ended_) return;
   while (waitpid(-pid_, nullptr, 0) > 0 || errno == EINTR) {
   }
 }

@@ -30,15 +30,18 @@ class Daemon {
   void Signal(int signal) const;
   // How the first process ended, as waitpid(2) tells; nullopt while it runs, and later.
   std::optional<int> Ended();
-  // SIGKILL to all processes of the group; to the first one, if the group is the runner's.
-  void Kill() const;
-  // Returns when no process of its own group is left.
-  void KillAndWait() const;
+  // To all processes of the group that are left; to the first one, if the group is the runner's.
+  void SignalGroup(int signal) const;
+  // Whether no process of its own group is left. To be called when the first one has ended.
+  bool GroupEnded();
+  // SIGKILL; returns when no process of its own group is left.
+  void KillAndWait();
 
  private:
   pid_t pid_ = -1;
   Group group_ = Group::kRunners;
   bool ended_ = false;
+  bool group_ended_ = false;
 };
 
 }  // namespace tlsbroker::tools

@@ -29,6 +29,8 @@ constexpr std::chrono::seconds kEndTime{5};
 // From the supervisor's second SIGTERM to the daemon's SIGKILL: less than to our own, behind which
 // nobody would know the daemon's processes.
 constexpr std::chrono::seconds kUrgentTime{3};
+// From SIGTERM to SIGKILL for the processes that the daemon's first one has left.
+constexpr std::chrono::seconds kGroupTime{3};
 constexpr std::chrono::milliseconds kMemoryPause{100};
 constexpr size_t kDescriptorsPerBridge = 6;
 constexpr size_t kSpareDescriptors = 64;
@@ -126,12 +128,12 @@ int Runner::Run() {
     KeepTime();
   }
   for (auto& [id, served] : bridges_) served.bridge.Cut("daemon: it has ended");
-  daemon_.KillAndWait();  // those that the first process has left
+  daemon_.KillAndWait();
   return ExitStatus();
 }
 
 bool Runner::Finished() const {
-  return exit_status_ && (bridges_.empty() || Clock::now() >= end_at_);
+  return exit_status_ && group_over_ && (bridges_.empty() || Clock::now() >= end_at_);
 }
 
 int Runner::ExitStatus() const {
@@ -194,8 +196,9 @@ void Runner::Dispatch(uint64_t token, uint32_t events) {
 
 Runner::Clock::time_point Runner::NextTime() const {
   if (!busy_.empty()) return Clock::now();
-  Clock::time_point next = std::min(exit_status_ ? end_at_ : Clock::time_point::max(), kill_at_);
-  next = std::min(next, heartbeat_.due());
+  Clock::time_point next = heartbeat_.due();
+  if (exit_status_) next = std::min(next, end_at_);
+  if (!group_over_) next = std::min(next, kill_at_);
   if (!waiting_.empty() && listener_) next = std::min(next, retry_at_);
   if (!held_.empty()) next = std::min(next, sweep_at_);
   for (const auto& [id, served] : bridges_) {
@@ -216,11 +219,8 @@ void Runner::KeepTime() {
     MoveBridge(id);
   }
   if (!held_.empty() && now >= sweep_at_) SweepHeld();
-  if (now >= kill_at_) {
-    kill_at_ = Clock::time_point::max();
-    if (!exit_status_) log::Warning("the daemon does not end by SIGTERM, killed" + service_);
-    daemon_.Kill();
-  }
+  if (exit_status_ && !group_over_) group_over_ = daemon_.GroupEnded();
+  if (now >= kill_at_ && !group_over_) KillDaemon();
   // With direct connections it is not known here which ones the daemon still has.
   if (queue_ || exit_status_ || serving() || options_.direct) return;
   if (std::exchange(told_to_end_, true)) return;
@@ -228,6 +228,15 @@ void Runner::KeepTime() {
       (finishing_ ? "finished; ending the daemon" : "the broker is gone; ending the daemon") +
       service_);
   daemon_.Signal(SIGTERM);
+}
+
+void Runner::KillDaemon() {
+  kill_at_ = Clock::time_point::max();
+  log::Warning((exit_status_ ? "processes that the daemon has left do not end by SIGTERM, killed"
+                             : "the daemon does not end by SIGTERM, killed") +
+               service_);
+  daemon_.SignalGroup(SIGKILL);
+  group_over_ = exit_status_.has_value();
 }
 
 bool Runner::HasRoom() const {
@@ -334,6 +343,7 @@ void Runner::Reap() {
   if (!ended) return;
   exit_status_ = ended;
   end_at_ = Clock::now() + kEndTime;
+  EndGroup();
   // Nobody will accept these connections; their clients see a cut.
   waiting_.clear();
   knocks_.clear();
@@ -346,6 +356,14 @@ void Runner::Reap() {
     log::Warning(line +
                  "; one that goes into the background has to be told to stay in the foreground");
   }
+}
+
+// Not before the first process has ended, which knows what its others should do at a SIGTERM: those
+// of PostgreSQL and Apache, for two, would cut their connections. A wrapper, such as a shell, may
+// leave the very server, which has not heard of the end yet, and perhaps has data to save.
+void Runner::EndGroup() {
+  daemon_.SignalGroup(SIGTERM);
+  kill_at_ = std::min(kill_at_, Clock::now() + kGroupTime);
 }
 
 int RunRun(std::span<char* const> arguments) {

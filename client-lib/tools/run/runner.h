@@ -114,6 +114,8 @@ class Runner {
   void TakeSignals();
   void NoteSigterm();
   void Reap();
+  void EndGroup();
+  void KillDaemon();
   bool Finished() const;
   int ExitStatus() const;
 
@@ -154,7 +156,8 @@ class Runner {
   std::string service_;             // the field for the log
   Clock::time_point retry_at_{};    // when to knock again
   Clock::time_point sweep_at_{};
-  std::optional<int> exit_status_;  // of the daemon, once it has ended
+  std::optional<int> exit_status_;  // of the daemon's first process, once it has ended
+  bool group_over_ = false;         // the others have ended, too, or got SIGKILL
   Clock::time_point end_at_ = Clock::time_point::max();
   Clock::time_point kill_at_ = Clock::time_point::max();
 };
