@@ -50,6 +50,8 @@ class Container(unittest.TestCase):
             self.ports = {"cat": port}
             with memory_client.Client(self, None, "cat") as client:
                 self.assertEqual(client.exchange(b"hello"), b"hello")
+            for role in ("keyholder", "handshaker", "porter", "logger", "worker"):
+                self.broker.wait_for_log(rf"^{role}\S*: .* is confined as far as this machine allows")
             without = {}
             for line in list(self.broker.log):
                 if match := re.match(r"(\w+)\S*: .* is confined as far as this machine allows, without: (.*)", line):
