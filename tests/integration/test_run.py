@@ -190,6 +190,28 @@ while True:
     connection, _ = listener.accept()
     with connection: connection.sendall(b"%d %d" % (os.getpid(), child))
 """
+# Tells the signals that it gets; ends by SIGUSR1.
+TELLS = """
+import signal, socket
+def tell(number): print(signal.Signals(number).name, flush=True)
+signals = {signal.SIGTERM, signal.SIGUSR1}
+signal.alarm(300)  # if the test fails
+signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+print("started", flush=True)
+listener = socket.create_server(("127.0.0.1", 0))  # before that the runner does not look at the queue
+number = 0
+while number != signal.SIGUSR1:
+    number = signal.sigwait(signals)
+    tell(number)
+for number in signal.sigpending(): tell(number)
+"""
+# Executes a program as a worker whose queue has the given descriptor.
+AS_WORKER = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1", LISTEN_FDNAMES="tlsbroker.tells")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 
 class Run(run_cases.Bridged, unittest.TestCase):
@@ -261,6 +283,7 @@ class NothingIsLeft(unittest.TestCase):
         _, processes = self.start("manages", "/usr/bin/python3", "-c", MANAGES, "8080", "{home}/writable/saved")
         self.stop()
         self.assertEqual(self.saved(), "5")
+        self.service.wait_for_log("run: the daemon has ended service=manages exit=0")
         self.assertTrue(self.ended(processes))
 
     def test_of_a_daemon_that_was_killed(self):
@@ -269,6 +292,33 @@ class NothingIsLeft(unittest.TestCase):
         os.kill(first, signal.SIGKILL)
         self.service.wait_for_log("ended role=worker service=leaves .*137")
         testlib.wait_until(lambda: self.ended(processes), "end of all its processes")
+
+
+class AtTheEndOfTheBroker(unittest.TestCase):
+    """The broker shuts the queue and sends SIGTERM; which of both the runner sees first is chance."""
+
+    def test_the_daemon_gets_sigterm_once(self):
+        sending, queue = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with sending, queue:
+            runner = subprocess.Popen(["/usr/bin/python3", "-c", AS_WORKER, str(queue.fileno()),
+                                       testlib.program("client-lib/tools/tlsbroker"), "run", "/usr/bin/python3", "-c", TELLS],
+                                      pass_fds=[queue.fileno()], stdout=subprocess.PIPE, text=True)
+        self.addCleanup(runner.stdout.close)
+        self.addCleanup(runner.wait)
+        self.addCleanup(runner.kill)
+        self.assertEqual(runner.stdout.readline(), "started\n")
+        self.assertEqual(runner.stdout.readline(), "SIGTERM\n")
+        runner.send_signal(signal.SIGTERM)
+        testlib.wait_until(lambda: not self.is_pending(runner.pid, signal.SIGTERM), "SIGTERM was taken")
+        runner.send_signal(signal.SIGUSR1)
+        self.assertEqual(runner.stdout.read(), "SIGUSR1\n")
+        self.assertEqual(runner.wait(20 * testlib.PATIENCE), 0)
+
+    @staticmethod
+    def is_pending(pid, number):
+        with open(f"/proc/{pid}/status", encoding="utf-8") as file:
+            pending = next(line for line in file if line.startswith("ShdPnd:"))
+        return int(pending.split()[1], 16) >> (number - 1) & 1
 
 
 @unittest.skipUnless(os.geteuid() == 0, "needs root to attach to it")

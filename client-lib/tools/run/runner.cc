@@ -275,11 +275,12 @@ void Runner::LoseQueue() {
 
 // The supervisor's first SIGTERM asks a worker to finish what it has (PROTOCOL.md section 1.2);
 // most daemons would cut their connections, so the daemon gets it when these have ended. Direct
-// connections are not seen here.
+// connections are not seen here. At its end the broker also shuts the queue, and we may have seen
+// that before.
 bool Runner::FinishFirst() {
-  if (!FromEnvironment() || options_.direct || !queue_) return false;
-  finishing_ = true;
-  log::Notice("told to end; the daemon's connections are finished first" + service_);
+  if (!FromEnvironment() || options_.direct || std::exchange(finishing_, true)) return false;
+  if (!told_to_end_)
+    log::Notice("told to end; the daemon's connections are finished first" + service_);
   LoseQueue();
   return true;
 }
